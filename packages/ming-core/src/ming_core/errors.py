@@ -1,0 +1,40 @@
+"""Errors a user can mend. The command line prints their one sentence and exits with code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MingError(Exception):
+    """Base class. The message says what is wrong, what was expected and what to do."""
+
+
+class BadConfig(MingError):
+    """A configuration file or option holds a value that cannot be used."""
+
+
+class BadCheckpoint(MingError):
+    """A checkpoint folder is incomplete, damaged, unsafe or of an unknown kind."""
+
+
+class BadMedia(MingError):
+    """An image, video or sound cannot be read."""
+
+
+class MissingPlugin(MingError):
+    """A task or part needs a package that is not installed."""
+
+
+class UnknownName(MingError):
+    """A name that no installed plugin registered; the message offers the nearest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=1)
+        message = f"unknown {kind} {name!r}"
+        if near:
+            message += f"; did you mean {near[0]!r}?"
+        elif known:
+            message += f"; known: {', '.join(known)}"
+        super().__init__(message + (f" {hint}" if hint else ""))
