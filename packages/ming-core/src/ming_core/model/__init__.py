@@ -1,0 +1,1 @@
+"""The backbone, written to be read next to the reports."""

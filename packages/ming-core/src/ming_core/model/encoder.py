@@ -1,0 +1,62 @@
+"""What an encoder is: raw media of one modality in, backbone embeddings out.
+
+An encoder is a plain `nn.Module` whose tensor names are the released top-level names
+(`vision.…`, `linear_proj.…`), registered by the `model_type` of its section in config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from ming_core.media import Part
+
+
+@dataclass(frozen=True)
+class Features:
+    """Preprocessed media of one modality, items concatenated along the first axis.
+
+    tensors: inputs of the encoder's forward, e.g. `pixel_values` [patches, C*t*p*p].
+    grid: [items, 3] int64 (time, height, width) in patches before merging; None without a grid.
+    tokens: how many placeholder tokens each item expands to.
+    """
+
+    modality: str
+    tensors: dict[str, Tensor]
+    grid: Tensor | None
+    tokens: list[int]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Features:
+        """Moved to `device`; floating-point tensors are cast to `dtype`."""
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, dtype if x.is_floating_point() else None)
+
+        grid = None if self.grid is None else self.grid.to(device)
+        return replace(self, tensors={k: move(v) for k, v in self.tensors.items()}, grid=grid)
+
+
+class Processor(Protocol):
+    """Turns media parts into `Features`; owns no weights and needs no device."""
+
+    def __call__(self, parts: Sequence[Part]) -> Features: ...
+
+
+class Encoder(Protocol):
+    """Structural type of every encoder; implementations derive from `nn.Module` only."""
+
+    modality: str
+    processor: Processor
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
+        """Build from a whole config.json and preprocessor_config.json; works on `meta`."""
+        ...
+
+    def __call__(self, features: Features) -> Tensor:
+        """Embeddings [sum(tokens), hidden_size], L2-normalised where the release does so."""
+        ...
