@@ -1,0 +1,55 @@
+"""Feed-forward parts of a decoder layer: dense SwiGLU and the modality-routed mixture."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ming_core.config import BackboneConfig
+from ming_core.model.experts import Experts, swiglu
+from ming_core.model.routing import Gate, Routing, route
+
+
+class MLP(nn.Module):
+    """SwiGLU with one fused gate-and-up matrix [2I, D]."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(swiglu(self.gate_up_proj(x)))
+
+
+class ModalityMoE(nn.Module):
+    """sum_k w_k Expert_k(x) + Shared(x), the experts chosen by the router of x's modality."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.router = config.router
+        self.gate_names = config.gates
+        for name in self.gate_names:
+            biased = config.router.kind == "grouped_sigmoid"
+            setattr(self, name, Gate(config.hidden_size, config.num_experts, biased))
+        self.experts = Experts(
+            config.num_experts, config.hidden_size, config.moe_intermediate_size
+        )
+        self.shared_experts = (
+            MLP(config.hidden_size, config.moe_intermediate_size * config.num_shared_experts)
+            if config.num_shared_experts
+            else None
+        )
+
+    @property
+    def gates(self) -> list[Gate]:
+        return [getattr(self, name) for name in self.gate_names]
+
+    def forward(self, x: Tensor, modality_ids: Tensor | None) -> tuple[Tensor, Routing]:
+        """x [B, T, D], modality_ids [B, T] int64 or None (text) -> output [B, T, D], routing."""
+        flat = x.flatten(0, 1)
+        ids = None if modality_ids is None else modality_ids.flatten()
+        routing = route(flat, self.gates, self.router, ids)
+        y = self.experts(flat, routing.index, routing.weights).view_as(x)
+        if self.shared_experts is not None:
+            y = y + self.shared_experts(x)
+        return y, routing

@@ -1,0 +1,129 @@
+"""The decoder of Ming-Lite-Omni 1.0, 1.5 and Ming-Flash-Omni.
+
+Pre-norm layers x + Attn(norm x), x + FFN(norm x); the FFN is a mixture of experts with one router
+per modality and shared experts, or dense in the first `first_k_dense_replace` layers. Positions,
+modalities and segments are explicit inputs: nothing is guessed from padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ming_core.config import BackboneConfig
+from ming_core.model.attention import Attention
+from ming_core.model.cache import Cache
+from ming_core.model.moe import MLP, ModalityMoE
+from ming_core.model.norm import RMSNorm
+from ming_core.model.rotary import Rotary
+from ming_core.model.routing import Routing
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    """hidden [B, T, D] after the final norm; routing of every mixture layer, in layer order."""
+
+    hidden: Tensor
+    routing: list[Routing]
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: BackboneConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = (
+            ModalityMoE(config)
+            if config.is_moe_layer(layer)
+            else MLP(config.hidden_size, config.intermediate_size)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        modality_ids: Tensor | None,
+        cache: Cache | None,
+    ) -> tuple[Tensor, Routing | None]:
+        x = x + self.attention(self.input_layernorm(x), cos, sin, mask, cache)
+        h = self.post_attention_layernorm(x)
+        if isinstance(self.mlp, ModalityMoE):
+            y, routing = self.mlp(h, modality_ids)
+            return x + y, routing
+        return x + self.mlp(h), None
+
+
+class Backbone(nn.Module):
+    """Causal language model over token embeddings of any modality."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.rotary = Rotary(config.rope)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token embeddings [..., D]; ids are clipped to the vocabulary as in the reference."""
+        return self.word_embeddings(input_ids.clamp(0, self.config.vocab_size - 1))
+
+    def forward(
+        self,
+        embeds: Tensor,
+        position_ids: Tensor,
+        *,
+        modality_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> BackboneOutput:
+        """Run the decoder; apply `lm_head` to the hidden states whose logits are wanted.
+
+        embeds [B, T, D]; position_ids [3, B, T] or [B, T] int64 (equal on all axes);
+        modality_ids [B, T] (TEXT, IMAGE, AUDIO), None: text; segment_ids [B, T]: tokens see
+        earlier tokens of their own segment only, -1 is padding, None: one segment; mask bool
+        [B, 1, T, S] replaces causality and segments where a caller needs another pattern.
+        With a cache the new tokens follow the cached ones (S = cache.length + T).
+        """
+        if position_ids.dim() == 2:
+            position_ids = position_ids.expand(3, -1, -1)
+        if mask is None:
+            mask = visibility(segment_ids, embeds.shape[1], cache, embeds.device)
+        cos, sin = self.rotary(position_ids)
+        x, routing = embeds, []
+        for layer in self.layers:
+            x, routed = layer(x, cos, sin, mask, modality_ids, cache)
+            if routed is not None:
+                routing.append(routed)
+        if cache is not None:
+            cache.advance(embeds.shape[1], segment_ids)
+        return BackboneOutput(self.norm(x), routing)
+
+
+def visibility(
+    segment_ids: Tensor | None, tokens: int, cache: Cache | None, device: torch.device
+) -> Tensor | None:
+    """Which keys each query may see, bool [B, 1, T, S]; None where plain causality says it all."""
+    past = cache.length if cache is not None else 0
+    old = cache.segment_ids if cache is not None else None
+    if segment_ids is None and old is None and (past == 0 or tokens == 1):
+        return None
+    causal = torch.ones(tokens, past + tokens, dtype=torch.bool, device=device).tril(past)
+    if segment_ids is None and old is None:
+        return causal[None, None]
+    if segment_ids is None:
+        segment_ids = torch.zeros_like(old[:, :1]).expand(-1, tokens)  # type: ignore[index]
+    if old is None:
+        old = torch.zeros_like(segment_ids[:, :1]).expand(-1, past)
+    keys = torch.cat((old, segment_ids), dim=1)
+    same = segment_ids.unsqueeze(2) == keys.unsqueeze(1)
+    return (same & causal & (keys >= 0).unsqueeze(1)).unsqueeze(1)
