@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Sight for the Ming toolkit: image processing at native resolution and the image encoders."""

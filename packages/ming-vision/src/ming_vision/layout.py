@@ -1,0 +1,107 @@
+"""Where every patch of a packed batch lies: window order, coordinates, attention segments.
+
+Pure index arithmetic on the grid sizes. Training and chat see the same grids again and again, so
+the result for a batch is kept (`layout` is cached).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+Grid = tuple[int, int, int]
+"""Frames, rows and columns of one image or video, in patches (frames already merged in time)."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Consecutive runs of a packed sequence that attend only to themselves.
+
+    lengths: the run lengths in order.
+    rows: None if all are equal (a reshape separates them); else one index [runs, length] for each
+    distinct length. inverse [N] puts the concatenated rows back in order.
+    """
+
+    lengths: tuple[int, ...]
+    rows: tuple[Tensor, ...] | None
+    inverse: Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Segments:
+        """Group runs of equal length, so that each length costs one attention call."""
+        if len(set(lengths)) <= 1:
+            return cls(tuple(lengths), None, None)
+        size = torch.tensor(lengths)
+        start = size.cumsum(0) - size
+        rows = tuple(
+            start[size == length, None] + torch.arange(length) for length in sorted(set(lengths))
+        )
+        inverse = torch.cat([index.flatten() for index in rows]).argsort()
+        return cls(tuple(lengths), tuple(index.to(device) for index in rows), inverse.to(device))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Index tables of one packed batch of N patches.
+
+    window_index: [N / merge^2] int64; merged tokens listed window by window.
+    inverse: its inverse permutation.
+    position: [N, 2] int64; row and column of every patch in its frame, in window order.
+    windows, frames: attention runs inside a window and inside a whole frame (never across frames).
+    """
+
+    window_index: Tensor
+    inverse: Tensor
+    position: Tensor
+    windows: Segments
+    frames: Segments
+
+
+@lru_cache(maxsize=256)
+def _frame(rows: int, columns: int, merge: int, window: int) -> tuple[Tensor, Tensor, list[int]]:
+    """One frame: window order of its merged tokens, patch coordinates [rows * columns, 2] in
+    merge-block order, and the merged size of every window.
+
+    Windows are `window` x `window` merged tokens, row by row; those at the right and bottom edge
+    hold what is left.
+    """
+    high, wide = rows // merge, columns // merge
+    y, x = torch.meshgrid(torch.arange(high), torch.arange(wide), indexing="ij")
+    owner = (y // window * -(-wide // window) + x // window).flatten()
+    block = torch.arange(merge)
+    patch_y = (y[..., None, None] * merge + block[:, None]).expand(-1, -1, merge, merge)
+    patch_x = (x[..., None, None] * merge + block).expand(-1, -1, merge, merge)
+    position = torch.stack((patch_y.flatten(), patch_x.flatten()), dim=-1)
+    return owner.argsort(stable=True), position, owner.bincount().tolist()
+
+
+@lru_cache(maxsize=16)
+def layout(grids: tuple[Grid, ...], merge: int, window: int, device: torch.device) -> Layout:
+    """Tables for `grids` packed one after another; `window` is the window's side in merged tokens.
+
+    Rows and columns must be multiples of `merge`. The tensors are shared: never write to them.
+    """
+    order, position, windows, frames = [], [], [], []
+    offset = 0
+    # A cached inference tensor could not take part in a later backward pass.
+    with torch.inference_mode(False), torch.device("cpu"):
+        for time, rows, columns in grids:
+            index, where, sizes = _frame(rows, columns, merge, window)
+            for _ in range(time):
+                order.append(index + offset)
+                position.append(where.view(-1, merge**2, 2)[index])
+                windows += [size * merge**2 for size in sizes]
+                frames.append(rows * columns)
+                offset += len(index)
+        window_index = torch.cat(order)
+        return Layout(
+            window_index=window_index.to(device),
+            inverse=window_index.argsort().to(device),
+            position=torch.cat(position).flatten(0, 1).to(device),
+            windows=Segments.of(windows, device),
+            frames=Segments.of(frames, device),
+        )

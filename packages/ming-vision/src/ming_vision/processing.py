@@ -1,0 +1,231 @@
+"""Pictures to patches: the two resizing stages of the release, normalisation, patch order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image as pil
+
+from ming_core import media
+from ming_core.errors import BadConfig, BadMedia
+from ming_core.model.encoder import Features
+from ming_vision.image import open_image
+
+MAX_ASPECT = 200
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What differs between the released image processors besides the numbers in their file.
+
+    fetch_tokens: fewest and most tokens after the first resize.
+    rounds_up: the second resize never rounds a shrunk side to nothing (Flash); Lite instead
+    refuses a side below one token.
+    min_pixels, max_pixels: limits of the second resize where the file gives none.
+    """
+
+    fetch_tokens: tuple[int, int]
+    rounds_up: bool
+    min_pixels: int
+    max_pixels: int
+
+
+RELEASES = {
+    "BailingMMImageProcessor": Release((4, 1024), False, 3136, 1003520),
+    "BailingMM2ImageProcessor": Release((4, 16384), True, 4096, 1310720),
+}
+"""By `image_processor_type` of preprocessor_config.json: Lite 1.0/1.5, and Flash."""
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """Open, resize twice, normalise and cut into patches.
+
+    Sides become multiples of `factor` = patch_size * merge_size pixels. Stage 1 (when a message is
+    read) keeps the area in fetch_min_pixels..fetch_max_pixels, stage 2 in min_pixels..max_pixels;
+    both run because the second bicubic resize of the first one's result is what the models saw.
+    """
+
+    patch_size: int = 14
+    merge_size: int = 2
+    temporal_patch_size: int = 2
+    min_pixels: int = 78400
+    max_pixels: int = 802816
+    fetch_min_pixels: int = 3136
+    fetch_max_pixels: int = 802816
+    rounds_up: bool = False
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    rescale_factor: float = 1 / 255
+
+    @classmethod
+    def from_config(cls, vision: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
+        """From a released `vision_config` and preprocessor_config.json (or {}).
+
+        Raises BadConfig for another image processor, or for patches that do not fit the tower.
+        """
+        kind = preprocessor.get("image_processor_type", "BailingMMImageProcessor")
+        release = RELEASES.get(kind)
+        if release is None:
+            raise BadConfig(
+                f"unknown image_processor_type {kind!r}; known: {', '.join(sorted(RELEASES))}"
+            )
+        sizes = {}
+        for name, section_name in (
+            ("patch_size", "patch_size"),
+            ("merge_size", "spatial_merge_size"),
+            ("temporal_patch_size", "temporal_patch_size"),
+        ):
+            of_tower = vision.get(section_name, getattr(cls, name))
+            sizes[name] = preprocessor.get(name, of_tower)
+            if sizes[name] != of_tower:
+                raise BadConfig(
+                    f"preprocessor_config.json says {name} {sizes[name]} and vision_config says "
+                    f"{of_tower}; they must be equal"
+                )
+        token = (sizes["patch_size"] * sizes["merge_size"]) ** 2
+        return cls(
+            **sizes,
+            min_pixels=preprocessor.get("min_pixels", release.min_pixels),
+            max_pixels=preprocessor.get("max_pixels", release.max_pixels),
+            fetch_min_pixels=release.fetch_tokens[0] * token,
+            fetch_max_pixels=release.fetch_tokens[1] * token,
+            rounds_up=release.rounds_up,
+            mean=tuple(preprocessor.get("image_mean", CLIP_MEAN)),
+            std=tuple(preprocessor.get("image_std", CLIP_STD)),
+            rescale_factor=preprocessor.get("rescale_factor", 1 / 255),
+        )
+
+    @property
+    def factor(self) -> int:
+        """Side of one token in pixels."""
+        return self.patch_size * self.merge_size
+
+    def __call__(self, parts: Sequence[media.Part]) -> Features:
+        """`pixel_values` [N, C*t*p*p] float32 of all images one after another, and their grids."""
+        patches, grids = [], []
+        for part in parts:
+            if not isinstance(part, media.Image):
+                raise BadMedia(
+                    f"this encoder reads images, not {type(part).__name__.lower()} input"
+                )
+            rows, grid = self.patches(self.fit(self.fetch(open_image(part.source))))
+            patches.append(rows)
+            grids.append(grid)
+        return Features(
+            modality="image",
+            tensors={"pixel_values": torch.from_numpy(np.concatenate(patches))},
+            grid=torch.tensor(grids),
+            tokens=[t * h * w // self.merge_size**2 for t, h, w in grids],
+        )
+
+    def with_limits(self, min_pixels: int, max_pixels: int) -> Self:
+        """The same processor with another pixel budget in stage 2."""
+        return replace(self, min_pixels=min_pixels, max_pixels=max_pixels)
+
+    def fetch_size(self, height: int, width: int) -> tuple[int, int]:
+        """Stage 1: height and width after the first resize."""
+        limits = self.fetch_min_pixels, self.fetch_max_pixels
+        return smart_resize(height, width, self.factor, *limits, at_least_one=True)
+
+    def fit_size(self, height: int, width: int) -> tuple[int, int]:
+        """Stage 2: height and width after the second resize."""
+        if not self.rounds_up and min(height, width) < self.factor:
+            raise BadMedia(
+                f"an image side of {min(height, width)} pixels is below the {self.factor} of one "
+                "token; enlarge the image first"
+            )
+        limits = self.min_pixels, self.max_pixels
+        return smart_resize(height, width, self.factor, *limits, shrink_to_one=self.rounds_up)
+
+    def fetch(self, image: pil.Image) -> pil.Image:
+        """Stage 1 on a picture."""
+        return _resize(image, self.fetch_size(image.height, image.width))
+
+    def fit(self, image: pil.Image) -> pil.Image:
+        """Stage 2 on a picture."""
+        return _resize(image, self.fit_size(image.height, image.width))
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """Normalised value of each grey level, [3, 256] float32, rounded like the reference."""
+        level = (np.arange(256) * self.rescale_factor).astype(np.float32)
+        mean, std = (np.array(x, dtype=np.float32)[:, None] for x in (self.mean, self.std))
+        return (level - mean) / std
+
+    def patches(self, image: pil.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """Rows [h*w, 3*t*p*p] float32 of one still picture and its grid (1, h, w)."""
+        pixels = np.asarray(image)
+        normal = np.stack([self._levels[c][pixels[..., c]] for c in range(3)])
+        still = np.broadcast_to(normal, (self.temporal_patch_size, *normal.shape))
+        return patchify(still, self.patch_size, self.merge_size, self.temporal_patch_size)
+
+
+def patchify(
+    frames: np.ndarray, patch: int, merge: int, temporal: int
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Frames [T, C, H, W] -> rows [t*h*w, C*temporal*patch*patch] and the grid (t, h, w).
+
+    T must be a multiple of `temporal`, H and W of patch * merge. Rows run over (t, block row, block
+    column, row in block, column in block), so that merge*merge consecutive rows are one token;
+    columns over (channel, time in patch, y, x).
+    """
+    time, channels, height, width = frames.shape
+    grid = time // temporal, height // patch, width // patch
+    blocks = frames.reshape(
+        grid[0], temporal, channels, grid[1] // merge, merge, patch, grid[2] // merge, merge, patch
+    )
+    rows = blocks.transpose(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return rows.reshape(math.prod(grid), -1), grid
+
+
+def smart_resize(
+    height: int,
+    width: int,
+    factor: int,
+    min_pixels: int,
+    max_pixels: int,
+    at_least_one: bool = False,
+    shrink_to_one: bool = False,
+) -> tuple[int, int]:
+    """Height and width as multiples of `factor` with the area within the limits, ratio kept.
+
+    at_least_one: sides are rounded to one factor at least before the area is looked at.
+    shrink_to_one: the same when an area that is too large is shrunk.
+    Halves round to even, as Python does. Raises BadMedia for ratios above 200.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise BadMedia(
+            f"the image is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times "
+            "the other, so crop it first"
+        )
+    least = factor if at_least_one else 0
+    high, wide = (max(least, round(side / factor) * factor) for side in (height, width))
+    if high * wide > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        least = factor if shrink_to_one else 0
+        high, wide = (
+            max(least, math.floor(side / shrink / factor) * factor) for side in (height, width)
+        )
+    elif high * wide < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        high, wide = (math.ceil(side * grow / factor) * factor for side in (height, width))
+    if not high or not wide:
+        raise BadMedia(
+            f"an image of {width} x {height} pixels does not fit into {max_pixels} pixels at this "
+            "ratio; crop it first"
+        )
+    return high, wide
+
+
+def _resize(image: pil.Image, size: tuple[int, int]) -> pil.Image:
+    high, wide = size
+    return image.resize((wide, high), pil.Resampling.BICUBIC)

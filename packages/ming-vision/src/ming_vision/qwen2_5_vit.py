@@ -1,0 +1,145 @@
+"""The image tower of Ming-Lite-Omni 1.0/1.5 and Ming-Lite-Uni (`qwen2_5_vit`), and of nano.
+
+A ViT at native resolution: patches of all images in one packed sequence, RMSNorm, rotary angles of
+row and column, attention inside windows (in a few blocks over the whole frame), gated MLP, and a
+merger that turns 2x2 patches into one token.
+
+Tensor names and values equal those of transformers' `Qwen2_5_VisionTransformerPretrainedModel`
+(tests/unit/vision/test_tower.py compares them). Written out here because importing that class
+costs 4 s of CPU, twice torch itself, and because its attention outside flash-attn calls one kernel
+per window; here equal segments share one call, which is what makes training on CPU practical.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ming_core.model.attention import attend
+from ming_core.model.norm import RMSNorm
+from ming_core.model.rotary import rotate
+from ming_vision.config import VisionConfig
+from ming_vision.layout import Grid, Layout, Segments, layout
+
+ROPE_THETA = 10000.0
+NORM_EPS = 1e-6
+
+
+class VisionTower(nn.Module):
+    """Patches in, merged tokens out, both in the order of the items."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.merger = Merger(config)
+
+    def layout(self, grids: tuple[Grid, ...], device: torch.device) -> Layout:
+        return layout(grids, self.config.spatial_merge_size, self.config.window, device)
+
+    def forward(self, pixel_values: Tensor, grid: Tensor) -> Tensor:
+        """pixel_values [N, C*t*p*p] and grid [items, 3] -> [N / merge^2, out_hidden_size]."""
+        unit = self.config.spatial_merge_size**2
+        grids = tuple((t, h, w) for t, h, w in grid.tolist())
+        places = self.layout(grids, pixel_values.device)
+        # The rows move before the first weight, so that no gradient passes through the permutation.
+        x = pixel_values.unflatten(0, (-1, unit))[places.window_index].flatten(0, 1)
+        x = self.patch_embed(x)
+        angle = rotary_angles(places.position, self.config.head_dim)[:, None, None]
+        cos, sin = angle.cos(), angle.sin()  # [N, 1, 1, head_dim / 2]
+        for index, block in enumerate(self.blocks):
+            whole = index in self.config.fullatt_block_indexes
+            x = block(x, cos, sin, places.frames if whole else places.windows)
+        return self.merger(x).index_select(0, places.inverse)
+
+
+class PatchEmbed(nn.Module):
+    """Stride-equals-kernel convolution, done as the one matrix product that it is."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        size = (config.temporal_patch_size, config.patch_size, config.patch_size)
+        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, size, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.proj.weight.flatten(1)
+        return F.linear(x.to(weight.dtype), weight)
+
+
+class Block(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.hidden_size, NORM_EPS)
+        self.attn = Attention(config)
+        self.norm2 = RMSNorm(config.hidden_size, NORM_EPS)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
+        x = x + self.attn(self.norm1(x), cos, sin, segments)
+        return x + self.mlp(self.norm2(x))
+
+
+class Attention(nn.Module):
+    """Bidirectional attention inside each segment of a packed sequence."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
+        """x [N, D]; cos and sin [N, 1, 1, head_dim / 2] float32."""
+        qkv = self.qkv(x).view(len(x), 3, self.heads, -1)
+        q, k = rotate(qkv[:, :2], cos, sin).unbind(1)
+        return self.proj(attend_segments(q, k, qkv[:, 2], segments).flatten(1))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Merger(nn.Module):
+    """Normalise, concatenate merge x merge neighbours, two linear layers with exact GELU."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.width = config.hidden_size * config.spatial_merge_size**2
+        self.ln_q = RMSNorm(config.hidden_size, NORM_EPS)
+        self.mlp = nn.Sequential(
+            nn.Linear(self.width, self.width),
+            nn.GELU(),
+            nn.Linear(self.width, config.out_hidden_size),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.ln_q(x).view(-1, self.width))
+
+
+def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
+    """Row angles, then column angles: position [N, 2] -> [N, head_dim / 2] float32."""
+    half = head_dim // 2
+    exponent = torch.arange(0, half, 2, dtype=torch.float32, device=position.device) / half
+    return (position[..., None].float() * (1.0 / ROPE_THETA**exponent)).flatten(1)
+
+
+def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """q, k, v [N, H, d] -> [N, H, d]; one attention call for each distinct segment length."""
+
+    def run(*batch: Tensor) -> Tensor:  # three times [runs, L, H, d]
+        heads = (x.transpose(1, 2) for x in batch)
+        return attend(*heads, mask=None, causal=False).transpose(1, 2).flatten(0, 1)
+
+    if segments.rows is None:
+        return run(*(x.unflatten(0, (len(segments.lengths), -1)) for x in (q, k, v)))
+    parts = [run(q[rows], k[rows], v[rows]) for rows in segments.rows]
+    return torch.cat(parts).index_select(0, segments.inverse)
