@@ -1,0 +1,1 @@
+"""Released checkpoint folders in, released checkpoint folders out (docs/formats.md)."""

@@ -1,0 +1,140 @@
+"""Streamed, strict loading of one module from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from ming_core.checkpoints.formats import Weights, listing
+from ming_core.checkpoints.keymap import Slot
+from ming_core.errors import BadCheckpoint
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes read, bytes to read) after each tensor."""
+
+
+def load_module(
+    module: nn.Module,
+    checkpoint: Weights,
+    slots: Mapping[str, Slot],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+) -> None:
+    """Fill `module`, usually built on `meta`, from the tensors that `slots` names and no others.
+
+    Parameters and persistent buffers are materialised on `device`, floating-point ones as `dtype`
+    or their slot's own; then each tensor is read, checked and copied, so that host memory peaks at
+    the model plus one tensor. Non-persistent buffers are left alone.
+
+    Raises BadCheckpoint, before anything is read, for missing and unexpected names and for wrong
+    shapes and types; afterwards for values that are NaN, infinite or too large for `dtype`. The
+    module is then unusable. Names are unexpected if they share their first component with one of
+    `slots`: other parts of the checkpoint are nobody's business here.
+    """
+    names = _match(module, checkpoint, slots)
+    _materialise(module, slots, torch.device(device), dtype)
+    state = module.state_dict()
+    infos = checkpoint.tensors
+    # In file order, so that the disk is read forward.
+    order = sorted(names, key=lambda name: (infos[name].file, infos[name].offset))
+    total, done = sum(infos[name].nbytes for name in order), 0
+    broken = []
+    for name in order:
+        tensor = checkpoint.read(name)
+        target = names[name].of(state[names[name].name])
+        if not _representable(tensor, target.dtype):
+            broken.append(name)
+        elif not broken:
+            target.copy_(tensor)
+        done += infos[name].nbytes
+        if progress is not None:
+            progress(done, total)
+    if broken:
+        raise BadCheckpoint(
+            f"{checkpoint.source} holds values that are NaN, infinite or too large for {dtype} in "
+            f"{listing(broken)}; copy it again or take another dtype"
+        )
+
+
+def module_tensors(module: nn.Module, slots: Mapping[str, Slot]) -> dict[str, Tensor]:
+    """The module's state_dict, after checking that `slots` accounts for all of its elements.
+
+    Raises ValueError otherwise: the table and the module do not belong together.
+    """
+    state = module.state_dict()
+    covered = dict.fromkeys(state, 0)
+    for released, slot in slots.items():
+        if slot.name not in state:
+            raise ValueError(f"{released} maps to {slot.name}, which the module does not have")
+        covered[slot.name] += slot.of(state[slot.name]).numel()
+    wrong = [name for name, count in covered.items() if count != state[name].numel()]
+    if wrong:
+        raise ValueError(f"the key map does not account for {listing(wrong)}")
+    return state
+
+
+def _match(module: nn.Module, checkpoint: Weights, slots: Mapping[str, Slot]) -> dict[str, Slot]:
+    """Slots by the names that this checkpoint uses; raises one error with all that is wrong."""
+    state = module_tensors(module, slots)
+    infos = checkpoint.tensors
+    found, missing, misfits = {}, [], []
+    for released, slot in slots.items():
+        name = next((n for n in (released, *slot.aliases) if n in infos), None)
+        if name is None:
+            missing.append(released)
+            continue
+        found[name] = slot
+        target, info = slot.of(state[slot.name]), infos[name]
+        if info.shape != tuple(target.shape):
+            misfits.append(f"{name} is {list(info.shape)}, expected {list(target.shape)}")
+        elif info.dtype.is_floating_point != target.dtype.is_floating_point:
+            misfits.append(f"{name} is {info.dtype}, expected {target.dtype}")
+    owned = {name.split(".", 1)[0] for name in slots}
+    unexpected = [n for n in infos if n not in found and n.split(".", 1)[0] in owned]
+    if not (missing or misfits or unexpected):
+        return found
+    parts = []
+    if missing:
+        near = [_with_nearest(name, unexpected) for name in missing[:3]]
+        parts.append(f"{len(missing)} missing ({listing(near + missing[3:], 3)})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected ({listing(unexpected, 3)})")
+    if misfits:
+        parts.append(f"{len(misfits)} of the wrong shape or type ({listing(misfits, 3)})")
+    raise BadCheckpoint(
+        f"the tensors in {checkpoint.source} do not fit its config.json: {'; '.join(parts)}; "
+        "use the weights and the config.json of one release"
+    )
+
+
+def _with_nearest(name: str, candidates: list[str]) -> str:
+    near = get_close_matches(name, candidates, n=1)
+    return f"{name}, nearest is {near[0]}" if near else name
+
+
+def _materialise(
+    module: nn.Module, slots: Mapping[str, Slot], device: torch.device, dtype: torch.dtype
+) -> None:
+    islands = {slot.name: slot.dtype for slot in slots.values() if slot.dtype is not None}
+    for name, old in module.state_dict(keep_vars=True).items():
+        wanted = islands.get(name, dtype) if old.is_floating_point() else old.dtype
+        new = torch.empty(old.shape, dtype=wanted, device=device)
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if isinstance(old, nn.Parameter):
+            owner.register_parameter(leaf, nn.Parameter(new, requires_grad=old.requires_grad))
+        else:
+            owner.register_buffer(leaf, new)
+
+
+def _representable(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all values are finite and stay so in `dtype`; aminmax needs no temporary copy."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = (float(bound) for bound in tensor.aminmax())
+    # NaN makes both comparisons false.
+    return -torch.finfo(dtype).max <= low and high <= torch.finfo(dtype).max
