@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from ming_core.model.attention import attend
 from ming_core.model.norm import RMSNorm
-from ming_core.model.rotary import rotate
 from ming_vision.config import VisionConfig
 from ming_vision.layout import Grid, Layout, Segments, layout
 
@@ -47,8 +46,9 @@ class VisionTower(nn.Module):
         # The rows move before the first weight, so that no gradient passes through the permutation.
         x = pixel_values.unflatten(0, (-1, unit))[places.window_index].flatten(0, 1)
         x = self.patch_embed(x)
-        angle = rotary_angles(places.position, self.config.head_dim)[:, None, None]
-        cos, sin = angle.cos(), angle.sin()  # [N, 1, 1, head_dim / 2]
+        angle = rotary_angles(places.position, self.config.head_dim)[:, None]
+        cos = angle.cos().repeat(1, 1, 2)  # [N, 1, head_dim]
+        sin = torch.cat((-angle.sin(), angle.sin()), dim=-1)
         for index, block in enumerate(self.blocks):
             whole = index in self.config.fullatt_block_indexes
             x = block(x, cos, sin, places.frames if whole else places.windows)
@@ -91,10 +91,10 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
-        """x [N, D]; cos and sin [N, 1, 1, head_dim / 2] float32."""
-        qkv = self.qkv(x).view(len(x), 3, self.heads, -1)
-        q, k = rotate(qkv[:, :2], cos, sin).unbind(1)
-        return self.proj(attend_segments(q, k, qkv[:, 2], segments).flatten(1))
+        """x [N, D]; cos and signed sin [N, 1, head_dim] float32."""
+        q, k, v = self.qkv(x).view(len(x), 3, self.heads, -1).unbind(1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        return self.proj(attend_segments(q, k, v, segments).flatten(1))
 
 
 class MLP(nn.Module):
@@ -130,6 +130,17 @@ def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
     half = head_dim // 2
     exponent = torch.arange(0, half, 2, dtype=torch.float32, device=position.device) / half
     return (position[..., None].float() * (1.0 / ROPE_THETA**exponent)).flatten(1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs (channel i, channel i + d/2) of x [N, H, d] in float32; x's dtype comes back.
+
+    `sin` carries the sign of each half. Whole-row products have a cheaper backward pass than the
+    partial rotation of the backbone, which is a third of the attention's time at training sizes.
+    """
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((second, first), dim=-1) * sin).to(x.dtype)
 
 
 def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
