@@ -1,1 +1,43 @@
-"""Placeholder."""
+"""Thin core of the Ming toolkit. Names are imported on first use, so that plugins start fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel, load
+    from ming_core.errors import MingError
+    from ming_core.hookspecs import hookimpl
+    from ming_core.media import Audio, Image, Message, Text, Video, assistant, system, user
+
+__all__ = [
+    "Audio",
+    "Image",
+    "Message",
+    "MingError",
+    "OmniModel",
+    "Text",
+    "Video",
+    "assistant",
+    "hookimpl",
+    "load",
+    "system",
+    "user",
+]
+
+_MODULES = {"MingError": "errors", "hookimpl": "hookspecs", "load": "api", "OmniModel": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from ming_core.plugins import CORE, version_of
+
+        return version_of(CORE)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"ming_core.{_MODULES.get(name, 'media')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,62 @@
+"""Hints which package to install, from directory.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ming_core.errors import MissingPlugin
+from ming_core.plugins import get_plugins
+
+
+@cache
+def _directory() -> dict[str, Any]:
+    return tomllib.loads(files("ming_core").joinpath("directory.toml").read_text("utf-8"))
+
+
+def package_for(section: str, name: str) -> str | None:
+    """The package that brings `name`; sections: media, encoders, tasks, commands."""
+    return _directory()[section].get(name)
+
+
+def known_parts(preset: str) -> dict[str, str]:
+    """Part -> package of a preset, whether installed or not."""
+    return _directory()["presets"].get(preset, {})
+
+
+def missing(what: str, package: str | None) -> MissingPlugin:
+    """The error that says how to get something absent.
+
+    what: the start of the sentence, e.g. `reading images`. package: None if nobody is known to
+    bring it.
+    """
+    if package is None:
+        return MissingPlugin(f"{what} needs a plugin that is not installed; see `ming plugins`")
+    plugins = get_plugins()
+    for failure in plugins.failures:
+        if failure.distribution == package:
+            return MissingPlugin(f"{what} needs {package}, but {failure}")
+    if package in plugins.blocked:
+        return MissingPlugin(
+            f"{what} needs {package}, which MING_DISABLE_PLUGINS switches off; take it out there"
+        )
+    return MissingPlugin(f"{what} needs {package}: pip install {package}")
+
+
+def missing_media(modality: str) -> MissingPlugin:
+    """For media (`image`, `audio`, `video`) that no installed encoder reads."""
+    noun = {"image": "images", "video": "videos", "audio": "sound"}.get(modality, modality)
+    return missing(f"reading {noun}", package_for("media", modality))
+
+
+def missing_encoder(name: str) -> MissingPlugin:
+    """For a checkpoint whose encoder nobody registered."""
+    return missing(f"the encoder {name!r}", package_for("encoders", name))
+
+
+def missing_task(name: str) -> MissingPlugin | None:
+    """For a task that some known package would bring; None for a name nobody knows."""
+    package = package_for("tasks", name)
+    return missing(f"task {name!r}", package) if package else None

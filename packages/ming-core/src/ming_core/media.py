@@ -1,0 +1,120 @@
+"""What a message is made of: text, images, sounds and videos, still undecoded.
+
+A source is kept as given (a path, bytes, an array, a PIL picture, a tensor); only the processor
+of the modality opens it, so that this module imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """Base of the media parts. `source`: path (str or Path), bytes, array or PIL object.
+
+    Compared by identity, since arrays have no truth value.
+    """
+
+    source: Any
+
+    @property
+    def path(self) -> Path | None:
+        """Where the media lies on disk; None for a source held in memory."""
+        return Path(self.source) if isinstance(self.source, str | Path) else None
+
+    def __str__(self) -> str:
+        """How messages and errors name it: the path, or what kind of object it is."""
+        if self.path is not None:
+            return str(self.path)
+        return f"{type(self).__name__.lower()} in memory ({type(self.source).__name__})"
+
+
+class Image(Media):
+    """One still picture."""
+
+
+class Audio(Media):
+    """One sound recording."""
+
+
+class Video(Media):
+    """One video: a file, or a sequence of frames."""
+
+
+Part = Text | Image | Audio | Video
+
+
+def as_part(value: str | Part) -> Part:
+    """A plain `str` means text. Raises TypeError for anything that is no part."""
+    if isinstance(value, str):
+        return Text(value)
+    if isinstance(value, Part):
+        return value
+    raise TypeError(
+        f"a message part must be str, Text, Image, Audio or Video, not {type(value).__name__}"
+    )
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation. Parts keep their order; a plain `str` among them becomes Text."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role must be one of {', '.join(ROLES)}, not {self.role!r}")
+        parts = (self.parts,) if isinstance(self.parts, str) else self.parts
+        object.__setattr__(self, "parts", tuple(as_part(part) for part in parts))
+
+    @property
+    def text(self) -> str:
+        """Its text parts joined without a separator."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def user(*parts: str | Part) -> Message:
+    """What a person says or shows."""
+    return Message("user", tuple(as_part(part) for part in parts))
+
+
+def assistant(*parts: str | Part) -> Message:
+    """What the model answered."""
+    return Message("assistant", tuple(as_part(part) for part in parts))
+
+
+def system(text: str) -> Message:
+    """Instructions that hold for the whole conversation."""
+    return Message("system", (Text(text),))
+
+
+_SUFFIXES: dict[type[Audio] | type[Video], frozenset[str]] = {
+    Audio: frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}),
+    Video: frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}),
+}
+
+
+def media_from_path(path: str | Path) -> Image | Audio | Video:
+    """A media part chosen by the file's suffix; whatever is no sound or video is tried as image."""
+    suffix = Path(path).suffix.lower()
+    for kind, suffixes in _SUFFIXES.items():
+        if suffix in suffixes:
+            return kind(path)
+    return Image(path)

@@ -1,0 +1,63 @@
+"""Everything the core adds, through the same hooks that any plugin uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ming_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+
+    from ming_core.doctor import Finding
+    from ming_core.registry import Registrar
+
+
+@hookimpl
+def ming_register_tasks(register: Registrar) -> None:
+    takes = ("text", "image", "audio", "video")
+    summary = "answer a question about text and media"
+    register("ask", "ming_core.api:OmniModel.ask", takes=takes, gives="text", summary=summary)
+    summary = "answer the last turn of a conversation"
+    register("chat", "ming_core.api:OmniModel.chat", takes=takes, gives="text", summary=summary)
+
+
+@hookimpl
+def ming_register_presets(register: Registrar) -> None:
+    summary = "small trained model of the shapes world, ships with the packages"
+    register("nano", "ming_core:presets/nano", part="backbone", summary=summary)
+    for name, hub_id, summary in (
+        ("ming-lite-omni-1.0", "inclusionAI/Ming-Lite-Omni", "Lite 1.0, 19 B, 3 B active"),
+        ("ming-lite-omni-1.5", "inclusionAI/Ming-Lite-Omni-1.5", "Lite 1.5, 20 B, 3 B active"),
+        ("ming-flash-omni", "inclusionAI/Ming-flash-omni-2.0", "Flash 2.0, 100 B, 6 B active"),
+    ):
+        register(name, f"hub:{hub_id}", part="checkpoint", summary=summary)
+
+
+@hookimpl
+def ming_register_checkpoints(register: Registrar) -> None:
+    for name in ("lite-1.0", "lite-1.5", "flash"):
+        register(name, "ming_core.checkpoints.keymap:backbone_slots")
+
+
+@hookimpl
+def ming_detect_checkpoint(config: Mapping[str, Any]) -> str | None:
+    from ming_core.checkpoints.detect import detect_family
+
+    return detect_family(config)
+
+
+@hookimpl
+def ming_register_commands(app: typer.Typer) -> None:
+    from ming_core.cli import ask, chat, demo, doctor, models, plugins
+
+    for module in (ask, chat, demo, doctor, models, plugins):
+        app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+
+
+@hookimpl
+def ming_doctor() -> list[Finding]:
+    from ming_core.doctor import core_findings
+
+    return core_findings()

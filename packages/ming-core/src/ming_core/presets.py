@@ -1,0 +1,112 @@
+"""Presets: named models, each the merge of the parts that installed packages registered.
+
+A part's target is `package:folder` (package data in the released layout) or `hub:owner/name`
+(weights too large to ship: they count as present once they are in the hub's local cache).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from ming_core.directory import known_parts
+from ming_core.errors import BadCheckpoint
+from ming_core.plugins import get_plugins
+from ming_core.registry import Entry
+
+HUB = "hub"
+
+
+@dataclass(frozen=True)
+class PresetPart:
+    """One part of a preset. folder: None while its weights are not on this machine."""
+
+    name: str
+    plugin: str
+    target: str
+    folder: Path | None
+
+    @property
+    def hub_id(self) -> str | None:
+        """`owner/name` of weights that are published and not shipped; None for package data."""
+        scheme, _, place = self.target.partition(":")
+        return place if scheme == HUB else None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, 0 if not on this machine."""
+        if self.folder is None:
+            return 0
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+
+@dataclass(frozen=True)
+class PresetParts:
+    """A preset as installed. missing: part -> package that would bring it."""
+
+    name: str
+    summary: str
+    parts: dict[str, PresetPart]
+    missing: dict[str, str]
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was registered is on this machine."""
+        return all(part.folder for part in self.parts.values())
+
+
+def preset(name: str) -> PresetParts:
+    """The parts of a preset. Raises UnknownName for a name that nobody registered."""
+    registry = get_plugins().presets
+    summary = registry[name].summary  # raises for an unknown name
+    parts = {str(entry.extra["part"]): _part(entry) for entry in registry.find(name)}
+    missing = {part: by for part, by in known_parts(name).items() if part not in parts}
+    return PresetParts(name, summary, parts, missing)
+
+
+def presets() -> list[PresetParts]:
+    """All presets in name order."""
+    return [preset(name) for name in get_plugins().presets.names()]
+
+
+def preset_folders(name: str) -> dict[str, Path]:
+    """Part -> folder of a preset whose weights are on this machine; else raises BadCheckpoint."""
+    folders = {}
+    for part in preset(name).parts.values():
+        if part.folder is None:
+            raise BadCheckpoint(_absent(name, part))
+        folders[part.name] = part.folder
+    return folders
+
+
+def _absent(name: str, part: PresetPart) -> str:
+    if part.hub_id is None:
+        return f"preset {name!r} lacks {part.target!r}; reinstall {part.plugin}"
+    return (
+        f"the weights of {name!r} ({part.hub_id}) are not on this machine; download them and give "
+        "their folder as the model, or choose a preset that `ming models` shows as ready"
+    )
+
+
+def _part(entry: Entry) -> PresetPart:
+    scheme, _, place = entry.target.partition(":")
+    folder = _hub_folder(place) if scheme == HUB else _package_folder(scheme, place)
+    return PresetPart(str(entry.extra["part"]), entry.plugin, entry.target, folder)
+
+
+def _package_folder(package: str, place: str) -> Path | None:
+    # find_spec first: `files` would import the package, which may be heavy
+    if find_spec(package) is None:
+        return None
+    folder = Path(str(files(package).joinpath(place)))
+    return folder if folder.is_dir() else None
+
+
+def _hub_folder(hub_id: str) -> Path | None:
+    """The hub cache's newest complete copy; looks at the disk only."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(hub_id, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
