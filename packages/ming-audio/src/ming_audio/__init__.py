@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Hearing for the Ming toolkit: speech encoders and recognition."""

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Drawing for the Ming toolkit: image generation, editing, segmentation."""

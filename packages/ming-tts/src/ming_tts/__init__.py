@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Speech for the Ming toolkit: talkers and audio codecs."""
