@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,16 +35,14 @@ def run(case: GoldenCase) -> Iterator[Check]:
 
 def _processor(case: GoldenCase) -> ImageProcessor:
     config = case.config
-    sizes = ("patch_size", "merge_size", "temporal_patch_size")
-    factor = config.get("factor")
-    return ImageProcessor(
-        **({"patch_size": factor // 2} if factor else {name: config[name] for name in sizes}),
-        **{name: config[name] for name in ("min_pixels", "max_pixels")},
-        **{name: config[name] for name in ("fetch_min_pixels", "fetch_max_pixels")},
-        rounds_up=RELEASE[config["family"]].rounds_up,
-        **({"mean": tuple(config["image_mean"])} if "image_mean" in config else {}),
-        **({"std": tuple(config["image_std"])} if "image_std" in config else {}),
-    )
+    names = {field.name for field in fields(ImageProcessor)}
+    values: dict[str, Any] = {name: value for name, value in config.items() if name in names}
+    if "factor" in config:  # the tables give the side of a token instead of a patch
+        values["patch_size"] = config["factor"] // ImageProcessor.merge_size
+    for name in ("mean", "std"):
+        if f"image_{name}" in config:
+            values[name] = tuple(config[f"image_{name}"])
+    return ImageProcessor(**values, rounds_up=RELEASE[config["family"]].rounds_up)
 
 
 def _tables(case: GoldenCase) -> Iterator[Check]:

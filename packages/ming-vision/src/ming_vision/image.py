@@ -32,7 +32,7 @@ def open_image(source: Any) -> Image.Image:
     if isinstance(source, np.ndarray | torch.Tensor):
         return _to_rgb(_from_array(source), "the image")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "the image bytes")
+        return _decode(bytes(source), "the image data")
     if isinstance(source, str | Path):
         return _from_address(source)
     raise BadMedia(
@@ -59,7 +59,8 @@ def _from_address(source: str | Path) -> Image.Image:
     except IsADirectoryError:
         raise BadMedia(f"{_short(path)!r} is a folder; give the path of one image file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise BadMedia(f"cannot read the image file {_short(path)!r}: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # without the path, which may be long
+        raise BadMedia(f"cannot read the image file {_short(path)!r}: {reason}") from error
     return _decode(data, _short(path))
 
 

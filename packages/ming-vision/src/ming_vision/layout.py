@@ -22,19 +22,19 @@ class Segments:
     """Consecutive runs of a packed sequence that attend only to themselves.
 
     lengths: the run lengths in order.
-    rows: None if all are equal (a reshape separates them); else one index [runs, length] for each
-    distinct length. inverse [N] puts the concatenated rows back in order.
+    rows: one index [runs, length] for each distinct length; inverse [N] puts their concatenation
+    back in order. Empty and None if all lengths are equal: then a reshape separates the runs.
     """
 
     lengths: tuple[int, ...]
-    rows: tuple[Tensor, ...] | None
+    rows: tuple[Tensor, ...]
     inverse: Tensor | None
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Segments:
         """Group runs of equal length, so that each length costs one attention call."""
         if len(set(lengths)) <= 1:
-            return cls(tuple(lengths), None, None)
+            return cls(tuple(lengths), (), None)
         size = torch.tensor(lengths)
         start = size.cumsum(0) - size
         rows = tuple(

@@ -150,7 +150,7 @@ def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tens
         heads = (x.transpose(1, 2) for x in batch)
         return attend(*heads, mask=None, causal=False).transpose(1, 2).flatten(0, 1)
 
-    if segments.rows is None:
+    if segments.inverse is None:
         return run(*(x.unflatten(0, (len(segments.lengths), -1)) for x in (q, k, v)))
     parts = [run(q[rows], k[rows], v[rows]) for rows in segments.rows]
     return torch.cat(parts).index_select(0, segments.inverse)

@@ -1,0 +1,22 @@
+"""Everything this package adds to the toolkit, on one page."""
+
+from __future__ import annotations
+
+from ming_core import hookimpl
+from ming_core.registry import Registrar
+
+
+@hookimpl
+def ming_register_encoders(register: Registrar) -> None:
+    register(
+        "qwen2_5_vit",
+        "ming_vision.encoder:QwenVisionEncoder",
+        modality="image",
+        section="vision_config",
+        summary="images at native resolution (Lite 1.0, Lite 1.5, Uni, nano)",
+    )
+
+
+@hookimpl
+def ming_register_presets(register: Registrar) -> None:
+    register("nano", "ming_vision:presets/nano", part="vision", summary="sees 64 x 64 scenes")
