@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     params = [
         pytest.param(case, True, id=f"{case.component}/{case.name}") for case in golden_cases(OWN)
     ]
-    folders: list[str] = metafunc.config.getoption("golden")
+    folders = metafunc.config.getoption("golden") or []
     for folder in folders:
         root = metafunc.config.invocation_params.dir / folder
         cases = list(golden_cases(root))

@@ -1,0 +1,59 @@
+"""Training losses as pure functions. Labels are aligned with the input ids; the shift is in here.
+
+Half-precision logits are raised to float32 first.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+IGNORE = -100
+"""Label of a token that is not predicted."""
+
+
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p of each token given those before it, 0 where its label is IGNORE.
+
+    logits [B, T, V], labels [B, T] -> [B, T - 1], entry t for the label t + 1.
+    """
+    targets = labels[:, 1:]
+    kept = targets != IGNORE
+    # Half of a training row is prompt: its logits are not worth a softmax over the vocabulary.
+    wanted = logits[:, :-1][kept]
+    if wanted.dtype in (torch.float16, torch.bfloat16):
+        wanted = wanted.float()
+    losses = cross_entropy(wanted, targets[kept], reduction="none")
+    return losses.new_zeros(targets.shape).masked_scatter(kept, losses)
+
+
+def next_token_loss(
+    logits: Tensor,
+    labels: Tensor,
+    reduction: Literal["token", "sequence"] = "token",
+    segment_ids: Tensor | None = None,
+) -> Tensor:
+    """Mean next-token loss; 0 (with a gradient of 0) when no label is left.
+
+    "token" gives every label the same weight. "sequence" averages inside each sequence first and
+    then over the sequences that have labels: a sequence is a row, or a segment of a row when
+    segment_ids [B, T] (-1 for padding) are given.
+    logits [B, T, V], labels [B, T] with IGNORE at the first token of every sequence.
+    """
+    losses = token_losses(logits, labels)
+    kept = labels[:, 1:] != IGNORE
+    if reduction == "token":
+        return losses.sum() / kept.sum().clamp(min=1)
+    if segment_ids is None:
+        segment_ids = torch.zeros_like(labels)
+    # Numbers every sequence of the batch; padding has no labels and may share a number.
+    segments = segment_ids[:, 1:].clamp(min=0)
+    width = int(segments.max()) + 1
+    rows = torch.arange(len(labels), device=labels.device).unsqueeze(1)
+    sequence = (rows * width + segments)[kept]
+    totals = losses.new_zeros(len(labels) * width).index_add(0, sequence, losses[kept])
+    counts = torch.bincount(sequence, minlength=len(totals))
+    return (totals / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)

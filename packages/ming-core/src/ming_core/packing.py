@@ -1,0 +1,142 @@
+"""Several samples in one row: packing plan, packed tensors, and the masks that keep them apart.
+
+Nothing is guessed from positions or padding: `segment_ids` say which tokens belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ming_core.errors import BadConfig
+from ming_core.losses import IGNORE
+
+
+class Placement(NamedTuple):
+    """Where a sample goes: row of the batch and offset of its first token."""
+
+    row: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One unpacked sample of T tokens.
+
+    input_ids, labels (aligned with the ids) and modality_ids [T]; position_ids [3, T] as computed
+    for the sample alone.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    modality_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """B rows of T tokens. Padding has segment -1, label IGNORE, position 0 and modality text."""
+
+    input_ids: Tensor  # [B, T]
+    labels: Tensor  # [B, T]
+    position_ids: Tensor  # [3, B, T]
+    modality_ids: Tensor  # [B, T]
+    segment_ids: Tensor  # [B, T]: 0, 1, ... along the row
+    cu_seqlens: Tensor  # [B, S + 1] int32: first tokens of the segments and the end, then -1
+
+    @property
+    def max_seqlen(self) -> int:
+        lengths = self.cu_seqlens.diff(dim=1)
+        return int(lengths.max())
+
+
+def plan_packing(lengths: Sequence[int], capacity: int) -> list[Placement]:
+    """First-fit-decreasing: the longest sample first, each into the first row with room.
+
+    Equal lengths keep their order; inside a row samples are in index order. The plan depends on
+    nothing else. Raises BadConfig for a sample longer than `capacity`.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if lengths[i] > capacity:
+            raise BadConfig(
+                f"sample {i} has {lengths[i]} tokens and a packed row holds {capacity}; "
+                "raise the capacity or shorten the sample"
+            )
+        row = next((r for r, left in enumerate(room) if left >= lengths[i]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(capacity)
+        rows[row].append(i)
+        room[row] -= lengths[i]
+    placements = [Placement(0, 0)] * len(lengths)
+    for row, members in enumerate(rows):
+        offset = 0
+        for i in sorted(members):
+            placements[i] = Placement(row, offset)
+            offset += lengths[i]
+    return placements
+
+
+def pack(
+    samples: Sequence[Sample], placements: Sequence[Placement], capacity: int, pad_id: int = 0
+) -> Packed:
+    """Copy samples to their places in rows of `capacity` tokens.
+
+    The first label of each sample becomes IGNORE: the token before it belongs to another sample.
+    """
+    rows = max(p.row for p in placements) + 1
+    input_ids = torch.full((rows, capacity), pad_id)
+    labels = torch.full((rows, capacity), IGNORE)
+    position_ids = torch.zeros(3, rows, capacity, dtype=torch.long)
+    modality_ids = torch.zeros(rows, capacity, dtype=torch.long)
+    segment_ids = torch.full((rows, capacity), -1)
+    bounds: list[list[int]] = [[0] for _ in range(rows)]
+    for placement, sample in sorted(zip(placements, samples), key=lambda pair: pair[0]):
+        row, start = placement
+        end = start + len(sample.input_ids)
+        input_ids[row, start:end] = sample.input_ids
+        labels[row, start:end] = sample.labels
+        labels[row, start] = IGNORE
+        position_ids[:, row, start:end] = sample.position_ids
+        modality_ids[row, start:end] = sample.modality_ids
+        segment_ids[row, start:end] = len(bounds[row]) - 1
+        bounds[row].append(end)
+    cu_seqlens = torch.full((rows, max(map(len, bounds))), -1, dtype=torch.int32)
+    for row, ends in enumerate(bounds):
+        cu_seqlens[row, : len(ends)] = torch.tensor(ends)
+    return Packed(input_ids, labels, position_ids, modality_ids, segment_ids, cu_seqlens)
+
+
+def segment_mask(segment_ids: Tensor) -> Tensor:
+    """A token sees itself and earlier tokens of its segment; nothing sees or is padding (-1).
+
+    segment_ids [B, T] -> bool [B, 1, T, T] (query, key). The backbone makes the same mask itself
+    when it is given segment_ids.
+    """
+    same = segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1)
+    return (same & _earlier_tokens(segment_ids)).unsqueeze(1)
+
+
+def prefix_segment_mask(segment_ids: Tensor) -> Tensor:
+    """Like `segment_mask`, but every segment also sees segment 0, the prefix of the row.
+
+    Several questions about one image share the image's tokens this way: question s >= 1 computes
+    what it would behind the prefix alone, given the position ids of that unpacked run. Pass the
+    result to the backbone as `mask`. segment_ids [B, T] -> bool [B, 1, T, T].
+    """
+    query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
+    seen = (query == key) | ((key == 0) & (query > 0))
+    return (seen & _earlier_tokens(segment_ids)).unsqueeze(1)
+
+
+def _earlier_tokens(segment_ids: Tensor) -> Tensor:
+    """Causal pattern [B, T, T] without padded keys."""
+    tokens = segment_ids.shape[1]
+    causal = torch.ones(tokens, tokens, dtype=torch.bool, device=segment_ids.device).tril()
+    return causal & (segment_ids >= 0).unsqueeze(1)
