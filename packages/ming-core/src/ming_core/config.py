@@ -23,8 +23,6 @@ GATES = ("gate", "image_gate", "audio_gate")
 
 # Values that would change the mathematics and that no released model uses.
 _FIXED = {
-    "use_qkv_bias": False,
-    "use_bias": False,
     "use_sliding_window": False,
     "norm_head": False,
     "tie_word_embeddings": False,
@@ -81,6 +79,8 @@ class BackboneConfig:
     rope: RopeConfig
     router: RouterConfig
     qk_norm: bool
+    qkv_bias: bool
+    dense_bias: bool
     multi_gate: bool
     pad_token_id: int
     eos_token_id: int
@@ -124,7 +124,7 @@ class BackboneConfig:
         """Read a released `llm_config`.
 
         Raises BadConfig for another architecture, a missing field, or a setting that no released
-        model uses (biases, sliding window, tied embeddings).
+        model uses (sliding window, tied embeddings, another activation).
         """
         kind = llm.get("model_type")
         if kind not in ("bailing_moe", "bailing_moe_v2"):
@@ -192,6 +192,8 @@ class BackboneConfig:
             rope=rope,
             router=router,
             qk_norm=flash,
+            qkv_bias=llm.get("use_qkv_bias", False),
+            dense_bias=llm.get("use_bias", False),
             multi_gate=llm.get("router_type") == "MultiRouter"
             if flash
             else llm.get("multi_gate", False),

@@ -71,6 +71,9 @@ def _attention(config: BackboneConfig, released: str, ours: str, prefix: str) ->
         "post_attention_layernorm.weight",
     ):
         yield f"{released}.{name}", Slot(f"{ours}.{name}")
+    for name, present in (("query_key_value", config.qkv_bias), ("dense", config.dense_bias)):
+        if present:
+            yield f"{released}.attention.{name}.bias", Slot(f"{ours}.attention.{name}.bias")
     if config.qk_norm:
         for name, ling in _QK_NORMS:
             alias = f"{prefix}{released}.attention.{ling}.weight"

@@ -45,8 +45,10 @@ class Attention(nn.Module):
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.query_key_value = nn.Linear(config.hidden_size, rows, bias=False)
-        self.dense = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.query_key_value = nn.Linear(config.hidden_size, rows, bias=config.qkv_bias)
+        self.dense = nn.Linear(
+            self.heads * self.head_dim, config.hidden_size, bias=config.dense_bias
+        )
         norms = config.qk_norm
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if norms else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if norms else None
