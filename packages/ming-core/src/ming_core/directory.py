@@ -21,6 +21,12 @@ def package_for(section: str, name: str) -> str | None:
     return _directory()[section].get(name)
 
 
+def toolkit() -> frozenset[str]:
+    """The packages of the directory, which are released together under one version."""
+    sections = [value for name, value in _directory().items() if name != "presets"]
+    return frozenset(package for section in sections for package in section.values())
+
+
 def known_parts(preset: str) -> dict[str, str]:
     """Part -> package of a preset, whether installed or not."""
     return _directory()["presets"].get(preset, {})

@@ -51,9 +51,10 @@ def _plugins() -> Iterator[Finding]:
 
 def _versions() -> Finding:
     """One version for all packages of the toolkit; third-party plugins have their own."""
+    from ming_core.directory import toolkit
     from ming_core.plugins import CORE, get_plugins, version_of
 
-    names = {p.distribution for p in get_plugins().loaded if p.distribution.startswith("ming-")}
+    names = toolkit() & {plugin.distribution for plugin in get_plugins().loaded}
     versions = {name: version_of(name) for name in sorted(names | {CORE})}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     if len(set(versions.values())) == 1:

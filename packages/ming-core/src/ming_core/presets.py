@@ -101,7 +101,7 @@ def _package_folder(package: str, place: str) -> Path | None:
     if find_spec(package) is None:
         return None
     folder = Path(str(files(package).joinpath(place)))
-    return folder if folder.is_dir() else None
+    return folder if (folder / "config.json").is_file() else None
 
 
 def _hub_folder(hub_id: str) -> Path | None:

@@ -1,0 +1,71 @@
+"""`ming ask`: one question, one answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from ming_core.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    SeedOption,
+    TokensOption,
+    load_model,
+    note,
+    print_json,
+    read_media,
+    read_text,
+)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    media: Annotated[
+        list[str] | None, typer.Argument(help="Pictures, sounds or videos it is about.")
+    ] = None,
+    model: ModelOption = "nano",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    seed: SeedOption = None,
+    max_new_tokens: TokensOption = 256,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Answer a question about pictures, sound, video or text.
+
+    Example: ming ask "how many shapes are there?" scene.png
+    """
+    text = read_text(question)
+    parts = [read_media(path) for path in media or ()]
+    omni = load_model(model, device, dtype, quiet)
+    start = time.perf_counter()
+    if sys.stdout.isatty() and not as_json:
+        pieces = omni.ask(text, *parts, stream=True, max_new_tokens=max_new_tokens, seed=seed)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
+        return
+    answer = omni.ask(text, *parts, max_new_tokens=max_new_tokens, seed=seed)
+    seconds = time.perf_counter() - start
+    if not as_json:
+        print(answer)
+        note(f"{answer.tokens} tokens in {seconds:.1f} s", quiet)
+        return
+    print_json(
+        {
+            "task": "ask",
+            "model": model,
+            "question": text,
+            "media": media or [],
+            "answer": answer.text,
+            "tokens": answer.tokens,
+            "seconds": round(seconds, 3),
+        }
+    )

@@ -1,0 +1,90 @@
+"""`ming chat`: a conversation on the terminal, or with questions piped in line by line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from ming_core.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuietOption,
+    SeedOption,
+    TokensOption,
+    load_model,
+    read_media,
+)
+from ming_core.errors import MingError, UnknownName
+from ming_core.media import Message, Part, assistant, system, user
+
+HELP = """/image PATH  show a picture, sound or video with the next question
+/reset       forget the conversation
+/quit        leave (so does Ctrl-D)"""
+COMMANDS = ("/help", "/image", "/quit", "/reset")
+
+
+def chat(
+    model: ModelOption = "nano",
+    instructions: Annotated[
+        str | None, typer.Option("--system", help="Instructions for the whole conversation.")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    seed: SeedOption = None,
+    max_new_tokens: TokensOption = 256,
+    quiet: QuietOption = False,
+) -> None:
+    """Talk with a model; it remembers what was said.
+
+    Lines starting with / are commands, see /help. Example: echo "hello" | ming chat
+    """
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    omni = load_model(model, device, dtype, quiet)
+    if interactive and not quiet:
+        print(HELP, file=sys.stderr)
+    opening = [system(instructions)] if instructions else []
+    messages: list[Message] = list(opening)
+    shown: list[Part] = []
+    for line in _lines(interactive):
+        try:
+            command, _, argument = line.partition(" ")
+            if command == "/quit":
+                return
+            if command == "/reset":
+                messages, shown = list(opening), []
+            elif command == "/help":
+                print(HELP, file=sys.stderr)
+            elif command == "/image":
+                shown.append(read_media(argument.strip().strip("\"'")))
+            elif command.startswith("/"):
+                raise UnknownName("chat command", command, COMMANDS)
+            elif line:
+                turn = [*messages, user(*shown, line)]
+                pieces = []
+                for piece in omni.chat(turn, stream=True, max_new_tokens=max_new_tokens, seed=seed):
+                    pieces.append(piece)
+                    print(piece, end="", flush=True)
+                print()
+                messages, shown = [*turn, assistant("".join(pieces))], []
+        except MingError as error:
+            if not interactive:
+                raise
+            shown = []
+            print(f"ming: {error}", file=sys.stderr)
+
+
+def _lines(interactive: bool) -> Iterator[str]:
+    """Stripped input lines until the end of input."""
+    if interactive:
+        with suppress(ImportError):
+            import readline  # noqa: F401 - gives `input` line editing and history
+    while True:
+        try:
+            yield input("> " if interactive else "").strip()
+        except EOFError:
+            return

@@ -1,0 +1,82 @@
+"""Options that commands share, spelled once, and small helpers for their output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ming_core.errors import BadMedia
+from ming_core.media import Part, media_from_path
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Preset (see `ming models`) or checkpoint folder.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+SeedOption = Annotated[int | None, typer.Option(help="Makes sampled answers repeatable.")]
+TokensOption = Annotated[int, typer.Option(min=1, help="Longest answer.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or timings.")]
+
+
+def read_text(argument: str) -> str:
+    """The argument itself, or standard input for `-`."""
+    return sys.stdin.read().strip() if argument == "-" else argument
+
+
+def read_media(path: str) -> Part:
+    """The media part of a path on the command line; refused before a model is loaded for it."""
+    if not Path(path).is_file():
+        reason = "it is a folder" if Path(path).is_dir() else "there is no such file"
+        raise BadMedia(
+            f"cannot read {path!r}: {reason}; give the path of a picture, sound or video"
+        )
+    return media_from_path(path)
+
+
+def load_model(name: str, device: str, dtype: str, quiet: bool) -> OmniModel:
+    """`ming_core.load`, timed on stderr."""
+    from ming_core.api import load
+
+    start = time.perf_counter()
+    model = load(name, device=device, dtype=dtype)
+    note(f"loaded {name} in {time.perf_counter() - start:.1f} s", quiet)
+    return model
+
+
+def note(message: str, quiet: bool) -> None:
+    """Progress for a person who watches: on stderr, and only on a terminal."""
+    if not quiet and sys.stderr.isatty():
+        print(message, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One object on stdout; characters beyond ASCII stay readable."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells in aligned columns; Chinese characters count as two cells of a terminal."""
+    widths = [max(map(_width, column)) for column in zip(*rows)]
+    for row in rows:
+        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths)]
+        print("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def megabytes(count: int) -> str:
+    """Bytes as `12.3 MB` (10^6 bytes)."""
+    return f"{count / 1e6:.1f} MB"
