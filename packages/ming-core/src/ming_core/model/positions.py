@@ -115,6 +115,12 @@ def decode_positions(step: int, deltas: Tensor, prompt_length: int) -> Tensor:
     return (deltas + (prompt_length + step)).expand(3, -1, -1)
 
 
+def frame_grids(grid: Tensor) -> Tensor:
+    """Grids [videos, 3] as one row (1, height, width) per temporal patch."""
+    frames = grid.repeat_interleave(grid[:, 0], dim=0)
+    return torch.cat([torch.ones_like(frames[:, :1]), frames[:, 1:]], dim=1)
+
+
 def _equal(ids: Tensor, token: int | None) -> Tensor:
     """Where `ids` hold `token`; nowhere if the model has no such token."""
     return torch.zeros_like(ids, dtype=torch.bool) if token is None else ids == token
@@ -157,8 +163,7 @@ def _block_grids(
             raise ValueError(f"{len(time_step)} seconds per patch given for {len(videos)} videos")
     if rule.interleaved:
         time_step = time_step.repeat_interleave(videos[:, 0])
-        videos = videos.repeat_interleave(videos[:, 0], dim=0)
-        videos = torch.cat([torch.ones_like(videos[:, :1]), videos[:, 1:]], dim=1)
+        videos = frame_grids(videos)
 
     found = int(is_video.sum())
     for name, have, need in (

@@ -1,0 +1,149 @@
+"""Chat formats of the releases, as data.
+
+A conversation is role markers, text and media blocks; the releases differ in the strings below.
+Facts: released processors and tokenizer_config.json of Ming-Lite-Omni 1.0, 1.5 and Ming-flash-omni.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from ming_core.chat.tokenizer import Tokenizer
+from ming_core.config import AUDIO, IMAGE, BackboneConfig
+from ming_core.errors import BadCheckpoint, UnknownName
+from ming_core.media import Role
+
+ROLE_NAMES: Mapping[Role, str] = MappingProxyType(
+    {"system": "SYSTEM", "user": "HUMAN", "assistant": "ASSISTANT"}
+)
+
+
+@dataclass(frozen=True)
+class MediaBlock:
+    """How one medium appears in a prompt: start + patches + end + `after` (plain text).
+
+    start, patch, end: special tokens. placeholder: what the released processors write for the
+    medium before they expand it. modality: id of the patches for the routers.
+    frame: start and end token around each temporal patch, which is preceded by a timestamp (plain
+    text with the seconds); None if all patches of a video form one block.
+    """
+
+    start: str
+    patch: str
+    end: str
+    placeholder: str
+    modality: int
+    after: str = ""
+    frame: tuple[str, str] | None = None
+    timestamp: str = "<{:.1f} seconds>"
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """Everything that a release writes around texts and media.
+
+    A turn is role_start + name of the role + role_end + content + turn_end. `stop` ends an answer;
+    where `turn_end` is None (Lite) it never appears in a history.
+    `thinking` is appended to the system text, for the thinking switch off and on; `think_prefix` is
+    put before the text of the last question when it is on.
+    """
+
+    name: str
+    stop: str
+    image: MediaBlock
+    video: MediaBlock
+    audio: MediaBlock
+    turn_end: str | None = None
+    default_system: str | None = None
+    thinking: tuple[str, str] | None = None
+    think_prefix: str = ""
+    role_start: str = "<role>"
+    role_end: str = "</role>"
+
+    @property
+    def shared_patches(self) -> bool:
+        """Whether images and videos have the same patch token and cannot share a prompt."""
+        return self.image.patch == self.video.patch
+
+
+LITE_1_5 = ChatFormat(
+    name="lite-1.5",
+    stop="<|endoftext|>",
+    image=MediaBlock("<image>", "<imagePatch>", "</image>", "<IMAGE>", IMAGE, after="\n"),
+    video=MediaBlock("<video>", "<imagePatch>", "</video>", "<VIDEO>", IMAGE, after="\n"),
+    audio=MediaBlock("<audio>", "<audioPatch>", "</audio>", "<AUDIO>", AUDIO),
+    # Published in the README of the releases as a part of the user's text.
+    think_prefix=(
+        "SYSTEM: You are a helpful assistant. When the user asks a question, your response must "
+        "include two parts: first, the reasoning process enclosed in <thinking>...</thinking> "
+        "tags, then the final answer enclosed in <answer>...</answer> tags. The critical answer "
+        "or key result should be placed within \\boxed{}.\n"
+    ),
+)
+
+# The same prompts; only its processor's placeholders look like the start tokens.
+LITE_1_0 = replace(
+    LITE_1_5,
+    name="lite-1.0",
+    image=replace(LITE_1_5.image, placeholder="<image>"),
+    video=replace(LITE_1_5.video, placeholder="<video>"),
+    audio=replace(LITE_1_5.audio, placeholder="<audio>"),
+)
+
+FLASH = ChatFormat(
+    name="flash",
+    stop="<|role_end|>",
+    turn_end="<|role_end|>",
+    default_system="你是一个友好的AI助手。",
+    thinking=("\n\ndetailed thinking off", "\n\ndetailed thinking on"),
+    image=LITE_1_5.image,
+    video=MediaBlock(
+        "<video>", "<framePatch>", "</video>", "<VIDEO>", IMAGE, frame=("<image>", "</image>")
+    ),
+    audio=LITE_1_5.audio,
+)
+
+_FORMATS = {f.name: f for f in (LITE_1_0, LITE_1_5, FLASH)}
+
+
+def chat_format(name: str) -> ChatFormat:
+    """A format by name: lite-1.0, lite-1.5 or flash. Raises UnknownName otherwise."""
+    if name not in _FORMATS:
+        raise UnknownName("chat format", name, _FORMATS)
+    return _FORMATS[name]
+
+
+def format_of(config: BackboneConfig) -> ChatFormat:
+    """The format that the backbone was trained with, told by its kind of positions."""
+    if config.rope.kind != "video_rope":
+        return LITE_1_0 if config.rope.kind == "1d" else LITE_1_5
+    if config.use_interleaved_frame_timestamp:
+        return FLASH
+    return replace(FLASH, video=replace(FLASH.video, frame=None, after="\n"))
+
+
+def with_media_tokens(
+    config: BackboneConfig, format: ChatFormat, tokenizer: Tokenizer
+) -> BackboneConfig:
+    """The configuration with media token ids taken from the tokenizer.
+
+    The released flash config gives the id of `</image>` as `video_start_token`; the token's text
+    is right, so that id is replaced. Raises BadCheckpoint if any other configured id differs.
+    """
+    texts = {
+        "image_patch_token": format.image.patch,
+        "image_start_token": format.image.start,
+        "video_patch_token": format.video.patch,
+        "video_start_token": format.video.start,
+    }
+    ids = {key: tokenizer.find(text) for key, text in texts.items()}
+    for key, text in texts.items():
+        configured = getattr(config, key)
+        if key != "video_start_token" and configured not in (None, ids[key]):
+            raise BadCheckpoint(
+                f"llm_config.{key} is {configured}, but {text!r} is token {ids[key]} of the "
+                "tokenizer; take config.json and tokenizer.json from the same release"
+            )
+    return replace(config, **ids)

@@ -1,0 +1,171 @@
+"""The tokenizer of a checkpoint folder, and incremental decoding for streamed answers.
+
+Wraps `tokenizers` (tokenizer.json, byte-level BPE). Text is never searched for special tokens
+unless the caller asks for it, so nothing a user types can turn into a role or an image.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from ming_core.errors import BadCheckpoint
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte of each printable stand-in character of byte-level BPE (as in GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = (byte for byte in range(256) if byte not in printable)
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    folder: holds tokenizer.json and, for the end and padding tokens, tokenizer_config.json.
+    Raises BadCheckpoint if a file is missing or damaged, if the tokenizer is not byte-level, or if
+    the two files disagree about an id.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        self._tokenizer = _load(folder / "tokenizer.json")
+        config = _load_config(folder / "tokenizer_config.json")
+        self._add_tokens(config.get("added_tokens_decoder", {}), folder)
+        special = self._tokenizer.get_added_tokens_decoder()
+        self.special_ids = frozenset(special)
+        """Ids of role markers, media tokens and the like."""
+        # Longest first, so that no token hides a longer one that begins with it.
+        names = sorted((token.content for token in special.values()), key=len, reverse=True)
+        self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else "(?!)")
+        self.eos_id = self._configured_id(config, "eos_token")
+        self.pad_id = self._configured_id(config, "pad_token")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of known tokens; the embedding table may have more rows."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def id(self, token: str) -> int:
+        """Id of one token given by its text. Raises BadCheckpoint if there is none."""
+        found = self.find(token)
+        if found is None:
+            raise BadCheckpoint(
+                f"the tokenizer has no token {token!r}, which its chat format needs; "
+                "take tokenizer.json from the same release as the weights"
+            )
+        return found
+
+    def find(self, token: str) -> int | None:
+        """Id of one token given by its text, or None."""
+        return self._tokenizer.token_to_id(token)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids; nothing is put before or after them.
+
+        With `special`, special tokens written in `text` become their ids: for text of your own
+        making only. Otherwise they are spelled out like any other characters.
+        """
+        if not special:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = []
+        for i, piece in enumerate(self._special.split(text)):
+            ids += [self.id(piece)] if i % 2 else self.encode(piece)
+        return ids
+
+    def decode(self, ids: Iterable[int], special: bool = False) -> str:
+        """Text of token ids; special tokens are left out unless asked for."""
+        pieces = (self.token_bytes(int(i)) for i in ids if special or i not in self.special_ids)
+        return b"".join(pieces).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """UTF-8 bytes of one token, possibly a part of a character; empty for unknown ids."""
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None:  # a padding row of the embedding table
+            return b""
+        if token_id in self.special_ids:
+            return token.encode()
+        return bytes(_BYTE_OF[character] for character in token)
+
+    def _add_tokens(self, added: dict[str, Any], folder: Path) -> None:
+        """Register the configured tokens and make every added token special.
+
+        `encode_special_tokens` protects against special tokens only, hence "every".
+        """
+        configured = {int(i): token["content"] for i, token in added.items()}
+        missing = (text for _, text in sorted(configured.items()) if self.find(text) is None)
+        known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._tokenizer.add_special_tokens(
+            [AddedToken(text, normalized=False, special=True) for text in (*known, *missing)]
+        )
+        self._tokenizer.encode_special_tokens = True
+        for token_id, text in configured.items():
+            if self.find(text) != token_id:
+                raise BadCheckpoint(
+                    f"{folder}: {text!r} is token {self.find(text)} in tokenizer.json but "
+                    f"{token_id} in tokenizer_config.json; take both from the same release"
+                )
+
+    def _configured_id(self, config: dict[str, Any], key: str) -> int | None:
+        token = config.get(key)
+        if isinstance(token, dict):
+            token = token["content"]
+        return None if token is None else self.id(token)
+
+
+class StreamDecoder:
+    """Decodes a growing answer token by token; a piece never ends within a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """Text completed by this token, often empty within a character; special tokens are mute."""
+        if token_id in self._tokenizer.special_ids:
+            return ""
+        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+
+    def extend(self, token_ids: Sequence[int]) -> str:
+        """`push` of several tokens at once."""
+        return "".join(map(self.push, token_ids))
+
+    def flush(self) -> str:
+        """The end of the answer: a character cut off by it becomes U+FFFD."""
+        text = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return text
+
+
+def _load(path: Path) -> tokenizers.Tokenizer:
+    if not path.is_file():
+        raise BadCheckpoint(f"{path.parent} has no {path.name}; copy it from the release")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise BadCheckpoint(f"{path} is no valid tokenizer file: {error}") from None
+    if tokenizer.decoder is None or b'"ByteLevel"' not in tokenizer.decoder.__getstate__():
+        raise BadCheckpoint(f"{path} is no byte-level tokenizer, as all Ming releases have")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _load_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadCheckpoint(f"{path.parent} has no {path.name}; copy it from the release")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BadCheckpoint(f"{path} is no valid JSON: {error}") from None

@@ -1,0 +1,175 @@
+"""Chat prompts of the three releases: rendered, expanded and laid out as toy token ids.
+
+Every case is checked through the released-string functions, and through the safe prompt builder
+too unless the case shows something only the released string processing does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ming_core.chat.formats import FLASH, LITE_1_0, LITE_1_5, ChatFormat
+from ming_core.chat.prompt import MediaTokens, build_prompt, expand, media_parts, render, to_text
+from ming_core.chat.released import released_expansion, released_prompt
+from ming_core.media import Audio, Image, Message, Part, Text, Video
+from ming_core.model.positions import frame_grids
+from ming_core.testing import Check, GoldenCase
+
+_FORMATS = {"v10": LITE_1_0, "v15": LITE_1_5, "flash": FLASH}
+_KINDS = {"image": Image, "video": Video, "audio": Audio}
+_ROLES = {"HUMAN": "user", "ASSISTANT": "assistant"}
+_MEDIA_TOKENS = (
+    "<imagePatch> <image> </image> <video> </video> <gen_imagePatch> <gen_image> </gen_image> "
+    "<imageHere> <end_of_chunk> <end_of_audio> <audioPatch> <audio> </audio> <gen_audioPatch> "
+    "<gen_audio> </gen_audio> <audioHere> <framePatch> <text> <asr> <tts>"
+).split()
+_LITE_IDS = {token: 126346 + i for i, token in enumerate(_MEDIA_TOKENS)} | {
+    "<|startoftext|>": 126080,
+    "<|endoftext|>": 126081,
+    "<role>": 126340,
+    "</role>": 126341,
+}
+_FLASH_IDS = {token: 157157 + i for i, token in enumerate(_MEDIA_TOKENS)} | {
+    "<|startoftext|>": 156891,
+    "<|endoftext|>": 156892,
+    "<|role_end|>": 156895,
+    "<role>": 157151,
+    "</role>": 157152,
+}
+
+
+class _ToyTokenizer:
+    """Released ids for special tokens, code points for characters."""
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self._ids = ids
+        self._pattern = re.compile("(" + "|".join(map(re.escape, ids)) + ")")
+
+    def id(self, token: str) -> int:
+        return self._ids[token]
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def holds_special(self, text: str) -> bool:
+        return self._pattern.search(text) is not None
+
+    def encode_with_specials(self, text: str) -> list[int]:
+        pieces = enumerate(self._pattern.split(text))
+        return [i for k, s in pieces for i in ([self._ids[s]] if k % 2 else self.encode(s))]
+
+
+def run(case: GoldenCase) -> Iterator[Check]:
+    config, wanted = case.config, case.outputs
+    chat = _FORMATS[config["family"]]
+    toy = _ToyTokenizer(_FLASH_IDS if chat is FLASH else _LITE_IDS)
+    sizes = _sizes(case.inputs)
+
+    text = released_prompt(config["messages"], chat, **config["kwargs"])
+    expanded = released_expansion(text, chat, sizes["image"], sizes["video"], sizes["audio"])
+    ids = toy.encode_with_specials(expanded)
+    places = [
+        [i + 1, size.count]
+        for i, size in zip(
+            (i for i, token in enumerate(ids) if token == toy.id("<audio>")), sizes["audio"]
+        )
+    ]
+    yield Check("rendered", text, _string(wanted["rendered_utf8"]))
+    yield Check("expanded", expanded, _string(wanted["expanded_utf8"]))
+    yield Check("toy_input_ids", torch.tensor(ids), wanted["toy_input_ids"])
+    if "audio_placeholder_loc_lens" in wanted:
+        yield Check("audio_places", torch.tensor([places]), wanted["audio_placeholder_loc_lens"])
+    if "video_grid_thw" in wanted:
+        yield Check("grids", frame_grids(case.inputs["video_grid_thw"]), wanted["video_grid_thw"])
+    if not _only_released(config, chat, toy):
+        yield from _safe(config, chat, toy, sizes, wanted)
+
+
+def _safe(
+    config: Mapping[str, Any],
+    chat: ChatFormat,
+    toy: _ToyTokenizer,
+    sizes: Mapping[str, list[MediaTokens]],
+    wanted: Mapping[str, Tensor],
+) -> Iterator[Check]:
+    """The same through messages, segments and the prompt builder."""
+    kwargs = config["kwargs"]
+    messages = _messages(config)
+    queues = {_KINDS[kind]: iter(items) for kind, items in sizes.items()}
+    media = [next(queues[type(part)]) for part in media_parts(messages)]
+    options = {
+        "add_generation_prompt": kwargs.get("add_generation_prompt", True),
+        "think": kwargs.get("use_cot_system_prompt", False),
+    }
+    segments = render(messages, chat, **options)
+    prompt = build_prompt(messages, chat, toy, media, **options)
+    yield Check("safe_rendered", to_text(segments), _string(wanted["rendered_utf8"]))
+    yield Check("safe_expanded", to_text(expand(segments, media)), _string(wanted["expanded_utf8"]))
+    yield Check("safe_toy_ids", torch.tensor(prompt.input_ids), wanted["toy_input_ids"])
+    if "audio_placeholder_loc_lens" in wanted:
+        runs = [[r.start, r.count] for r in prompt.runs if isinstance(prompt.media[r.index], Audio)]
+        expected = wanted["audio_placeholder_loc_lens"]
+        yield Check("safe_audio_places", torch.tensor([runs]), expected)
+
+
+def _only_released(config: Mapping[str, Any], chat: ChatFormat, toy: _ToyTokenizer) -> bool:
+    """Tags typed by a user, nested blocks of Lite 1.0, or a system template of another shape."""
+    items = [item for message in config["messages"] for item in message["content"]]
+    text = "".join(item.get("text", "") for item in items)
+    placeholders = (chat.image.placeholder, chat.video.placeholder, chat.audio.placeholder)
+    if toy.holds_special(text) or any(placeholder in text for placeholder in placeholders):
+        return True
+    media = [item[item["type"]] for item in items if item["type"] in ("image", "video")]
+    several = sum(len(m) if isinstance(m, list) else 1 for m in media) > 1
+    template = config["kwargs"].get("system_template")
+    return (chat is LITE_1_0 and several) or (
+        template is not None and _system_text(template) is None
+    )
+
+
+def _system_text(template: str) -> str | None:
+    match = re.fullmatch(r"<role>SYSTEM</role>(.*)<role>HUMAN</role>", template, re.DOTALL)
+    return None if match is None else match[1]
+
+
+def _messages(config: Mapping[str, Any]) -> list[Message]:
+    """Released messages as ours; a list of images is one placeholder per line."""
+    kwargs = config["kwargs"]
+    system = kwargs.get("sys_prompt_exp")
+    if "system_template" in kwargs:
+        system = _system_text(kwargs["system_template"])
+    messages = [] if system is None else [Message("system", (Text(system),))]
+    for message in config["messages"]:
+        parts: list[Part] = []
+        for item in message["content"]:
+            kind, value = item["type"], item[item["type"]]
+            if kind == "text":
+                parts.append(Text(value))
+                continue
+            for i, source in enumerate(value if isinstance(value, list) else [value]):
+                parts += [Text("\n")] * (i > 0) + [_KINDS[kind](source)]
+        messages.append(Message(_ROLES[message["role"]], tuple(parts)))
+    return messages
+
+
+def _sizes(inputs: Mapping[str, Tensor]) -> dict[str, list[MediaTokens]]:
+    """Token counts from grids in patch units (2x2 merge), seconds and audio lengths."""
+    sizes: dict[str, list[MediaTokens]] = {"image": [], "video": [], "audio": []}
+    for grid in inputs.get("image_grid_thw", torch.empty(0, 3)):
+        sizes["image"].append(MediaTokens(int(grid.prod()) // 4))
+    seconds = inputs.get("video_timestamps_seconds")
+    for i, grid in enumerate(inputs.get("video_grid_thw", torch.empty(0, 3))):
+        times = [] if seconds is None else seconds[i, : int(grid[0])].tolist()
+        sizes["video"].append(MediaTokens(int(grid.prod()) // 4, times))
+    for length in inputs.get("audio_feats_lengths", torch.empty(0)).flatten():
+        sizes["audio"].append(MediaTokens(int(length)))
+    return sizes
+
+
+def _string(utf8: Tensor) -> str:
+    return bytes(utf8.tolist()).decode()
