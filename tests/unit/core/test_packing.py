@@ -1,0 +1,218 @@
+"""Packing: the plan, the packed tensors, and that packed rows compute what single samples do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ming_core.config import BackboneConfig
+from ming_core.errors import BadConfig
+from ming_core.losses import IGNORE, next_token_loss, token_losses
+from ming_core.model.transformer import Backbone
+from ming_core.packing import (
+    Packed,
+    Placement,
+    Sample,
+    pack,
+    plan_packing,
+    prefix_segment_mask,
+    segment_mask,
+)
+
+VOCAB = 40
+
+
+def backbone(kind: str) -> Backbone:
+    """A random two-layer backbone in float64 with three routers: Lite 1.5 or Flash in small."""
+    config = {
+        "vocab_size": VOCAB,
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e4,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+    }
+    if kind == "flash":
+        config |= {
+            "model_type": "bailing_moe_v2",
+            "rope_scaling": {"type": "video_rope"},
+            "n_group": 4,
+            "topk_group": 2,
+            "router_type": "MultiRouter",
+        }
+    else:
+        config |= {
+            "model_type": "bailing_moe",
+            "rope_scaling": {"type": "3D"},
+            "multi_gate": True,
+        }
+    return Backbone(BackboneConfig.from_dict(config)).double()
+
+
+def sample(length: int, start: int = 0) -> Sample:
+    """Random tokens whose positions differ on every axis, as those of images do."""
+    ids = torch.randint(1, VOCAB, (length,))
+    steps = torch.arange(start, start + length)
+    positions = torch.stack((steps, steps // 2, steps % 3))
+    return Sample(ids, ids.clone(), positions, torch.randint(0, 3, (length,)))
+
+
+def concatenate(first: Sample, second: Sample) -> Sample:
+    return Sample(
+        *(
+            torch.cat((getattr(first, name), getattr(second, name)), dim=-1)
+            for name in ("input_ids", "labels", "position_ids", "modality_ids")
+        )
+    )
+
+
+def run_alone(model: Backbone, one: Sample) -> Tensor:
+    out = model(
+        model.embed(one.input_ids[None]),
+        one.position_ids[:, None],
+        modality_ids=one.modality_ids[None],
+    )
+    return out.hidden[0]
+
+
+def run_packed(model: Backbone, packed: Packed, mask: Tensor | None = None) -> Tensor:
+    out = model(
+        model.embed(packed.input_ids),
+        packed.position_ids,
+        modality_ids=packed.modality_ids,
+        segment_ids=packed.segment_ids if mask is None else None,
+        mask=mask,
+    )
+    return out.hidden
+
+
+def gradients(model: Backbone, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_plan_is_first_fit_decreasing() -> None:
+    assert plan_packing([5, 3, 7, 2, 9], 12) == [(1, 0), (0, 0), (1, 5), (2, 0), (0, 3)]
+
+
+def test_plan_refuses_a_sample_longer_than_a_row() -> None:
+    with pytest.raises(BadConfig, match="sample 1 has 9 tokens and a packed row holds 8"):
+        plan_packing([4, 9], 8)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=40))
+def test_plan_fills_rows_without_gaps_or_overlap(lengths: list[int]) -> None:
+    used: dict[int, list[tuple[int, int]]] = {}
+    for length, (row, offset) in zip(lengths, plan_packing(lengths, 20)):
+        used.setdefault(row, []).append((offset, offset + length))
+    for spans in used.values():
+        spans.sort()
+        assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+        assert spans[-1][1] <= 20
+    # First fit leaves at most one row half empty.
+    assert sum(spans[-1][1] <= 10 for spans in used.values()) <= 1
+
+
+def test_pack_copies_every_field_to_its_place() -> None:
+    samples = [sample(4), sample(3), sample(5)]
+    packed = pack(samples, plan_packing([4, 3, 5], 8), 8, pad_id=39)
+
+    assert packed.segment_ids.tolist() == [[0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, -1, -1, -1, -1]]
+    assert packed.cu_seqlens.tolist() == [[0, 3, 8], [0, 4, -1]]
+    assert packed.cu_seqlens.dtype == torch.int32
+    assert packed.max_seqlen == 5
+    assert packed.input_ids[1].tolist() == [*samples[0].input_ids.tolist(), 39, 39, 39, 39]
+    assert packed.labels[0].tolist() == [
+        IGNORE,
+        *samples[1].labels[1:].tolist(),
+        IGNORE,
+        *samples[2].labels[1:].tolist(),
+    ]
+    assert torch.equal(packed.position_ids[:, 0, 3:], samples[2].position_ids)
+    assert torch.equal(packed.modality_ids[0, :3], samples[1].modality_ids)
+
+
+@pytest.mark.parametrize("kind", ["lite", "flash"])
+def test_packed_values_and_gradients_equal_unpacked(kind: str) -> None:
+    model = backbone(kind)
+    lengths = [7, 4, 9, 1, 6]
+    samples = [sample(n) for n in lengths]
+    plan = plan_packing(lengths, 16)
+    packed = pack(samples, plan, 16)
+
+    hidden = run_packed(model, packed)
+    alone = [run_alone(model, one) for one in samples]
+    for (row, offset), length, expected in zip(plan, lengths, alone):
+        torch.testing.assert_close(
+            hidden[row, offset : offset + length], expected, rtol=0, atol=1e-12
+        )
+
+    together = next_token_loss(model.lm_head(hidden), packed.labels)
+    sums = [
+        token_losses(model.lm_head(h)[None], one.labels[None]).sum()
+        for h, one in zip(alone, samples)
+    ]
+    separate = torch.stack(sums).sum() / (sum(lengths) - len(lengths))
+    torch.testing.assert_close(together, separate)
+    expected_gradients = gradients(model, separate)
+    actual_gradients = gradients(model, together)
+    assert actual_gradients.keys() == expected_gradients.keys()
+    for name, gradient in actual_gradients.items():
+        # The routers compute in float32 whatever the model's precision.
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=1e-8)
+
+
+def test_explicit_segment_mask_equals_segment_ids() -> None:
+    model = backbone("flash")
+    packed = pack([sample(5), sample(6)], plan_packing([5, 6], 13), 13)
+    valid = packed.segment_ids >= 0
+    by_mask = run_packed(model, packed, segment_mask(packed.segment_ids))
+    assert torch.equal(run_packed(model, packed)[valid], by_mask[valid])
+
+
+def test_segment_mask_by_hand() -> None:
+    mask = segment_mask(torch.tensor([[0, 0, 1, -1]]))[0, 0]
+    assert mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_prefix_segment_mask_by_hand() -> None:
+    mask = prefix_segment_mask(torch.tensor([[0, 0, 1, 2, 2, -1]]))[0, 0]
+    assert mask.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0],
+        [1, 1, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["lite", "flash"])
+def test_questions_behind_a_shared_prefix_equal_separate_runs(kind: str) -> None:
+    model = backbone(kind)
+    prefix = sample(6)
+    questions = [sample(n, start=6) for n in (4, 3, 5)]  # positions go on after the prefix
+    offsets = [6, 10, 13]
+    placements = [Placement(0, n) for n in (0, *offsets)]
+    packed = pack([prefix, *questions], placements, 20)
+
+    hidden = run_packed(model, packed, prefix_segment_mask(packed.segment_ids))
+    for question, offset in zip(questions, offsets):
+        alone = run_alone(model, concatenate(prefix, question))
+        length = len(question.input_ids)
+        torch.testing.assert_close(hidden[0, :6], alone[:6], rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            hidden[0, offset : offset + length], alone[6:], rtol=0, atol=1e-12
+        )
