@@ -23,6 +23,7 @@ from ming_core.packing import (
 )
 
 VOCAB = 40
+ATOL = 1e-7  # the model is float64, but its routers compute in float32
 
 
 def backbone(kind: str) -> Backbone:
@@ -156,7 +157,7 @@ def test_packed_values_and_gradients_equal_unpacked(kind: str) -> None:
     alone = [run_alone(model, one) for one in samples]
     for (row, offset), length, expected in zip(plan, lengths, alone):
         torch.testing.assert_close(
-            hidden[row, offset : offset + length], expected, rtol=0, atol=1e-12
+            hidden[row, offset : offset + length], expected, rtol=0, atol=ATOL
         )
 
     together = next_token_loss(model.lm_head(hidden), packed.labels)
@@ -170,8 +171,7 @@ def test_packed_values_and_gradients_equal_unpacked(kind: str) -> None:
     actual_gradients = gradients(model, together)
     assert actual_gradients.keys() == expected_gradients.keys()
     for name, gradient in actual_gradients.items():
-        # The routers compute in float32 whatever the model's precision.
-        torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=1e-8)
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=ATOL)
 
 
 def test_explicit_segment_mask_equals_segment_ids() -> None:
@@ -212,7 +212,7 @@ def test_questions_behind_a_shared_prefix_equal_separate_runs(kind: str) -> None
     for question, offset in zip(questions, offsets):
         alone = run_alone(model, concatenate(prefix, question))
         length = len(question.input_ids)
-        torch.testing.assert_close(hidden[0, :6], alone[:6], rtol=0, atol=1e-12)
+        torch.testing.assert_close(hidden[0, :6], alone[:6], rtol=0, atol=ATOL)
         torch.testing.assert_close(
-            hidden[0, offset : offset + length], alone[6:], rtol=0, atol=1e-12
+            hidden[0, offset : offset + length], alone[6:], rtol=0, atol=ATOL
         )
