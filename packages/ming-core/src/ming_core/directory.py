@@ -44,7 +44,7 @@ def missing(what: str, package: str | None) -> MissingPlugin:
     for failure in plugins.failures:
         if failure.distribution == package:
             return MissingPlugin(f"{what} needs {package}, but {failure}")
-    if package in plugins.blocked:
+    if any(plugin.distribution == package for plugin in plugins.blocked):
         return MissingPlugin(
             f"{what} needs {package}, which MING_DISABLE_PLUGINS switches off; take it out there"
         )

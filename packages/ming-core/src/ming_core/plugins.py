@@ -31,7 +31,7 @@ log = logging.getLogger("ming")
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin: its entry-point name and the distribution that brought it."""
+    """A plugin: its entry-point name, its distribution, the hooks it implements if loaded."""
 
     name: str
     distribution: str
@@ -63,7 +63,7 @@ class Plugins:
         self.checkpoints = Registry("checkpoint family")
         self.recipes = Registry("recipe")
         self.loaded: list[Plugin] = []
-        self.blocked: list[str] = []
+        self.blocked: list[Plugin] = []
         self.failures: list[Failure] = []
 
     @property
@@ -212,7 +212,7 @@ def load_plugins(entries: Iterable[EntryPoint], blocked: Iterable[str] = ()) -> 
         name, distribution = entry.name, _name_of(entry)
         known |= {name, distribution}
         if distribution != CORE and not blocked.isdisjoint({name, distribution}):
-            plugins.blocked.append(name)
+            plugins.blocked.append(Plugin(name, distribution, ()))
         elif name in seen:
             plugins.fail(
                 name,

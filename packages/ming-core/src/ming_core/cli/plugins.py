@@ -24,7 +24,8 @@ def plugins(as_json: JsonOption = False) -> None:
             for plugin in found.loaded
         ]
         failed = [vars(failure) for failure in found.failures]
-        print_json({"plugins": loaded, "failed": failed, "blocked": found.blocked})
+        blocked = [plugin.name for plugin in found.blocked]
+        print_json({"plugins": loaded, "failed": failed, "blocked": blocked})
         return
     rows = [("plugin", "package", "version", "adds")]
     for plugin in found.loaded:
@@ -34,8 +35,8 @@ def plugins(as_json: JsonOption = False) -> None:
     print_table(rows)
     for failure in found.failures:
         print(f"left out: {failure}")
-    for name in found.blocked:
-        print(f"switched off: {name}")
+    for plugin in found.blocked:
+        print(f"switched off: plugin {plugin.name!r} of {plugin.distribution}")
 
 
 def _added(plugin: Plugin) -> dict[str, list[str]]:

@@ -1,0 +1,103 @@
+"""An in-process runner for `ming` and a model that answers without weights."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+import pytest
+
+from ming_core.errors import BadCheckpoint
+from ming_core.media import Message, Part
+from ming_core.plugins import get_plugins
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str, stdin: str = "", tty: bool = False) -> Result: ...
+
+
+class Stream(io.StringIO):
+    """A text stream that claims to be a terminal if told so."""
+
+    def __init__(self, text: str = "", tty: bool = False) -> None:
+        super().__init__(text)
+        self.tty = tty
+
+    def isatty(self) -> bool:
+        return self.tty
+
+
+@dataclass(frozen=True)
+class FakeAnswer:
+    text: str
+    tokens: int = 2
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass
+class FakeModel:
+    """Answers `three shapes`, or raises `error`; remembers what it was asked."""
+
+    asked: list[tuple[str, tuple[Part, ...], dict[str, Any]]] = field(default_factory=list)
+    heard: list[list[Message]] = field(default_factory=list)
+    loaded: list[tuple[str, str, str]] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def load(self, name: str, device: str = "auto", dtype: str = "auto") -> FakeModel:
+        if name == "broken":
+            raise BadCheckpoint("broken lacks config.json; copy it again")
+        self.loaded.append((name, device, dtype))
+        return self
+
+    def ask(self, question: str, *media: Part, stream: bool = False, **options: Any) -> Any:
+        self.asked.append((question, media, options))
+        if self.error:
+            raise self.error
+        return iter(["three", " shapes"]) if stream else FakeAnswer("three shapes")
+
+    def chat(self, messages: list[Message], stream: bool, **options: Any) -> Iterator[str]:
+        self.heard.append(list(messages))
+        if self.error:
+            raise self.error
+        yield from (f"answer {len(self.heard)}", "!")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
+    model = FakeModel()
+    api = ModuleType("ming_core.api")
+    api.load = model.load  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ming_core.api", api)
+    return model
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    from ming_core.cli import main
+
+    get_plugins()  # what it may report is not part of a command's stderr
+
+    def call(*arguments: str, stdin: str = "", tty: bool = False) -> Result:
+        out, err = Stream(tty=tty), Stream(tty=tty)
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", Stream(stdin, tty))
+            patch.setattr("sys.stdout", out)
+            patch.setattr("sys.stderr", err)
+            with pytest.raises(SystemExit) as exit:
+                main(arguments)
+        return Result(int(exit.value.code or 0), out.getvalue(), err.getvalue())
+
+    return call

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ming_core.errors import BadMedia
+from ming_core.media import Audio, Image, Video
+
+
+def test_prints_the_answer_and_nothing_else(run, fake) -> None:
+    result = run("ask", "how many?")
+    assert (result.code, result.out, result.err) == (0, "three shapes\n", "")
+    assert fake.loaded == [("nano", "auto", "auto")]
+    assert fake.asked == [("how many?", (), {"max_new_tokens": 256, "seed": None})]
+
+
+def test_passes_options_on(run, fake) -> None:
+    run("ask", "x", "-m", "m", "--device", "cpu", "--dtype", "float32", "--seed", "3")
+    assert fake.loaded == [("m", "cpu", "float32")]
+    assert fake.asked[0][2] == {"max_new_tokens": 256, "seed": 3}
+
+
+def test_media_kinds_follow_the_suffix(run, fake, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.WAV", "c.mp4", "d.unknown")]
+    for path in paths:
+        path.touch()
+    assert run("ask", "what?", *map(str, paths)).code == 0
+    media = fake.asked[0][1]
+    assert [type(part) for part in media] == [Image, Audio, Video, Image]
+    assert [part.path for part in media] == paths
+
+
+def test_json_is_one_object(run, fake, tmp_path: Path) -> None:
+    picture = tmp_path / "图.png"
+    picture.touch()
+    result = run("ask", "几个？", str(picture), "--json", tty=True)
+    answer = json.loads(result.out)
+    assert answer.pop("seconds") >= 0
+    assert answer == {
+        "task": "ask",
+        "model": "nano",
+        "question": "几个？",
+        "media": [str(picture)],
+        "answer": "three shapes",
+        "tokens": 2,
+    }
+    assert "几个？" in result.out  # readable, not escaped
+
+
+def test_streams_on_a_terminal_and_times_on_stderr(run, fake) -> None:
+    result = run("ask", "how many?", tty=True)
+    assert result.out == "three shapes\n"
+    assert result.err == "loaded nano in 0.0 s\nanswered in 0.0 s\n"
+    assert run("ask", "how many?", "--quiet", tty=True).err == ""
+
+
+def test_dash_reads_the_question_from_stdin(run, fake) -> None:
+    assert run("ask", "-", stdin="how many?\n").code == 0
+    assert fake.asked[0][0] == "how many?"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("no.png", "there is no such file"), ("", "folder")])
+def test_unreadable_media_is_refused_before_loading(run, fake, tmp_path, name, reason) -> None:
+    result = run("ask", "what?", str(tmp_path / name))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"ming: cannot read '{tmp_path / name}'".rstrip("/"))
+    assert reason in result.err
+    assert result.err.count("\n") == 1
+    assert fake.loaded == []
+
+
+def test_user_errors_are_one_sentence_and_code_2(run, fake) -> None:
+    result = run("ask", "x", "--model", "broken")
+    assert result == type(result)(2, "", "ming: broken lacks config.json; copy it again\n")
+    fake.error = BadMedia("cannot read 'a.png'; convert it to PNG")
+    assert run("ask", "x").err == "ming: cannot read 'a.png'; convert it to PNG\n"
+
+
+def test_interrupt_exits_130_without_a_traceback(run, fake) -> None:
+    fake.error = KeyboardInterrupt()
+    result = run("ask", "x")
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
+def test_a_bug_keeps_its_traceback(run, fake) -> None:
+    fake.error = ValueError("logits [2, 3] expected")
+    with pytest.raises(ValueError, match="logits"):
+        run("ask", "x")
+
+
+def test_missing_question(run, fake) -> None:
+    result = run("ask")
+    assert result.code == 2
+    assert "Missing argument 'question'" in result.err

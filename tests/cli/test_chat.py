@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from ming_core.errors import BadMedia
+from ming_core.media import Image
+
+
+def test_piped_conversation_remembers_turns(run, fake) -> None:
+    result = run("chat", stdin="hello\n\nand now?\n")
+    assert (result.code, result.out, result.err) == (0, "answer 1!\nanswer 2!\n", "")
+    assert [(m.role, m.text) for m in fake.heard[1]] == [
+        ("user", "hello"),
+        ("assistant", "answer 1!"),
+        ("user", "and now?"),
+    ]
+
+
+def test_image_goes_with_the_next_question_only(run, fake, tmp_path: Path) -> None:
+    picture = tmp_path / "my picture.png"
+    picture.touch()
+    run("chat", stdin=f'/image "{picture}"\nwhat?\nand?\n')
+    first, second = fake.heard
+    assert isinstance(first[0].parts[0], Image)
+    assert first[0].parts[0].path == picture
+    assert len(second[2].parts) == 1
+
+
+def test_reset_keeps_the_instructions(run, fake) -> None:
+    run("chat", "--system", "be brief", stdin="one\n/reset\ntwo\n")
+    assert [m.text for m in fake.heard[1]] == ["be brief", "two"]
+
+
+def test_quit_ends_it(run, fake) -> None:
+    assert run("chat", stdin="/quit\nhello\n").code == 0
+    assert fake.heard == []
+
+
+def test_misspelt_command_piped_in(run, fake) -> None:
+    result = run("chat", stdin="/rest\n")
+    assert result.code == 2
+    assert result.err == "ming: unknown chat command '/rest'; did you mean '/reset'?\n"
+
+
+def test_an_error_does_not_end_an_interactive_chat(run, fake, monkeypatch) -> None:
+    lines = iter(["/image nowhere.png", "hello"])
+
+    def read(prompt: str) -> str:
+        assert prompt == "> "
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", read)
+    result = run("chat", "--quiet", tty=True)
+    assert result.code == 0
+    assert result.err.startswith("ming: cannot read 'nowhere.png': there is no such file")
+    assert result.out == "answer 1!\n"
+
+
+def test_an_error_ends_a_piped_chat(run, fake) -> None:
+    fake.error = BadMedia("cannot read it; convert it")
+    result = run("chat", stdin="hello\nagain\n")
+    assert (result.code, result.err) == (2, "ming: cannot read it; convert it\n")
+    assert len(fake.heard) == 1

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+
+import pytest
+
+from ming_core.directory import missing, missing_encoder, missing_media, missing_task
+from ming_core.errors import MissingPlugin, UnknownName
+from ming_core.hookspecs import hookimpl
+from ming_core.plugins import Failure, Plugins, get_plugins, load_plugins, mismatch
+
+
+class Encoders:
+    """A plugin that adds one encoder."""
+
+    def __init__(self, name: str, target: str = "math:pi") -> None:
+        self.name, self.target = name, target
+
+    @hookimpl
+    def ming_register_encoders(self, register) -> None:
+        register(self.name, self.target, modality="image", summary="an encoder")
+
+
+class Dist:
+    """A stand-in for an installed distribution."""
+
+    def __init__(self, name: str, metadata: str = "") -> None:
+        self.name, self.metadata = name, metadata
+
+    def read_text(self, file: str) -> str | None:
+        return self.metadata if file == "METADATA" else None
+
+
+def entry(name: str, value: str, distribution: str, metadata: str = "") -> EntryPoint:
+    point = EntryPoint(name, value, "ming")
+    return point._for(Dist(distribution, metadata))  # type: ignore[attr-defined]
+
+
+def test_a_registered_name_is_imported_on_first_use() -> None:
+    plugins = Plugins()
+    plugins.add(Encoders("acme"), "acme", "acme-vision")
+    found = plugins.encoders["acme"]
+    assert (found.target, found.plugin, found.summary) == ("math:pi", "acme-vision", "an encoder")
+    assert found.extra["modality"] == "image"
+    assert found.load() == pytest.approx(3.14159, abs=1e-5)
+
+
+def test_two_owners_of_a_name_keep_the_first_and_name_both(caplog) -> None:
+    plugins = Plugins()
+    plugins.add(Encoders("whisper"), "audio", "ming-audio")
+    plugins.add(Encoders("whisper", "math:tau"), "acme", "acme-asr")
+    plugins.add(Encoders("other"), "third", "third")
+    assert plugins.encoders["whisper"].target == "math:pi"
+    assert plugins.encoders.names() == ["other", "whisper"]
+    assert [str(failure) for failure in plugins.failures] == [
+        "plugin 'acme' of acme-asr: encoder 'whisper' is registered by both ming-audio and "
+        "acme-asr; using that of ming-audio, switch one off with MING_DISABLE_PLUGINS"
+    ]
+    assert caplog.messages == [str(plugins.failures[0])]
+
+
+def test_a_misspelt_hook_leaves_the_plugin_out() -> None:
+    class Misspelt(Encoders):
+        @hookimpl
+        def ming_register_encodres(self, register) -> None: ...
+
+    plugins = Plugins()
+    plugins.add(Misspelt("acme"), "acme", "acme-vision")
+    assert len(plugins.encoders) == 0
+    assert plugins.loaded == []
+    expected = "unknown hook 'ming_register_encodres'; did you mean 'ming_register_encoders'?"
+    assert plugins.failures == [Failure("acme", "acme-vision", expected)]
+    plugins.add(Encoders("fine"), "fine", "fine")  # the next one is not blamed
+    assert plugins.encoders.names() == ["fine"]
+
+
+def test_a_wrong_argument_leaves_the_plugin_out() -> None:
+    class Wrong:
+        @hookimpl
+        def ming_register_encoders(self, registrar) -> None: ...
+
+    plugins = Plugins()
+    plugins.add(Wrong(), "acme", "acme-vision")
+    assert plugins.loaded == []
+    assert "'registrar'" in plugins.failures[0].reason
+
+
+def test_a_hook_that_raises_stops_neither_the_others_nor_its_plugin() -> None:
+    class Half(Encoders):
+        @hookimpl
+        def ming_register_tasks(self, register) -> None:
+            register("caption", "no colon")
+
+    plugins = Plugins()
+    plugins.add(Half("acme"), "acme", "acme-vision")
+    plugins.add(Encoders("fine"), "fine", "fine")
+    assert plugins.encoders.names() == ["acme", "fine"]
+    assert [failure.reason for failure in plugins.failures] == [
+        "ming_register_tasks raised ValueError: task 'caption': target must be "
+        "'module:attribute', not 'no colon'"
+    ]
+
+
+def test_each_calls_plugin_by_plugin() -> None:
+    class Doctor:
+        def __init__(self, answer: list[str] | None) -> None:
+            self.answer = answer
+
+        @hookimpl
+        def ming_doctor(self) -> list[str]:
+            if self.answer is None:
+                raise RuntimeError("ill")
+            return self.answer
+
+    plugins = Plugins()
+    plugins.add(Doctor(["a"]), "one", "one")
+    plugins.add(Doctor(None), "two", "two")
+    plugins.add(Doctor(["b", "c"]), "three", "three")
+    answers = [(plugin.name, answer) for plugin, answer in plugins.each("ming_doctor")]
+    assert answers == [("one", ["a"]), ("two", None), ("three", ["b", "c"])]
+    assert plugins.failures == [Failure("two", "two", "ming_doctor raised RuntimeError: ill")]
+
+
+def test_detection_asks_the_core_last() -> None:
+    class Detect:
+        def __init__(self, answer: str | None) -> None:
+            self.answer = answer
+
+        @hookimpl
+        def ming_detect_checkpoint(self, config) -> str | None:
+            return self.answer
+
+    plugins = Plugins()
+    plugins.add(Detect("core"), "core", "ming-core")
+    plugins.add(Detect(None), "quiet", "quiet")
+    plugins.add(Detect("acme"), "acme", "acme")
+    assert plugins.hook.ming_detect_checkpoint(folder=None, config={}) == "acme"
+
+
+def test_entry_points_load_in_name_order_with_the_core_first(caplog) -> None:
+    points = [
+        entry("zeta", "math", "acme-zeta"),
+        entry("core", "ming_core.plugin", "ming-core"),
+        entry("alpha", "math", "acme-alpha"),
+        entry("beta", "no_such_module_acme", "acme-beta"),
+        entry("gamma", "math", "acme-gamma"),
+        entry("alpha", "math", "another"),
+    ]
+    plugins = load_plugins(points, blocked={"acme-gamma", "core", "zet"})
+    assert [plugin.name for plugin in plugins.blocked] == ["gamma"]
+    # `math` is one module: pluggy refuses to register an object twice
+    assert [plugin.name for plugin in plugins.loaded] == ["core", "alpha"]
+    reasons = {failure.distribution: failure.reason for failure in plugins.failures}
+    assert reasons["acme-beta"] == (
+        "cannot be imported: ModuleNotFoundError: No module named 'no_such_module_acme'"
+    )
+    assert reasons["another"] == (
+        "acme-alpha has a plugin of this name already; rename one or switch one off with "
+        "MING_DISABLE_PLUGINS=another"
+    )
+    assert "acme-zeta" in reasons
+    assert any("'zet'; did you mean 'zeta'?" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "core", "fits"),
+    [
+        (">=0.1.0,<0.2", "0.1.0", True),
+        (">=0.1.0,<0.2", "0.1.9", True),
+        ("<0.2,>=0.1.0", "0.2.0", False),
+        (">=0.2", "0.1.5", False),
+        (">=1,<2", "2.0.0rc1", False),
+        ("==0.1", "0.1.0", True),
+        ("(>=0.3)", "0.1.0", False),
+        ("!=0.1.0", "0.1.0", True),  # left to the installer, as are ~= and wildcards
+        ("", "0.1.0", True),
+    ],
+)
+def test_a_plugin_made_for_another_core_is_recognised(wanted: str, core: str, fits: bool) -> None:
+    dist = Dist("acme", f"Name: acme\nRequires-Dist: torch>=9\nRequires-Dist: ming-core{wanted}\n")
+    found = mismatch(dist, core)  # type: ignore[arg-type]
+    assert (found is None) is fits
+    if found:
+        assert found.endswith(f"but {core} is installed; update acme or ming-core")
+
+
+def test_a_plugin_made_for_another_core_is_left_out(caplog) -> None:
+    metadata = 'Requires-Dist: ming_core >=7,<8 ; python_version > "3"\n'
+    plugins = load_plugins([entry("acme", "math", "acme-old", metadata)])
+    assert plugins.loaded == []
+    assert caplog.records[0].levelno == logging.WARNING
+    assert "made for ming-core >=7,<8" in caplog.messages[0]
+    assert "acme-old" in caplog.messages[0]
+
+
+def test_names_nobody_registered_offer_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="unknown task 'aks'; did you mean 'ask'\\?"):
+        get_plugins().tasks["aks"]
+
+
+def test_hints_say_what_to_install(monkeypatch) -> None:
+    plugins = Plugins()
+    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: plugins)
+    assert str(missing_media("image")) == (
+        "reading images needs ming-vision: pip install ming-vision"
+    )
+    assert str(missing_encoder("whisper")) == (
+        "the encoder 'whisper' needs ming-audio: pip install ming-audio"
+    )
+    assert str(missing_task("draw")) == "task 'draw' needs ming-imagegen: pip install ming-imagegen"
+    assert missing_task("juggle") is None
+    assert "`ming plugins`" in str(missing_encoder("unheard_of"))
+
+
+def test_hints_tell_installed_packages_that_do_not_work(monkeypatch) -> None:
+    plugins = Plugins()
+    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: plugins)
+    plugins.fail("vision", "ming-vision", "cannot be imported: no pillow")
+    assert str(missing_media("image")) == (
+        "reading images needs ming-vision, but plugin 'vision' of ming-vision: cannot be "
+        "imported: no pillow"
+    )
+    load = load_plugins([entry("audio", "math", "ming-audio")], blocked=["audio"])
+    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: load)
+    assert isinstance(missing("x", None), MissingPlugin)
+    assert "which MING_DISABLE_PLUGINS switches off" in str(missing_media("audio"))
+
+
+def test_the_core_registers_itself_through_its_own_hooks() -> None:
+    import ming_core.plugin
+
+    plugins = Plugins()
+    plugins.add(ming_core.plugin, "core", "ming-core")
+    assert plugins.failures == []
+    assert plugins.checkpoints.names() == ["flash", "lite-1.0", "lite-1.5"]
+    config = {
+        "llm_config": {"model_type": "bailing_moe_v2", "rope_scaling": {"type": "video_rope"}}
+    }
+    assert plugins.hook.ming_detect_checkpoint(folder=None, config=config) == "flash"
+    assert plugins.hook.ming_detect_checkpoint(folder=None, config={"model_type": "x"}) is None
+    assert callable(plugins.checkpoints["flash"].load())
+
+
+def test_a_target_that_cannot_be_imported_names_its_package() -> None:
+    plugins = Plugins()
+    plugins.add(Encoders("acme", "no_such_module_acme:X"), "acme", "acme-vision")
+    with pytest.raises(MissingPlugin, match="'acme' of acme-vision cannot be loaded from"):
+        plugins.encoders["acme"].load()
+
+
+def test_model_loaded_reaches_every_plugin() -> None:
+    seen = []
+
+    class Listener:
+        @hookimpl
+        def ming_model_loaded(self, model) -> None:
+            seen.append(model.name)
+
+    plugins = Plugins()
+    plugins.add(Listener(), "a", "a")
+    plugins.add(Listener(), "b", "b")
+    list(plugins.each("ming_model_loaded", model=SimpleNamespace(name="nano")))
+    assert seen == ["nano", "nano"]
