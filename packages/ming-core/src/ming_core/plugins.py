@@ -129,9 +129,7 @@ class Plugins:
 
     def _check_pending(self, plugin: object) -> None:
         """pluggy's `check_pending` for one plugin, naming the nearest hook."""
-        callers = self.manager.get_hookcallers(plugin) or []
-        known = [hook.name for hook in callers if hook.spec is not None]
-        for hook in callers:
+        for hook in self.manager.get_hookcallers(plugin) or ():
             if hook.spec is None:
                 known = [name for name in dir(hookspecs) if name.startswith("ming_")]
                 raise UnknownName("hook", hook.name, known)
