@@ -105,7 +105,10 @@ def _package_folder(package: str, place: str) -> Path | None:
 
 
 def _hub_folder(hub_id: str) -> Path | None:
-    """The hub cache's newest complete copy; looks at the disk only."""
+    """The hub cache's copy, known by its config.json; looks at the disk only.
+
+    Whether every shard has arrived is checked when the checkpoint is opened.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(hub_id, "config.json")
