@@ -23,7 +23,7 @@ from ming_core.packing import (
 )
 
 VOCAB = 40
-ATOL = 1e-7  # the model is float64, but its routers compute in float32
+ATOL = 1e-5  # float32 inside routers, norms and rotary tables; a leak between samples is > 1e-2
 
 
 def backbone(kind: str) -> Backbone:
