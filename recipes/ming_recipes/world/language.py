@@ -1,0 +1,445 @@
+"""Sentences about a scene: names, captions, the canonical description and questions with answers.
+
+English and Chinese say the same. Every question is unambiguous by construction, and a colour-shape
+pair that is held out is named only if the scene itself comes from the compositional split.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ming_core.errors import BadConfig, UnknownName
+from ming_recipes.world.phrases import PHRASES
+from ming_recipes.world.scene import Scene, SceneObject, pick, relation
+from ming_recipes.world.vocabulary import (
+    COLORS,
+    GRID,
+    HELD_OUT,
+    HUES,
+    OPPOSITE,
+    PLURALS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Language,
+)
+
+KIND_WEIGHTS: dict[str, float] = {
+    "count_all": 0.6,
+    "count_color": 1.0,
+    "count_shape": 1.2,
+    "exist": 1.8,
+    "color": 1.0,
+    "shape": 1.0,
+    "size": 1.0,
+    "position": 2.0,
+    "relation": 2.4,
+    "relation_query": 2.0,
+    "text": 3.0,  # only 3 scenes of 10 hold text
+    "background": 0.5,
+    "locate": 2.0,
+    "describe": 0.6,
+}
+"""Relative frequency of the kinds in training: what is hard is asked more often."""
+
+KINDS = tuple(KIND_WEIGHTS)
+
+_ABSENT = 0.3  # share of counting questions whose answer is 0
+_WITH_SIZE = 0.2  # share of names that carry a size although they are unique without it
+_ENGLISH = 0.7
+_ONCE = ("count_all", "background", "describe")  # a single answer per scene: once is enough
+_LANGUAGES: tuple[Language, Language] = ("en", "zh")
+_YES_NO: dict[Language, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("是", "不是")}
+_EXIST: dict[Language, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("有", "没有")}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with its only right answer.
+
+    paraphrase indexes PHRASES[kind][lang]; objects are the indices of the scene objects that the
+    question names or its answer is about.
+    """
+
+    kind: str
+    lang: Language
+    question: str
+    answer: str
+    paraphrase: int
+    objects: tuple[int, ...]
+
+
+def draw_language(rng: np.random.Generator) -> Language:
+    """English 7 times of 10, else Chinese."""
+    return "en" if rng.random() < _ENGLISH else "zh"
+
+
+def name_of(item: SceneObject, language: Language, with_size: bool = False) -> str:
+    """ "red star" or "small red star"; 红色星星 or 小红色星星."""
+    return _name(item.color, item.shape, language, item.size if with_size else None)
+
+
+def caption(scene: Scene, rng: np.random.Generator, language: Language) -> str:
+    """A drawing prompt: objects in reading order; size words, background and text by lot."""
+    ordered = sorted(scene.objects, key=lambda item: (item.row, item.x))
+    with_size = rng.random() < 0.5
+    names = [name_of(item, language, with_size) for item in ordered]
+    background = ""
+    if rng.random() < 0.5:
+        texture = TEXTURES[scene.background.texture][language] if rng.random() < 0.5 else ""
+        hue = HUES[scene.background.hue][language]
+        if language == "en":
+            hue = f"{texture} {hue}" if texture else hue
+            background = f" on {_article(hue)} {hue} background"
+        else:
+            background = f"，{texture}{hue}背景"
+    if language == "en":
+        listed = [f"{_article(name)} {name}" for name in names]
+        text = "" if scene.text is None else f", with the text {scene.text.value}"
+        return _enumerate(listed) + background + text
+    text = "" if scene.text is None else f"，文字{scene.text.value}"
+    return "、".join(names) + background + text
+
+
+def describe(scene: Scene, language: Language) -> str:
+    """The canonical full description: one right wording per scene, for exact match."""
+    ordered = sorted(scene.objects, key=lambda item: (item.row, item.column, item.x))
+    background = _background_words(scene, language)
+    if language == "en":
+        parts = [f"{name_of(item, 'en', True)} {GRID[item.grid].en}" for item in ordered]
+        return f"{'; '.join(parts)}. {background} background."
+    parts = [f"{name_of(item, 'zh', True)}{GRID[item.grid].zh}" for item in ordered]
+    return f"{'；'.join(parts)}。{background}背景。"
+
+
+def questions(
+    scene: Scene,
+    rng: np.random.Generator,
+    language: Language,
+    held_out_phrasing: bool = False,
+    kinds: Sequence[str] | None = None,
+) -> list[Question]:
+    """One question of each kind that the scene allows, in the order of `kinds`.
+
+    held_out_phrasing asks with the phrase that training never uses. Raises UnknownName for a kind
+    that does not exist and BadConfig for another language than en or zh.
+    """
+    facts = _Facts(scene)
+    found = (
+        _ask(facts, kind, rng, _checked(language), held_out_phrasing)
+        for kind in _checked_kinds(kinds)
+    )
+    return [question for question in found if question is not None]
+
+
+def sample_questions(
+    scene: Scene,
+    rng: np.random.Generator,
+    count: int,
+    language: Language | None = None,
+    kinds: Sequence[str] | None = None,
+) -> list[Question]:
+    """Up to `count` different questions by KIND_WEIGHTS; language None mixes 70 / 30.
+
+    A scene with a single object may allow fewer.
+    """
+    if language is not None:
+        _checked(language)
+    facts = _Facts(scene)
+    open_kinds = {kind: KIND_WEIGHTS[kind] for kind in _checked_kinds(kinds)}
+    if scene.text is None:
+        open_kinds.pop("text", None)
+    if not facts.relations:
+        open_kinds.pop("relation", None)
+        open_kinds.pop("relation_query", None)
+    total = sum(open_kinds.values())
+    seen: set[str] = set()
+    drawn: list[Question] = []
+    for _ in range(4 * count):
+        if len(drawn) == count or not open_kinds:
+            break
+        point = rng.random() * total
+        for kind, weight in open_kinds.items():  # noqa: B007 - the kind at the break is meant
+            point -= weight
+            if point < 0:
+                break
+        question = _ask(facts, kind, rng, language or draw_language(rng), False)
+        if question is None:
+            total -= open_kinds.pop(kind)
+            continue
+        if kind in _ONCE:
+            total -= open_kinds.pop(kind)
+        if question.question not in seen:
+            seen.add(question.question)
+            drawn.append(question)
+    return drawn
+
+
+class _Facts:
+    """What the askers look up, computed once per scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.objects = scene.objects
+        self.colors = Counter(item.color for item in scene.objects)
+        self.shapes = Counter(item.shape for item in scene.objects)
+        self.pairs = Counter((item.color, item.shape) for item in scene.objects)
+        self.triples = Counter((item.size, item.color, item.shape) for item in scene.objects)
+        self.names_unseen = not HELD_OUT.isdisjoint(self.pairs)
+
+    @cached_property
+    def named(self) -> list[int]:
+        """Objects that a name, with its size if need be, denotes alone."""
+        return [
+            index
+            for index, item in enumerate(self.objects)
+            if self.pairs[item.color, item.shape] == 1
+            or self.triples[item.size, item.color, item.shape] == 1
+        ]
+
+    @cached_property
+    def relations(self) -> list[tuple[int, int, str]]:
+        """(a, b, relation of a to b) for all clear pairs of uniquely named objects."""
+        found = []
+        for a in self.named:
+            for b in self.named:
+                if a != b:
+                    rel = relation(self.objects[a], self.objects[b])
+                    if rel is not None:
+                        found.append((a, b, rel))
+        return found
+
+    @cached_property
+    def only_relations(self) -> list[tuple[int, int, str]]:
+        """(b, a, relation) where a is the only object of all in that relation to b."""
+        found = []
+        for b in self.named:
+            around: dict[str, list[int]] = {}
+            for a, item in enumerate(self.objects):
+                if a != b:
+                    rel = relation(item, self.objects[b])
+                    if rel is not None:
+                        around.setdefault(rel, []).append(a)
+            found += [(b, those[0], rel) for rel, those in around.items() if len(those) == 1]
+        return found
+
+    def reference(self, index: int, rng: np.random.Generator, language: Language) -> str:
+        """A name that denotes the object alone."""
+        item = self.objects[index]
+        unique = self.pairs[item.color, item.shape] == 1
+        return name_of(item, language, with_size=not unique or rng.random() < _WITH_SIZE)
+
+
+Slots = Mapping[str, str]
+Draft = tuple[Slots, str, tuple[int, ...]]
+"""Words for the phrase, the answer, the objects used."""
+
+
+def _count_all(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    return {}, str(len(facts.objects)), tuple(range(len(facts.objects)))
+
+
+def _count_color(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    color = _counted(facts.colors, _COLOR_NAMES, rng)
+    used = tuple(index for index, item in enumerate(facts.objects) if item.color == color)
+    return {"color": COLORS[color][language]}, str(len(used)), used
+
+
+def _count_shape(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    shape = _counted(facts.shapes, _SHAPE_NAMES, rng)
+    used = tuple(index for index, item in enumerate(facts.objects) if item.shape == shape)
+    slots = {"shape": SHAPES[shape][language], "plural": PLURALS[shape][language]}
+    return slots, str(len(used)), used
+
+
+def _exist(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if rng.random() < 0.5:
+        color, shape = pick(rng, tuple(facts.pairs))
+        used = tuple(
+            index
+            for index, item in enumerate(facts.objects)
+            if item.color == color and item.shape == shape
+        )
+    else:
+        color, shape = _near_miss(facts, rng)
+        used = ()
+    name = _name(color, shape, language)
+    slots = {"name": name, "a_name": f"{_article(name)} {name}"}
+    return slots, _EXIST[language][0 if used else 1], used
+
+
+def _color(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    options = [i for i, item in enumerate(facts.objects) if facts.shapes[item.shape] == 1]
+    if not options:
+        return None
+    index = pick(rng, options)
+    item = facts.objects[index]
+    return {"shape": SHAPES[item.shape][language]}, COLORS[item.color][language], (index,)
+
+
+def _shape(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    options = [i for i, item in enumerate(facts.objects) if facts.colors[item.color] == 1]
+    if not options:
+        return None
+    index = pick(rng, options)
+    item = facts.objects[index]
+    return {"color": COLORS[item.color][language]}, SHAPES[item.shape][language], (index,)
+
+
+def _size(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    options = [
+        i for i, item in enumerate(facts.objects) if facts.pairs[item.color, item.shape] == 1
+    ]
+    if not options:
+        return None
+    index = pick(rng, options)
+    item = facts.objects[index]
+    return {"name": name_of(item, language)}, SIZES[item.size][language], (index,)
+
+
+def _position(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.named:
+        return None
+    index = pick(rng, facts.named)
+    slots = {"name": facts.reference(index, rng, language)}
+    return slots, GRID[facts.objects[index].grid][language], (index,)
+
+
+def _relation(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.relations:
+        return None
+    a, b, rel = pick(rng, facts.relations)
+    holds = rng.random() < 0.5
+    slots = {
+        "a": facts.reference(a, rng, language),
+        "b": facts.reference(b, rng, language),
+        "rel": RELATIONS[rel if holds else OPPOSITE[rel]][language],
+    }
+    return slots, _YES_NO[language][0 if holds else 1], (a, b)
+
+
+def _relation_query(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.only_relations:
+        return None
+    b, a, rel = pick(rng, facts.only_relations)
+    slots = {"name": facts.reference(b, rng, language), "rel": RELATIONS[rel][language]}
+    return slots, name_of(facts.objects[a], language), (b, a)
+
+
+def _text(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    text = facts.scene.text
+    return None if text is None else ({}, text.value, ())
+
+
+def _background(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    return {}, _background_words(facts.scene, language), ()
+
+
+def _locate(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.named:
+        return None
+    index = pick(rng, facts.named)
+    box = " ".join(f"{value:02d}" for value in facts.objects[index].box)
+    return {"name": facts.reference(index, rng, language)}, box, (index,)
+
+
+def _describe(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    return {}, describe(facts.scene, language), tuple(range(len(facts.objects)))
+
+
+_ASKERS: dict[str, Callable[[_Facts, np.random.Generator, Language], Draft | None]] = {
+    "count_all": _count_all,
+    "count_color": _count_color,
+    "count_shape": _count_shape,
+    "exist": _exist,
+    "color": _color,
+    "shape": _shape,
+    "size": _size,
+    "position": _position,
+    "relation": _relation,
+    "relation_query": _relation_query,
+    "text": _text,
+    "background": _background,
+    "locate": _locate,
+    "describe": _describe,
+}
+_COLOR_NAMES, _SHAPE_NAMES = tuple(COLORS), tuple(SHAPES)
+
+
+def _ask(
+    facts: _Facts, kind: str, rng: np.random.Generator, language: Language, held_out: bool
+) -> Question | None:
+    draft = _ASKERS[kind](facts, rng, language)
+    if draft is None:
+        return None
+    slots, answer, used = draft
+    phrases = PHRASES[kind][language]
+    last = len(phrases) - 1
+    chosen = last if held_out else int(rng.random() * last)
+    return Question(kind, language, phrases[chosen].format_map(slots), answer, chosen, used)
+
+
+def _counted(present: Counter[str], names: Sequence[str], rng: np.random.Generator) -> str:
+    """A name to count: absent 3 times of 10, else each count that occurs is equally likely."""
+    if rng.random() < _ABSENT:
+        return pick(rng, [name for name in names if name not in present])
+    count = pick(rng, sorted(set(present.values())))
+    return pick(rng, [name for name, times in present.items() if times == count])
+
+
+def _near_miss(facts: _Facts, rng: np.random.Generator) -> tuple[str, str]:
+    """An absent pair: two present objects recombined, or one of colour and shape changed."""
+    while True:
+        item = pick(rng, facts.objects)
+        flavour = rng.random() * 3
+        if flavour < 1:
+            pair = (item.color, pick(rng, facts.objects).shape)
+        elif flavour < 2:
+            pair = (item.color, pick(rng, _SHAPE_NAMES))
+        else:
+            pair = (pick(rng, _COLOR_NAMES), item.shape)
+        if pair not in facts.pairs and (facts.names_unseen or pair not in HELD_OUT):
+            return pair
+
+
+def _name(color: str, shape: str, language: Language, size: str | None = None) -> str:
+    words = [SIZES[size][language]] if size else []
+    words += [COLORS[color][language], SHAPES[shape][language]]
+    return (" " if language == "en" else "").join(words)
+
+
+def _background_words(scene: Scene, language: Language) -> str:
+    words = (
+        TEXTURES[scene.background.texture][language],
+        HUES[scene.background.hue][language],
+    )
+    return (" " if language == "en" else "").join(words)
+
+
+def _article(words: str) -> str:
+    return "an" if words[0] in "aeiou" else "a"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _checked(language: Language) -> Language:
+    if language not in _LANGUAGES:
+        raise BadConfig(f"language is {language!r}; choose 'en' or 'zh'")
+    return language
+
+
+def _checked_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
+    if kinds is None:
+        return KINDS
+    for kind in kinds:
+        if kind not in KIND_WEIGHTS:
+            raise UnknownName("question kind", kind, KINDS)
+    return kinds

@@ -1,0 +1,115 @@
+"""Records as JSON lines: what is asked about which scene; pictures come back from the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ming_core.errors import BadConfig
+from ming_recipes.world.language import KINDS, caption, draw_language, questions
+from ming_recipes.world.render import render
+from ming_recipes.world.scene import QUESTION_STREAM, generator, pick, scene_of, seed_of
+from ming_recipes.world.vocabulary import WORLD, Language
+
+_TASKS = {"locate": "ground", "describe": "caption"}
+
+
+def make_record(
+    split: str,
+    index: int,
+    kind: str | None = None,
+    lang: Language | None = None,
+    held_out_phrasing: bool = False,
+) -> dict[str, Any]:
+    """One single-turn record about a picture; kind and language are drawn where not given.
+
+    Raises BadConfig if the scene does not allow the kind (reading where nothing is written).
+    """
+    scene = scene_of(split, index)
+    rng = generator(seed_of(split, index), QUESTION_STREAM)
+    language = lang or draw_language(rng)
+    asked = questions(scene, rng, language, held_out_phrasing, None if kind is None else [kind])
+    if not asked:
+        raise BadConfig(
+            f"scene {index} of split {split!r} allows no question of kind {kind!r}; "
+            f"choose another index or one of: {', '.join(KINDS)}"
+        )
+    question = asked[0] if kind else pick(rng, asked)
+    return {
+        "id": f"{split}-{index:06d}-{question.kind}",
+        "world": WORLD,
+        "split": split,
+        "index": index,
+        "task": _TASKS.get(question.kind, "vqa"),
+        "kind": question.kind,
+        "lang": language,
+        "messages": [
+            {
+                "role": "HUMAN",
+                "content": [
+                    {"type": "image", "source": "scene"},
+                    {"type": "text", "text": question.question},
+                ],
+            },
+            {"role": "ASSISTANT", "content": [{"type": "text", "text": question.answer}]},
+        ],
+        "scene": scene.to_dict(),
+    }
+
+
+def write_jsonl(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
+    """Write one record a line; returns their number. The file appears only when complete."""
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    count = 0
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for record in records:
+                file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+                count += 1
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file; raises BadConfig with the line number of a broken one."""
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadConfig(
+                    f"line {number} of {str(path)!r} is not JSON ({error.msg}); "
+                    "expected one record a line"
+                ) from error
+            if not isinstance(record, dict):
+                raise BadConfig(
+                    f"line {number} of {str(path)!r} holds a {type(record).__name__}; "
+                    "expected one JSON object a line"
+                )
+            yield record
+
+
+def fingerprint(split: str, n: int = 32) -> str:
+    """SHA-256 over pixels, scenes and all sentences of the first n records of a split."""
+    digest = hashlib.sha256()
+    for index in range(n):
+        scene = scene_of(split, index)
+        digest.update(render(scene).tobytes())
+        rng = generator(seed_of(split, index), QUESTION_STREAM)
+        said: list[Any] = [scene.to_dict()]
+        for language in ("en", "zh"):
+            said.append(caption(scene, rng, language))
+            for held_out in (False, True):
+                asked = questions(scene, rng, language, held_out)
+                said += [[item.question, item.answer] for item in asked]
+        digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode())
+    return digest.hexdigest()
