@@ -19,7 +19,7 @@ from ming_core.checkpoints import writing
 from ming_core.checkpoints.detect import detect_family, unknown_family
 from ming_core.checkpoints.formats import open_checkpoint, open_weights, read_header
 from ming_core.checkpoints.keymap import identity_slots
-from ming_core.checkpoints.reading import load_module
+from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.checkpoints.writing import export
 from ming_core.errors import BadCheckpoint
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    with torch.device("meta"):
+    with on_meta():
         module = network()
     load_module(module, open_checkpoint(folder), identity_slots(module), "cpu", dtype)
     return module

@@ -11,7 +11,7 @@ import torch
 from ming_core.checkpoints.detect import detect_family
 from ming_core.checkpoints.formats import read_config
 from ming_core.checkpoints.keymap import Slot, backbone_slots
-from ming_core.checkpoints.reading import module_tensors
+from ming_core.checkpoints.reading import module_tensors, on_meta
 from ming_core.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
@@ -24,7 +24,7 @@ def released() -> Path:
 def account(folder: Path) -> tuple[dict[str, Slot], dict[str, int]]:
     """The key map of a release and the number of elements of each released tensor."""
     config = BackboneConfig.from_dict(read_config(folder)["llm_config"])
-    with torch.device("meta"):
+    with on_meta():
         backbone = Backbone(config)
     slots = backbone_slots(config)
     state = module_tensors(backbone, slots)
