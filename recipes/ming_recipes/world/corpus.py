@@ -1,0 +1,183 @@
+"""Sentences for the tokenizer: the world's own, and those that later tasks will say.
+
+The tokenizer is fixed before drawing, editing and speech are learnt, so their words are shown to
+it here: edits, referring expressions, moving shapes, names, number words and released prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ming_recipes.world.language import caption, draw_language, name_of, sample_questions
+from ming_recipes.world.scene import pick, sample_scene
+from ming_recipes.world.vocabulary import (
+    COLORS,
+    GRID,
+    HUES,
+    PLURALS,
+    RELATIONS,
+    SHAPES,
+    TEXTURES,
+    Language,
+)
+
+_ENGLISH_NAMES = (
+    "Catherine Katherine Sean Shaun Shawn John Jon Sara Sarah Mark Marc Steven Stephen Philip "
+    "Phillip Brian Bryan Eric Erik Ann Anne Chris Kris Alan Allen Jeff Geoff Carl Karl Lee Leigh "
+    "Rachel Rachael Zack Zac Lily Lilly Claire Clare Megan Meghan Cory Corey Neil Neal David Emma "
+    "Oliver Maria Peter Grace Henry Lucy Daniel Sophie Robert Alice Tom Julia Simon Laura"
+)
+_CHINESE_NAMES = "张伟 章玮 王芳 汪方 陈静 陈婧 李娜 李纳 周杰 周洁 吴婷 吴廷"
+_NAMES: dict[Language, tuple[str, ...]] = {
+    "en": tuple(_ENGLISH_NAMES.split()),
+    "zh": tuple(_CHINESE_NAMES.split()),
+}
+
+_SMALL_NUMBERS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+)
+_UNITS = tuple(_SMALL_NUMBERS.split())
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_CHINESE_DIGITS = "一二三四五六七八九"
+
+_TEMPLATES: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "make the {name} {color}",
+        "paint the {name} {color}",
+        "change the color of the {name} to {color}",
+        "remove the {name}",
+        "delete the {name}",
+        "please erase the {name}",
+        "add a {other} at the {grid}",
+        "draw a {other} in the {grid}",
+        "move the {name} to the {grid}",
+        "change the background to {hue}",
+        "put everything on a {hue} background",
+        "make it grayscale",
+        "invert the colors",
+        "make it blurry",
+        "draw only the outlines",
+        "segment the {name}",
+        "a {name} {rel} a {other}",
+        "a photo of {number} {color} {plural}",
+        "the only {shape}",
+        "the {shape} on the {grid}",
+        "leftmost {color} one",
+        "rightmost {color} thing",
+        "the smallest {shape}",
+        "the largest {color} one",
+        "the big {color} one",
+        "the {name} that is {rel} the {other} and next to the {shape}",
+        "which way does the {name} move?",
+        "how many shapes move in the video?",
+        "which shape moves to the {grid}?",
+        "up",
+        "down",
+        "up left",
+        "up right",
+        "down left",
+        "down right",
+        "send the {name} to {person}",
+        "{person} likes the {name}",
+        "please tell {person} to draw a {name}",
+        "the {name} belongs to {person} and {friend}",
+        "{person}, {friend}",
+        "i can see {number} {plural}",
+        "there are {number} {plural}",
+        "Please recognize the language of this speech and transcribe it. Format: oral.",
+        "This is an audio about {name}.This audio may contains the following words or phrases:",
+        "English",
+        "Chinese",
+        "{color}",
+        "{texture} {hue}",
+        "hello, how are you today?",
+        "what can you do?",
+        "thank you, this is a good answer.",
+        "I do not know.",
+        "Describe the image.",
+        "What is in this image?",
+        "How many {plural} are there?",
+        "Where is the {name}?",
+        "Is there a {name}?",
+    ),
+    "zh": (
+        "把{name}变成{color}",
+        "去掉{name}",
+        "删除{name}",
+        "在{grid}加一个{other}",
+        "把{name}移到{grid}",
+        "把背景换成{hue}",
+        "分割{name}",
+        "变成灰度图",
+        "反转颜色",
+        "变模糊",
+        "只画轮廓",
+        "{grid}的{shape}",
+        "最大的{shape}",
+        "最小的{color}的",
+        "唯一的{shape}",
+        "{name}往哪个方向移动？",
+        "有几个图形在移动？",
+        "向上",
+        "向下",
+        "向左",
+        "向右",
+        "把{name}发给{person}",
+        "{person}喜欢{name}",
+        "请告诉{person}画一个{name}",
+        "{name}属于{person}和{friend}",
+        "{person}，{friend}",
+        "我看到{number}个{shape}",
+        "{texture}{hue}",
+        "你好，请问你能做什么？",
+        "我不知道。",
+        "请描述这张图片。",
+        "请识别这段语音的语言并转写。",
+    ),
+}
+
+
+def sentences(rng: np.random.Generator, scenes: int) -> Iterator[str]:
+    """Per scene one caption, 6 questions, their answers and 4 sentences of other tasks."""
+    for _ in range(scenes):
+        scene = sample_scene(rng)
+        yield caption(scene, rng, draw_language(rng))
+        for question in sample_questions(scene, rng, 6):
+            yield question.question
+            yield question.answer
+        for _ in range(4):
+            language = draw_language(rng)
+            name = name_of(pick(rng, scene.objects), language, with_size=rng.random() < 0.3)
+            yield _fill(pick(rng, _TEMPLATES[language]), name, rng, language)
+
+
+def _fill(template: str, name: str, rng: np.random.Generator, language: Language) -> str:
+    other = sample_scene(rng, max_objects=1).objects[0]
+    return template.format(
+        name=name,
+        other=name_of(other, language),
+        color=COLORS[pick(rng, tuple(COLORS))][language],
+        shape=SHAPES[other.shape][language],
+        plural=PLURALS[other.shape][language],
+        grid=pick(rng, GRID)[language],
+        hue=HUES[pick(rng, tuple(HUES))][language],
+        texture=TEXTURES[pick(rng, tuple(TEXTURES))][language],
+        rel=RELATIONS[pick(rng, tuple(RELATIONS))][language],
+        person=pick(rng, _NAMES[language]),
+        friend=pick(rng, _NAMES[language]),
+        number=_number(rng, language),
+    )
+
+
+def _number(rng: np.random.Generator, language: Language) -> str:
+    if language == "en":
+        unit = pick(rng, _UNITS)
+        if rng.random() < 0.4:
+            return unit
+        tens = pick(rng, _TENS)
+        return f"{tens} {unit}" if unit in _UNITS[:9] else tens
+    unit = pick(rng, _CHINESE_DIGITS)
+    return unit if rng.random() < 0.5 else f"{pick(rng, _CHINESE_DIGITS[1:])}十{unit}"
