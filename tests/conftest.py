@@ -86,7 +86,7 @@ def repository() -> Path:
     return Path(__file__).parents[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def user_environment() -> dict[str, str]:
     """The variables pytest was started with, for tools such as uv that need the real home."""
     return dict(USER_ENVIRONMENT)
