@@ -16,6 +16,7 @@ from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.routing import Routing
 from ming_core.model.transformer import Backbone
 from ming_core.testing import Check, GoldenCase
+
 from ._common import golden_backbone, modality, segments
 
 

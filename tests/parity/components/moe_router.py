@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.config import BackboneConfig
 from ming_core.model.balance import bias_update

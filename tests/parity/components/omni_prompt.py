@@ -16,18 +16,22 @@ from torch import Tensor
 from ming_core.chat.formats import FLASH, LITE_1_0, LITE_1_5, ChatFormat
 from ming_core.chat.prompt import MediaTokens, build_prompt, expand, media_parts, render, to_text
 from ming_core.chat.released import released_expansion, released_prompt
-from ming_core.media import Audio, Image, Message, Part, Text, Video
+from ming_core.media import Audio, Image, Message, Part, Role, Text, Video
 from ming_core.model.positions import frame_grids
 from ming_core.testing import Check, GoldenCase
 
 _FORMATS = {"v10": LITE_1_0, "v15": LITE_1_5, "flash": FLASH}
 _KINDS = {"image": Image, "video": Video, "audio": Audio}
-_ROLES = {"HUMAN": "user", "ASSISTANT": "assistant"}
-_MEDIA_TOKENS = (
-    "<imagePatch> <image> </image> <video> </video> <gen_imagePatch> <gen_image> </gen_image> "
-    "<imageHere> <end_of_chunk> <end_of_audio> <audioPatch> <audio> </audio> <gen_audioPatch> "
-    "<gen_audio> </gen_audio> <audioHere> <framePatch> <text> <asr> <tts>"
-).split()
+_ROLES: dict[str, Role] = {"HUMAN": "user", "ASSISTANT": "assistant"}
+# fmt: off
+_MEDIA_TOKENS = [
+    "<imagePatch>", "<image>", "</image>", "<video>", "</video>",
+    "<gen_imagePatch>", "<gen_image>", "</gen_image>", "<imageHere>",
+    "<end_of_chunk>", "<end_of_audio>", "<audioPatch>", "<audio>", "</audio>",
+    "<gen_audioPatch>", "<gen_audio>", "</gen_audio>", "<audioHere>",
+    "<framePatch>", "<text>", "<asr>", "<tts>",
+]
+# fmt: on
 _LITE_IDS = {token: 126346 + i for i, token in enumerate(_MEDIA_TOKENS)} | {
     "<|startoftext|>": 126080,
     "<|endoftext|>": 126081,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -42,6 +43,17 @@ class Sampling:
         for name, (ok, expected) in limits.items():
             if not ok:
                 raise BadConfig(f"{name} is {getattr(self, name)}; it must be {expected}")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as keyword arguments of the tasks."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    no_repeat_ngram: int
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ def choose(
     sampling: Sampling,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Next token of each row: logits [B, V] float32 -> [B] int64. `history` feeds the n-gram rule."""
+    """Next token [B] of each row from logits [B, V] float32; `history` feeds the n-gram rule."""
     if sampling.no_repeat_ngram:
         logits = logits.clone()
         for row, ids in enumerate(history):

@@ -109,7 +109,7 @@ class ImageProcessor:
         """Side of one token in pixels."""
         return self.patch_size * self.merge_size
 
-    def __call__(self, parts: Sequence[media.Part]) -> Features:
+    def __call__(self, parts: Sequence[media.Media]) -> Features:
         """`pixel_values` [N, C*t*p*p] float32 of all images one after another, and their grids."""
         patches, grids = [], []
         for part in parts:

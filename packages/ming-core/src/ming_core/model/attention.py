@@ -13,7 +13,7 @@ from ming_core.model.rotary import rotate
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v; q [B, H, T, d], k and v [B, K, S, d], mask bool [B or 1, 1, T, S].
+    """softmax(q k^T / sqrt(d)) v: q [B, H, T, d], k and v [B, K, S, d], mask bool [B, 1, T, S].
 
     Query heads h*g .. h*g+g-1 share key head h. A row that may see nothing yields finite values.
     """

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from ming_core.media import Part
+from ming_core.media import Media
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,29 @@ class Features:
         return replace(self, tensors={k: move(v) for k, v in self.tensors.items()}, grid=grid)
 
 
+def by_modality(features: Sequence[Features]) -> list[Features]:
+    """Inputs of many media as one joined input per encoder, items of a modality in order."""
+    groups: dict[str, list[Features]] = {}
+    for item in features:
+        groups.setdefault(item.modality, []).append(item)
+    return [_join(items) for items in groups.values()]
+
+
+def _join(features: list[Features]) -> Features:
+    first = features[0]
+    grids = [item.grid for item in features if item.grid is not None]
+    return Features(
+        modality=first.modality,
+        tensors={key: torch.cat([f.tensors[key] for f in features]) for key in first.tensors},
+        grid=torch.cat(grids) if grids else None,
+        tokens=[count for item in features for count in item.tokens],
+    )
+
+
 class Processor(Protocol):
     """Turns media parts into `Features`; owns no weights and needs no device."""
 
-    def __call__(self, parts: Sequence[Part]) -> Features: ...
+    def __call__(self, parts: Sequence[Media]) -> Features: ...
 
 
 class Encoder(Protocol):

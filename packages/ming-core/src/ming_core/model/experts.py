@@ -7,6 +7,8 @@ and decode run the same code, and experts without tokens cost nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
@@ -18,8 +20,44 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return silu(gate) * up
 
 
+class _Scatter(torch.autograd.Function):
+    """Rows of x [N, D] in expert order, each k times: [N*k, D].
+
+    `order` lists the N*k (token, choice) pairs by expert, `back` is its inverse. The generic
+    backward of indexing accumulates row by row; a permutation only needs its inverse.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor, k: int) -> Tensor:
+        ctx.save_for_backward(back)
+        ctx.k = k
+        return x.index_select(0, order // k)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (back,) = ctx.saved_tensors
+        return grads[0].index_select(0, back).unflatten(0, (-1, ctx.k)).sum(1), None, None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows [N*k, D] in expert order back to (token, choice) order."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return y.index_select(0, back)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (order,) = ctx.saved_tensors
+        return grads[0].index_select(0, order), None, None
+
+
 class Experts(nn.Module):
-    """E SwiGLU experts of width I: gate_up_proj [E, 2I, D] (gate rows first), down_proj [E, D, I]."""
+    """E SwiGLU experts of width I.
+
+    gate_up_proj [E, 2I, D] with the gate rows first, down_proj [E, D, I].
+    """
 
     def __init__(self, num_experts: int, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
@@ -40,14 +78,14 @@ class Experts(nn.Module):
         n, k = index.shape
         order = index.flatten().argsort(stable=True)
         counts = torch.bincount(index.flatten(), minlength=self.gate_up_proj.shape[0]).tolist()
-        slices = x[order // k].split(counts)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(n * k, device=order.device)
+        slices = _Scatter.apply(x, order, back, k).split(counts)
         # unbind once: indexing one expert at a time would make autograd build a zero gradient of
         # the whole stack for every expert.
         experts = zip(slices, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)
         y = torch.cat([linear(swiglu(linear(s, up)), down) for s, up, down in experts if len(s)])
-        back = torch.empty_like(order)
-        back[order] = torch.arange(n * k, device=order.device)
-        y = y[back].view(n, k, -1).float()
+        y = _Gather.apply(y, order, back).view(n, k, -1).float()
         return torch.bmm(weights.unsqueeze(1), y).squeeze(1).to(x.dtype)
 
     def _one_token(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:

@@ -31,9 +31,7 @@ class ModalityMoE(nn.Module):
         for name in self.gate_names:
             biased = config.router.kind == "grouped_sigmoid"
             setattr(self, name, Gate(config.hidden_size, config.num_experts, biased))
-        self.experts = Experts(
-            config.num_experts, config.hidden_size, config.moe_intermediate_size
-        )
+        self.experts = Experts(config.num_experts, config.hidden_size, config.moe_intermediate_size)
         self.shared_experts = (
             MLP(config.hidden_size, config.moe_intermediate_size * config.num_shared_experts)
             if config.num_shared_experts

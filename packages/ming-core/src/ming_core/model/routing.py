@@ -64,7 +64,7 @@ class Gate(nn.Module):
         bias = torch.zeros(num_experts, dtype=torch.float32) if biased else None
         self.register_buffer("expert_bias", bias)
 
-    def _apply(self, fn, recurse=True):  # noqa: ANN001, ANN202 - torch's private signature
+    def _apply(self, fn, recurse=True):
         bias = self.expert_bias
         super()._apply(fn, recurse)
         moved = self.expert_bias

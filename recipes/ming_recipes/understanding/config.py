@@ -1,0 +1,33 @@
+"""Settings of the nano understanding recipe; a YAML file or `key=value` overrides them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class NanoUnderstanding:
+    """Everything that determines a run. Steps are optimiser steps; shares are of one batch."""
+
+    out: str = "runs/nano-understanding"
+    seed: int = 0
+    processes: int = 2  # one thread each; two threads of one process gain nothing at this size
+    sight_steps: int = 400  # the tower alone, on dense labels
+    sight_images: int = 128  # images per step and process
+    steps: int = 2000  # tower and language model together
+    images: int = 40  # packed rows per step and process
+    capacity: int = 208  # tokens of a packed row: one image and its questions
+    easy_steps: int = 200  # joint steps on scenes of one or two objects
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    warmup: int = 100
+    clip: float = 1.0
+    dense_weight: float = 0.3
+    align_weight: float = 0.3
+    balance_weight: float = 0.0001
+    z_weight: float = 0.00001
+    bias_rate: float = 0.001
+    validate_every: int = 200
+    validation_images: int = 256
+    compositional_images: int = 512
+    test_images: int = 2000

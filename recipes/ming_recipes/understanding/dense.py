@@ -1,0 +1,136 @@
+"""Dense supervision of the image tokens, used in training only and never shipped.
+
+The language model learns to *bind* words to places only once the image tokens say what is where.
+Two losses teach the tower that, at the tokens that the language model reads: linear heads that
+name the contents of each 8x8-px cell, and an alignment of tokens with the word embeddings of the
+objects centred in them. Without the second one the model stays at chance on everything but counts
+and backgrounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ming_recipes.world.batch import CHARACTERS, cell_labels
+from ming_recipes.world.scene import Scene
+from ming_recipes.world.vocabulary import CANVAS, COLORS, HUES, SHAPES, SIZES, TEXTURES
+
+CELLS = 8  # per side of the canvas
+TOKEN_CELLS = 2  # a merged token covers 2x2 cells
+EMPTY_WEIGHT = 0.15  # of a cell without a character
+
+_WIDTHS = {
+    "object": 1,
+    "shape": len(SHAPES),
+    "color": len(COLORS),
+    "size": len(SIZES),
+    "place": 3,
+    "character": len(CHARACTERS) + 1,
+}
+"""Outputs of the cell heads; the last character class is none."""
+
+
+@dataclass(frozen=True)
+class DenseLabels:
+    """Per image and token; the four cells of a token are in row order.
+
+    shape, color, size [B, M, 4] int64, -1 where no object's centre falls into the cell;
+    place [B, M, 4, 3] centre within the cell and radius in cells; character [B, M, 4] int64;
+    hue, texture [B] int64; words [B, M, W] multi-hot over `aligned_words`.
+    """
+
+    shape: Tensor
+    color: Tensor
+    size: Tensor
+    place: Tensor
+    character: Tensor
+    hue: Tensor
+    texture: Tensor
+    words: Tensor
+
+
+def aligned_words() -> list[tuple[str, str]]:
+    """(English, Chinese) words that tokens are aligned with, in the order of the multi-hot."""
+    return [(word.en, word.zh) for table in (SHAPES, COLORS, SIZES) for word in table.values()]
+
+
+def dense_labels(scenes: Sequence[Scene]) -> DenseLabels:
+    """Targets of a batch of scenes."""
+    cells = [cell_labels(scene, CELLS) for scene in scenes]
+
+    def grouped(name: str) -> Tensor:
+        """[B, 8, 8, ...] -> [B, 16 tokens, 4 cells, ...]"""
+        x = torch.from_numpy(np.stack([getattr(cell, name) for cell in cells]))
+        x = x.unflatten(1, (-1, TOKEN_CELLS)).unflatten(3, (-1, TOKEN_CELLS))
+        return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    character = grouped("character")
+    place = (grouped("offset"), grouped("radius").unsqueeze(-1) * (CELLS / CANVAS))
+    hues, textures = list(HUES), list(TEXTURES)
+    return DenseLabels(
+        shape=grouped("shape"),
+        color=grouped("color"),
+        size=grouped("size"),
+        place=torch.cat(place, dim=-1),
+        character=character.where(character >= 0, len(CHARACTERS)),
+        hue=torch.tensor([hues.index(scene.background.hue) for scene in scenes]),
+        texture=torch.tensor([textures.index(scene.background.texture) for scene in scenes]),
+        words=grouped("attributes").amax(2),
+    )
+
+
+class DenseHeads(nn.Module):
+    """Linear readers of the image tokens; two scalars calibrate the alignment's cosines."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(hidden_size, TOKEN_CELLS**2 * sum(_WIDTHS.values()))
+        self.background = nn.Linear(hidden_size, len(HUES) + len(TEXTURES))
+        self.align_scale = nn.Parameter(torch.tensor(8.0))
+        self.align_bias = nn.Parameter(torch.tensor(-3.0))
+
+    def forward(
+        self, tokens: Tensor, words: Tensor, labels: DenseLabels
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """tokens [B, M, D] of unit length, word embeddings [languages, W, D].
+
+        Returns the losses by name and the accuracies of shape, colour, size and character.
+        """
+        scaled = tokens * tokens.shape[-1] ** 0.5
+        parts = self.cells(scaled).float().unflatten(-1, (TOKEN_CELLS**2, -1))
+        pieces = parts.split(list(_WIDTHS.values()), -1)
+        cells = dict(zip(_WIDTHS, pieces, strict=True))
+        there = labels.shape >= 0
+        losses = {
+            "object": F.binary_cross_entropy_with_logits(cells["object"].squeeze(-1), there.float())
+        }
+        scores = {}
+        for name in ("shape", "color", "size"):
+            target = getattr(labels, name)[there]
+            losses[name] = F.cross_entropy(cells[name][there], target)
+            scores[name] = float((cells[name][there].argmax(-1) == target).float().mean())
+        losses["place"] = 4 * F.smooth_l1_loss(
+            cells["place"][there], labels.place[there], beta=0.05
+        )
+        weight = torch.ones(len(CHARACTERS) + 1, device=tokens.device)
+        weight[-1] = EMPTY_WEIGHT
+        character = cells["character"].flatten(0, -2)
+        losses["character"] = F.cross_entropy(character, labels.character.flatten(), weight)
+        written = labels.character != len(CHARACTERS)
+        read = cells["character"][written].argmax(-1) == labels.character[written]
+        scores["character"] = float(read.float().mean()) if len(read) else float("nan")
+        hue, texture = self.background(scaled.mean(1)).float().split((len(HUES), len(TEXTURES)), -1)
+        losses["hue"] = F.cross_entropy(hue, labels.hue)
+        losses["texture"] = F.cross_entropy(texture, labels.texture)
+        cosine = torch.einsum("bmd,lwd->lbmw", tokens, F.normalize(words, dim=-1)).float()
+        aligned = cosine * self.align_scale.float() + self.align_bias.float()
+        losses["align"] = 4 * F.binary_cross_entropy_with_logits(
+            aligned, labels.words.expand_as(aligned)
+        )
+        return losses, scores

@@ -1,0 +1,217 @@
+"""Train nano's understanding: an image encoder and the language model, from nothing, on CPU.
+
+Stage "sight": the tower on dense labels alone. Stage "joint": tower and language model together on
+packed questions. Both resume from `<out>/<stage>.ckpt` after an interruption. The result is written
+in the released layout, one folder per package that ships it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.core import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset
+
+from ming_core.chat.formats import chat_format
+from ming_core.chat.tokenizer import Tokenizer
+from ming_core.config import BackboneConfig
+from ming_core.model.omni import Omni
+from ming_core.model.transformer import Backbone
+from ming_recipes.understanding.config import NanoUnderstanding
+from ming_recipes.understanding.data import PackedBatch, Packer, batches
+from ming_recipes.understanding.dense import DenseHeads
+from ming_recipes.understanding.module import Understanding
+from ming_recipes.world.tokenizer import train_tokenizer
+from ming_vision.encoder import QwenVisionEncoder
+
+LLM: dict[str, Any] = {
+    "model_type": "bailing_moe_v2",
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 6,
+    # Few wide heads: on CPU attention over short rows costs by the number of scores.
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 48,
+    "partial_rotary_factor": 1.0,
+    "use_qk_norm": True,
+    "num_experts": 8,
+    "num_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "n_group": 2,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "moe_router_topk_scaling_factor": 1.0,
+    "use_expert_bias": True,
+    "router_type": "MultiRouter",
+    "moe_intermediate_size": 128,
+    "first_k_dense_replace": 0,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "rope_scaling": {"type": "video_rope", "factor": None},
+    "max_position_embeddings": 4096,
+    "use_interleaved_frame_timestamp": True,
+    "tie_word_embeddings": False,
+    "use_qkv_bias": False,
+    "use_bias": False,
+}
+VISION: dict[str, Any] = {
+    "model_type": "qwen2_5_vit",
+    "depth": 6,
+    "hidden_size": 192,
+    "num_heads": 6,
+    "intermediate_size": 512,
+    "out_hidden_size": 384,
+    "in_channels": 3,
+    "patch_size": 8,
+    "temporal_patch_size": 2,
+    "spatial_merge_size": 2,
+    "window_size": 32,
+    "fullatt_block_indexes": [1, 3, 5],
+    "tokens_per_second": 2,
+    "hidden_act": "silu",
+}
+PREPROCESSOR: dict[str, Any] = {
+    "image_processor_type": "BailingMM2ImageProcessor",
+    # Every picture is brought to about 64 x 64 px: 16 tokens.
+    "min_pixels": 4096,
+    "max_pixels": 4096,
+    "patch_size": 8,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "use_interleaved_frame_timestamp": True,
+}
+TOKEN_FIELDS = {
+    "pad_token_id": "<|endoftext|>",
+    "eos_token_id": "<|role_end|>",
+    "image_patch_token": "<imagePatch>",
+    "video_patch_token": "<framePatch>",
+    "image_start_token": "<image>",
+    "video_start_token": "<video>",
+}
+
+
+def released_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """config.json of the whole model, in the released form."""
+    vocabulary = -(-tokenizer.vocab_size // 64) * 64  # padding rows, as in the releases
+    ids = {field: tokenizer.id(token) for field, token in TOKEN_FIELDS.items()}
+    return {
+        "architectures": ["BailingMM2NativeForConditionalGeneration"],
+        "model_type": "bailingmm_moe_v2_lite",
+        "torch_dtype": "bfloat16",
+        "mlp_depth": 2,
+        "llm_config": {**LLM, "vocab_size": vocabulary, **ids},
+        "vision_config": VISION,
+    }
+
+
+def build(config: dict[str, Any], seed: int) -> Omni:
+    """A freshly initialised model in bf16."""
+    torch.manual_seed(seed)
+    backbone = Backbone(BackboneConfig.from_dict(config["llm_config"]))
+    encoder = QwenVisionEncoder.from_config(config, PREPROCESSOR)
+    width = config["llm_config"]["hidden_size"]
+    with torch.no_grad():
+        # Image tokens have length 1: word embeddings start at the same scale.
+        backbone.word_embeddings.weight.normal_(std=width**-0.5)
+        backbone.lm_head.weight.normal_(std=0.5 * width**-0.5)
+    return Omni(backbone, {"image": encoder}).to(torch.bfloat16)
+
+
+class Scenes(IterableDataset):
+    """Training batches from step `start` on; process r of n takes every n-th batch."""
+
+    def __init__(self, config: NanoUnderstanding, packer: Packer, stage: str, start: int) -> None:
+        self.config, self.packer, self.stage, self.start = config, packer, stage, start
+        self.rank, self.world = 0, 1
+
+    def __iter__(self):
+        config, sight = self.config, self.stage == "sight"
+        size = config.sight_images if sight else config.images
+        total = config.sight_steps if sight else config.steps
+        # The two stages see different pictures.
+        offset = 0 if sight else config.sight_steps * config.sight_images * self.world
+        for step in range(self.start, total):
+            first = offset + (step * self.world + self.rank) * size
+            easy = not sight and step < config.easy_steps
+            yield from batches(
+                self.packer,
+                "train",
+                first,
+                first + size,
+                size,
+                language="mixed",
+                max_objects=2 if easy else 5,
+                n_questions=0 if sight else 12,
+            )
+
+
+class Stage(LightningDataModule):
+    """Feeds one stage and knows the step from which a resumed run goes on."""
+
+    def __init__(self, config: NanoUnderstanding, packer: Packer, stage: str) -> None:
+        super().__init__()
+        self.config, self.packer, self.stage = config, packer, stage
+
+    def train_dataloader(self) -> DataLoader[PackedBatch]:
+        assert self.trainer is not None
+        scenes = Scenes(self.config, self.packer, self.stage, self.trainer.global_step)
+        scenes.rank, scenes.world = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(scenes, batch_size=None)
+
+
+def train(config: NanoUnderstanding) -> None:
+    """Run what is still missing of both stages."""
+    seed_everything(config.seed)
+    torch.set_num_threads(1)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "tokenizer.json").exists():
+        train_tokenizer(out, seed=config.seed)
+    tokenizer = Tokenizer(out)
+    released = released_config(tokenizer)
+    omni = build(released, config.seed)
+    packer = Packer(
+        omni.backbone.config,
+        chat_format("flash"),
+        tokenizer,
+        cast(QwenVisionEncoder, omni.encoders["image"]).processor,
+        config.capacity,
+    )
+    heads = DenseHeads(omni.backbone.config.hidden_size).to(torch.bfloat16)
+    for stage in ("sight", "joint"):
+        fit(Understanding(config, omni, heads, packer, stage))
+
+
+def fit(module: Understanding) -> None:
+    """Train one stage, going on from its checkpoint if there is one."""
+    config, stage = module.config, module.stage
+    out = Path(config.out)
+    saved = out / f"{stage}.ckpt"
+    keep = ModelCheckpoint(
+        out, filename=stage, every_n_train_steps=100, save_top_k=1, enable_version_counter=False
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=config.processes,
+        strategy="ddp" if config.processes > 1 else "auto",
+        max_steps=module.total_steps,
+        gradient_clip_val=config.clip,
+        callbacks=[keep],
+        logger=False,
+        default_root_dir=out,
+        enable_progress_bar=True,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(
+        module,
+        datamodule=Stage(config, module.packer, stage),
+        ckpt_path=saved if saved.exists() else None,
+        weights_only=False,
+    )
