@@ -133,7 +133,7 @@ PHRASES: dict[str, dict[Language, tuple[str, ...]]] = {
             "what is the position of the {name}?",
             "tell me where the {name} is.",
             "where can you see the {name}?",
-            "which part of the picture shows the {name}?",
+            "which part of the picture is the {name} in?",
         ),
         "zh": (
             "{name}在哪里？",
