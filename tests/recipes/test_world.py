@@ -661,9 +661,8 @@ def test_prompt_of_a_turn_is_short(tokenizer: Tokenizer) -> None:
 def test_the_stock_class_loads_the_files(tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside transformers at import
-        from transformers import PreTrainedTokenizerFast
-
-        stock = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+        transformers = pytest.importorskip("transformers")
+        stock = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
     text = (
         "<role>HUMAN</role><image><imagePatch></image>\n红色星星在哪里？ where is A7?<|role_end|>"
     )
