@@ -12,12 +12,12 @@ class NanoUnderstanding:
     out: str = "runs/nano-understanding"
     seed: int = 0
     processes: int = 2  # one thread each; two threads of one process gain nothing at this size
-    sight_steps: int = 400  # the tower alone, on dense labels
+    sight_steps: int = 320  # the tower alone, on dense labels
     sight_images: int = 128  # images per step and process
-    steps: int = 2000  # tower and language model together
+    steps: int = 1750  # tower and language model together
     images: int = 40  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: one image and its questions
-    easy_steps: int = 200  # joint steps on scenes of one or two objects
+    easy_steps: int = 150  # joint steps on scenes of one or two objects
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     warmup: int = 100

@@ -41,7 +41,7 @@ KIND_WEIGHTS: dict[str, float] = {
     "position": 2.0,
     "relation": 2.4,
     "relation_query": 2.0,
-    "text": 3.0,  # only 3 scenes of 10 hold text
+    "text": 6.0,  # only 3 scenes of 10 hold text
     "background": 0.5,
     "locate": 2.0,
     "describe": 0.6,
