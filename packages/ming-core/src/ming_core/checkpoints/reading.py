@@ -71,12 +71,9 @@ def load_module(
     total, done = sum(infos[name].nbytes for name in order), 0
     broken = []
     for name in order:
-        tensor = checkpoint.read(name)
-        target = names[name].of(state[names[name].name])
-        if not _representable(tensor, target.dtype):
+        # No name for what was read: it would keep one tensor alive while the next one is read.
+        if not _copy(checkpoint.read(name), names[name].of(state[names[name].name])):
             broken.append(name)
-        elif not broken:
-            target.copy_(tensor)
         done += infos[name].nbytes
         if progress is not None:
             progress(done, total)
@@ -158,10 +155,15 @@ def _materialise(
             owner.register_buffer(leaf, new)
 
 
-def _representable(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether all values are finite and stay so in `dtype`; aminmax needs no temporary copy."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    low, high = (float(bound) for bound in tensor.aminmax())
-    # NaN makes both comparisons false.
-    return -torch.finfo(dtype).max <= low and high <= torch.finfo(dtype).max
+def _copy(tensor: Tensor, target: Tensor) -> bool:
+    """Copy and cast, unless a value is not finite in the target's type; says whether it was done.
+
+    aminmax needs no temporary tensor, as isfinite would.
+    """
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = (float(bound) for bound in tensor.aminmax())
+        largest = torch.finfo(target.dtype).max
+        if not (-largest <= low and high <= largest):  # NaN makes the comparisons false
+            return False
+    target.copy_(tensor)
+    return True
