@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsInt
 
 import tokenizers
 from tokenizers import AddedToken
@@ -84,9 +84,11 @@ class Tokenizer:
             ids += [self.id(piece)] if i % 2 else self.encode(piece)
         return ids
 
-    def decode(self, ids: Iterable[int], special: bool = False) -> str:
+    def decode(self, ids: Iterable[SupportsInt], special: bool = False) -> str:
         """Text of token ids; special tokens are left out unless asked for."""
-        pieces = (self.token_bytes(int(i)) for i in ids if special or i not in self.special_ids)
+        pieces = (
+            self.token_bytes(i) for i in map(int, ids) if special or i not in self.special_ids
+        )
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -94,7 +96,7 @@ class Tokenizer:
         token = self._tokenizer.id_to_token(token_id)
         if token is None:  # a padding row of the embedding table
             return b""
-        if token_id in self.special_ids:
+        if token_id in self.special_ids or not _BYTE_OF.keys() >= set(token):
             return token.encode()
         return bytes(_BYTE_OF[character] for character in token)
 
