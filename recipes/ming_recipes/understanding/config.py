@@ -27,7 +27,7 @@ class NanoUnderstanding:
     balance_weight: float = 0.0001
     z_weight: float = 0.00001
     bias_rate: float = 0.001
+    save_every: int = 100
     validate_every: int = 200
     validation_images: int = 256
-    compositional_images: int = 512
-    test_images: int = 2000
+    test_images: int = 300  # of each slice, in the final score

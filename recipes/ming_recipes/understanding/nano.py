@@ -7,6 +7,10 @@ in the released layout, one folder per package that ships it.
 
 from __future__ import annotations
 
+import json
+import platform
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,19 +18,30 @@ import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, IterableDataset
 
+from ming_core.api import load
 from ming_core.chat.formats import chat_format
 from ming_core.chat.tokenizer import Tokenizer
+from ming_core.checkpoints.keymap import backbone_slots, identity_slots
+from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
+from ming_recipes.recipe import Recipe
 from ming_recipes.understanding.config import NanoUnderstanding
 from ming_recipes.understanding.data import PackedBatch, Packer, batches
 from ming_recipes.understanding.dense import DenseHeads
+from ming_recipes.understanding.evaluate import evaluate
 from ming_recipes.understanding.module import Understanding
+from ming_recipes.world.records import fingerprint
+from ming_recipes.world.scene import SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
+from ming_recipes.world.vocabulary import WORLD
 from ming_vision.encoder import QwenVisionEncoder
+
+STAGES = ("sight", "joint")
 
 LLM: dict[str, Any] = {
     "model_type": "bailing_moe_v2",
@@ -165,8 +180,8 @@ class Stage(LightningDataModule):
         return DataLoader(scenes, batch_size=None)
 
 
-def train(config: NanoUnderstanding) -> None:
-    """Run what is still missing of both stages."""
+def train(config: NanoUnderstanding, command: str) -> None:
+    """Run what is still missing of both stages, then write and score the result."""
     seed_everything(config.seed)
     torch.set_num_threads(1)
     out = Path(config.out)
@@ -184,8 +199,11 @@ def train(config: NanoUnderstanding) -> None:
         config.capacity,
     )
     heads = DenseHeads(omni.backbone.config.hidden_size).to(torch.bfloat16)
-    for stage in ("sight", "joint"):
+    # A checkpoint of the second stage holds all that the first one learnt.
+    for stage in STAGES[1:] if (out / "joint.ckpt").exists() else STAGES:
         fit(Understanding(config, omni, heads, packer, stage))
+    if rank_zero_only.rank == 0:
+        ship(config, omni, released, command)
 
 
 def fit(module: Understanding) -> None:
@@ -193,8 +211,13 @@ def fit(module: Understanding) -> None:
     config, stage = module.config, module.stage
     out = Path(config.out)
     saved = out / f"{stage}.ckpt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True, mmap=True)
+        if state["global_step"] >= module.total_steps:  # finished: only its weights are needed
+            module.load_state_dict(state["state_dict"])
+            return
     keep = ModelCheckpoint(
-        out, filename=stage, every_n_train_steps=100, save_top_k=1, enable_version_counter=False
+        out, filename=stage, every_n_train_steps=config.save_every, enable_version_counter=False
     )
     trainer = Trainer(
         accelerator="cpu",
@@ -205,7 +228,6 @@ def fit(module: Understanding) -> None:
         callbacks=[keep],
         logger=False,
         default_root_dir=out,
-        enable_progress_bar=True,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
@@ -213,5 +235,64 @@ def fit(module: Understanding) -> None:
         module,
         datamodule=Stage(config, module.packer, stage),
         ckpt_path=saved if saved.exists() else None,
-        weights_only=False,
+        weights_only=True,
     )
+    # The last steps, however many they are since the last regular save.
+    trainer.save_checkpoint(saved)
+
+
+def ship(config: NanoUnderstanding, omni: Omni, released: dict[str, Any], command: str) -> None:
+    """Export the model, score it on held-out scenes, and split it by the packages that ship it.
+
+    Writes <out>/nano (the whole checkpoint) and <out>/parts/{backbone,vision}, each with
+    training.json: how the weights were made and what they reach.
+    """
+    out, folder = Path(config.out), Path(config.out) / "nano"
+    parts = out / "parts"
+    for old in (folder, parts):
+        shutil.rmtree(old, ignore_errors=True)
+    tables = {
+        "backbone": (omni.backbone, backbone_slots(omni.backbone.config)),
+        "vision": (omni.encoders["image"], identity_slots(omni.encoders["image"])),
+    }
+    preprocessor = out / "preprocessor_config.json"
+    preprocessor.write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+    words = [out / "tokenizer.json", out / "tokenizer_config.json"]
+    export(tables, folder, released, files=[*words, preprocessor])
+    report = {
+        "recipe": "nano-understanding",
+        "command": command,
+        "settings": asdict(config),
+        "world": WORLD,
+        "world_fingerprint": {split: fingerprint(split) for split in SPLITS},
+        "images": config.processes
+        * (config.sight_steps * config.sight_images + config.steps * config.images),
+        "seconds": training_seconds(out / "loss.jsonl"),
+        "machine": f"{platform.machine()}, {config.processes} processes of one thread",
+        "torch": torch.__version__,
+        "metrics": rounded(evaluate(load(folder), config.test_images)),
+    }
+    vision = {"vision_config", "mlp_depth"}
+    shares = {
+        "backbone": ({k: v for k, v in released.items() if k not in vision}, words),
+        "vision": ({k: released[k] for k in sorted(vision)}, [preprocessor]),
+    }
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    for name, (section, files) in shares.items():
+        export({name: tables[name]}, parts / name, section, files=files)
+        (parts / name / "training.json").write_text(text, encoding="utf-8")
+    (folder / "training.json").write_text(text, encoding="utf-8")
+
+
+def training_seconds(log: Path) -> int:
+    """Seconds of all runs in a loss log; the clock starts again with each stage and each resume."""
+    clock = [json.loads(line)["seconds"] for line in log.read_text("utf-8").splitlines()]
+    ends = [now for now, after in zip(clock, [*clock[1:], -1], strict=True) if after < now]
+    return sum(ends)
+
+
+def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: {k: round(v, 4) for k, v in row.items()} for name, row in scores.items()}
+
+
+RECIPE = Recipe(NanoUnderstanding, train, evaluate)

@@ -1,0 +1,31 @@
+"""Everything the recipes add."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ming_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+
+    from ming_core.registry import Registrar
+
+
+@hookimpl
+def ming_register_recipes(register: Registrar) -> None:
+    register(
+        "nano-understanding",
+        "ming_recipes.understanding.nano:RECIPE",
+        settings="ming_recipes:understanding/nano.yaml",
+        summary="nano's eyes and language model, trained from nothing on shapes world",
+    )
+
+
+@hookimpl
+def ming_register_commands(app: typer.Typer) -> None:
+    from ming_recipes import cli
+
+    app.command()(cli.train)
+    app.command()(cli.recipes)
+    app.command(name="eval")(cli.evaluate)
