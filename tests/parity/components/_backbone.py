@@ -170,7 +170,7 @@ def _generated(
             embeds,
             positions,
             deltas,
-            prompt_ids=case.inputs["input_ids"],
+            prompt_ids=case.inputs["input_ids"].tolist(),
             eos=[eos],
             pad=backbone.config.pad_token_id,
             sampling=Sampling(max_new_tokens=expected.shape[1]),

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ming_core.chat.formats import format_of, with_media_tokens
+from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
-from ming_core.chat.tokenizer import StreamDecoder, Tokenizer
-from ming_core.checkpoints.detect import unknown_family
-from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
-from ming_core.checkpoints.keymap import backbone_slots, identity_slots
-from ming_core.checkpoints.reading import load_module, on_meta
+from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.config import BackboneConfig
-from ming_core.directory import missing_encoder, missing_media, missing_task
-from ming_core.errors import BadCheckpoint, BadConfig, MissingPlugin
+from ming_core.directory import missing_task
+from ming_core.errors import BadConfig
 from ming_core.generate import Sampling, generate
+from ming_core.loading import Sources, open_sources
 from ming_core.media import Audio, Image, Media, Message, Part, Video, system, user
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Encoder, Features, by_modality
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
-from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
-from ming_core.presets import preset_folders
-from ming_core.registry import Entry
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -40,9 +34,6 @@ if TYPE_CHECKING:
 
 MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
 """Which encoder reads a kind of media; images and video share one."""
-
-SMALL = 4 * 2**30
-"""Bytes of weights below which CPU inference runs in float32, where it is fastest."""
 
 
 @dataclass(frozen=True)
@@ -79,70 +70,13 @@ def load(
 
     Raises UnknownName, BadCheckpoint, BadConfig or MissingPlugin.
     """
-    folders = _folders(model)
-    checkpoints = [open_checkpoint(folder) for folder in folders]
-    config: dict[str, Any] = {}
-    preprocessor: dict[str, Any] = {}
-    for checkpoint in checkpoints:
-        config |= checkpoint.config
-        preprocessor |= checkpoint.preprocessor
-    if get_plugins().hook.ming_detect_checkpoint(folder=folders[0], config=config) is None:
-        raise unknown_family(config)
-    place = _device(device)
-    size = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
-    kind = _dtype(dtype, config, place, size)
-    tokenizer = Tokenizer(folders[0])
-    backbone_config = BackboneConfig.from_dict(config["llm_config"])
-    chat_format = format_of(backbone_config)
-    backbone_config = with_media_tokens(backbone_config, chat_format, tokenizer)
-    with on_meta():
-        backbone = Backbone(backbone_config)
-    load_module(backbone, checkpoints[0], backbone_slots(backbone_config), place, kind)
-    sources = Sources(config, preprocessor, checkpoints, place, kind, parts)
-    loaded = OmniModel(str(model), Omni(backbone.eval()), tokenizer, sources)
+    sources = open_sources(model, device, dtype, parts)
+    loaded = OmniModel(str(model), Omni(sources.load_backbone()), sources)
     for part in parts or ():
         if part != "text":
             loaded.encoder(part)
     list(get_plugins().each("ming_model_loaded", model=loaded))
     return loaded
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where parts that are not loaded yet come from, and where they go."""
-
-    config: Mapping[str, Any]
-    preprocessor: Mapping[str, Any]
-    checkpoints: Sequence[Checkpoint]
-    device: torch.device
-    dtype: torch.dtype
-    parts: Sequence[str] | None
-
-    def encoder_entry(self, modality: str) -> Entry:
-        """The registered encoder that config.json names for a modality."""
-        if self.parts is not None and modality not in self.parts:
-            raise MissingPlugin(
-                f"this model was loaded with parts={list(self.parts)}; "
-                f"load it with {modality!r} among them to use {modality}s"
-            )
-        for entry in get_plugins().encoders:
-            section = self.config.get(entry.extra["section"])
-            if entry.extra["modality"] == modality and isinstance(section, Mapping):
-                if section.get("model_type") == entry.name:
-                    return entry
-                known = section.get("model_type")
-                raise missing_encoder(str(known))
-        raise missing_media(modality)
-
-    def load_encoder(self, modality: str) -> nn.Module:
-        encoder_class = self.encoder_entry(modality).load()
-        with on_meta():
-            encoder = encoder_class.from_config(self.config, self.preprocessor)
-        slots = identity_slots(encoder)
-        first = next(iter(slots))
-        holders = [c for c in self.checkpoints if first in c.tensors] or [self.checkpoints[0]]
-        load_module(encoder, holders[0], slots, self.device, self.dtype)
-        return encoder.eval()
 
 
 @dataclass
@@ -157,11 +91,11 @@ class _Memory:
 class OmniModel:
     """A loaded model. Tasks of installed packages are its methods: `model.ask`, `model.chat`, …"""
 
-    def __init__(self, name: str, omni: Omni, tokenizer: Tokenizer, sources: Sources) -> None:
+    def __init__(self, name: str, omni: Omni, sources: Sources) -> None:
         self.name = name
         self.omni = omni
-        self.tokenizer = tokenizer
         self.sources = sources
+        self.tokenizer = sources.tokenizer
         self.format = format_of(self.config)
         self._memory: _Memory | None = None
 
@@ -221,7 +155,7 @@ class OmniModel:
         messages = [user(*media, question)]
         if instructions is not None:
             messages.insert(0, system(instructions))
-        pieces = self._run(messages, think, Sampling(**sampling), Cache(), None)
+        pieces = self._run(messages, think, Sampling(**sampling))
         return _texts(pieces) if stream else self._collect(pieces)
 
     @overload
@@ -255,7 +189,7 @@ class OmniModel:
         What the conversation shares with the one before (same text, same media objects) is not
         computed again: a follow-up question costs its own tokens only.
         """
-        pieces = self._continue(list(messages), think, Sampling(**sampling))
+        pieces = self._run(tuple(messages), think, Sampling(**sampling), remember=True)
         return _texts(pieces) if stream else self._collect(pieces)
 
     def answer_batch(
@@ -265,8 +199,10 @@ class OmniModel:
         **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
         """Answers of several conversations, with any mix of media, decoded together."""
-        prepared = [self._prepare(messages, think) for messages in conversations]
         settings = Sampling(**sampling)
+        prepared = [self._prepare(messages, think) for messages in conversations]
+        if not prepared:
+            return []
         prompts = [prompt for prompt, _ in prepared]
         length = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), length), self.config.pad_token_id)
@@ -289,7 +225,7 @@ class OmniModel:
             embeds,
             batch.position_ids,
             deltas.to(self.sources.device),
-            prompt_ids=batch.input_ids,
+            prompt_ids=[prompt.input_ids for prompt in prompts],
             eos=[self._stop_id],
             pad=-1,
             sampling=budget,
@@ -349,28 +285,25 @@ class OmniModel:
             )
         return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
 
-    def _continue(
-        self, messages: list[Message], think: bool, sampling: Sampling
-    ) -> Iterator[tuple[str, list[int]]]:
-        """Run with the memory of the previous conversation, and leave one for the next."""
-        memory, self._memory = self._memory, None
-        cache = memory.cache if memory is not None else Cache()
-        yield from self._run(messages, think, sampling, cache, memory, remember=True)
-
     def _run(
         self,
         messages: Sequence[Message],
         think: bool,
         sampling: Sampling,
-        cache: Cache,
-        memory: _Memory | None,
         remember: bool = False,
     ) -> Iterator[tuple[str, list[int]]]:
-        """Generate one answer; yields each piece of text with all token ids so far."""
+        """Generate one answer; yields each piece of text with all token ids so far.
+
+        remember: go on from the last remembered conversation and leave this one for the next.
+        """
         prompt, features = self._prepare(messages, think)
-        known = _common(memory, prompt) if memory is not None else 0
-        cache.crop(known)
         sampling = self._budget(len(prompt.input_ids), sampling)
+        # Taken, not shared: should this answer be cut short, its cache is not complete.
+        memory, self._memory = (self._memory, None) if remember else (None, self._memory)
+        cache, known = Cache(), 0
+        if memory is not None:
+            cache, known = memory.cache, _common(memory, prompt)
+            cache.crop(known)
         ids = torch.tensor([prompt.input_ids])
         positions, deltas = self._positions(ids, torch.ones_like(ids), features)
         batch = OmniBatch(
@@ -387,7 +320,7 @@ class OmniModel:
             embeds,
             batch.position_ids,
             deltas.to(self.sources.device),
-            prompt_ids=ids,
+            prompt_ids=[prompt.input_ids],
             eos=[self._stop_id],
             pad=self.config.pad_token_id,
             sampling=sampling,
@@ -411,9 +344,12 @@ def _common(memory: _Memory, prompt: Prompt) -> int:
     pairs = zip(memory.ids[:limit], prompt.input_ids, strict=False)
     shared = next((i for i, (old, new) in enumerate(pairs) if old != new), limit)
     for run in prompt.runs:
-        old = memory.prompt.media[run.index] if run.index < len(memory.prompt.media) else None
-        if old is not prompt.media[run.index] or run.start + run.count > shared:
-            return min(shared, run.start)
+        same = run in memory.prompt.runs and (
+            memory.prompt.media[run.index] is prompt.media[run.index]
+        )
+        if not same or run.start + run.count > shared:
+            # A medium may have several runs (the frames of a video); it is encoded as a whole.
+            return min(shared, next(r.start for r in prompt.runs if r.index == run.index))
     return shared
 
 
@@ -425,46 +361,3 @@ def _unseen(prompt: Prompt, features: list[Features], known: int) -> list[Featur
 
 def _texts(pieces: Iterator[tuple[str, list[int]]]) -> Iterator[str]:
     return (text for text, _ in pieces if text)
-
-
-def _folders(model: str | Path) -> list[Path]:
-    """The folders of a preset, the backbone's first, or the one folder that was named."""
-    path = Path(model)
-    if path.is_dir():
-        return [path]
-    if isinstance(model, Path) or os.sep in model:
-        raise BadCheckpoint(
-            f"there is no folder {str(model)!r}; give a checkpoint folder or a preset"
-        )
-    parts = preset_folders(model)
-    return [parts[name] for name in sorted(parts, key=lambda name: name != "backbone")]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadConfig(f"unknown device {name!r}; use auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadConfig(
-            f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} GPUs; "
-            "use --device cpu"
-        )
-    return device
-
-
-def _dtype(name: str, config: Mapping[str, Any], device: torch.device, size: int) -> torch.dtype:
-    known = {
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }
-    if name in known:
-        return known[name]
-    if name != "auto":
-        raise BadConfig(f"unknown dtype {name!r}; use auto, {', '.join(known)}")
-    if device.type == "cpu":
-        return torch.float32 if size < SMALL else torch.bfloat16
-    return known.get(str(config.get("torch_dtype")), torch.bfloat16)

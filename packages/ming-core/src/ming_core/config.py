@@ -21,6 +21,25 @@ TEXT, IMAGE, AUDIO = 0, 1, 2
 GATES = ("gate", "image_gate", "audio_gate")
 """Released router names, indexed by modality id."""
 
+_SIZES = {
+    "vocab_size": 1,
+    "hidden_size": 1,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 1,
+    "num_experts": 1,
+    "num_shared_experts": 0,
+    "moe_intermediate_size": 1,
+    "first_k_dense_replace": 0,
+    "max_position_embeddings": 1,
+    "pad_token_id": 0,
+    "eos_token_id": 0,
+    "spatial_merge_size": 1,
+}
+"""Whole numbers of a configuration and the least value of each."""
+
 # Values that would change the mathematics and that no released model uses.
 _FIXED = {
     "use_sliding_window": False,
@@ -92,23 +111,50 @@ class BackboneConfig:
     spatial_merge_size: int = 2
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         if self.num_attention_heads % self.num_key_value_heads:
             raise BadConfig(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of "
                 f"num_key_value_heads {self.num_key_value_heads}"
             )
-        if self.rope.kind != "1d" and self.rope.rotary_dim % 16:
+        unit = 2 if self.rope.kind == "1d" else 16
+        if self.rope.rotary_dim % unit or not 0 < self.rope.rotary_dim <= self.head_dim:
             raise BadConfig(
-                f"{self.rope.kind} positions need a rotary width that is a multiple of 16, "
-                f"got {self.rope.rotary_dim}"
+                f"{self.rope.kind} positions need a rotary width that is a multiple of {unit} and "
+                f"at most head_dim {self.head_dim}, got {self.rope.rotary_dim}"
             )
         if self.router.top_k > self.num_experts:
             raise BadConfig(
                 f"num_experts_per_tok {self.router.top_k} exceeds num_experts {self.num_experts}"
             )
-        if self.router.kind == "grouped_sigmoid" and self.num_experts % self.router.n_group:
+        if self.router.kind == "grouped_sigmoid":
+            self._check_groups()
+
+    def _check_sizes(self) -> None:
+        sizes = {name: getattr(self, name) for name in _SIZES}
+        sizes |= {
+            "num_experts_per_tok": self.router.top_k,
+            "n_group": self.router.n_group,
+            "topk_group": self.router.topk_group,
+        }
+        for name, value in sizes.items():
+            least = _SIZES.get(name, 1)
+            if type(value) is not int or value < least:
+                raise BadConfig(
+                    f"llm_config.{name} is {value!r}; it must be a whole number of at least {least}"
+                )
+
+    def _check_groups(self) -> None:
+        groups, kept = self.router.n_group, self.router.topk_group
+        if self.num_experts % groups:
+            raise BadConfig(f"num_experts {self.num_experts} is no multiple of n_group {groups}")
+        if kept > groups:
+            raise BadConfig(f"topk_group {kept} exceeds n_group {groups}")
+        reachable = self.num_experts // groups * kept
+        if self.router.top_k > reachable:
             raise BadConfig(
-                f"num_experts {self.num_experts} is no multiple of n_group {self.router.n_group}"
+                f"num_experts_per_tok {self.router.top_k} exceeds the {reachable} experts of "
+                f"topk_group {kept} groups"
             )
 
     @property
@@ -123,9 +169,11 @@ class BackboneConfig:
     def from_dict(cls, llm: Mapping[str, Any]) -> BackboneConfig:
         """Read a released `llm_config`.
 
-        Raises BadConfig for another architecture, a missing field, or a setting that no released
-        model uses (sliding window, tied embeddings, another activation).
+        A null counts as absent. Raises BadConfig for another architecture, a missing field, a
+        value of the wrong type, or a setting that no released model uses (sliding window, tied
+        embeddings, another activation).
         """
+        llm = {key: value for key, value in llm.items() if value is not None}
         kind = llm.get("model_type")
         if kind not in ("bailing_moe", "bailing_moe_v2"):
             raise BadConfig(
@@ -139,14 +187,14 @@ class BackboneConfig:
             return cls._from_checked(llm, flash=kind == "bailing_moe_v2")
         except KeyError as error:
             raise BadConfig(f"llm_config lacks the field {error.args[0]!r}") from None
-        except TypeError as error:
-            raise BadConfig(f"llm_config holds a value of the wrong type: {error}") from None
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise BadConfig(f"llm_config holds a value that cannot be used: {error}") from None
 
     @classmethod
     def _from_checked(cls, llm: Mapping[str, Any], flash: bool) -> BackboneConfig:
         heads = llm["num_attention_heads"]
-        head_dim = llm.get("head_dim") or llm["hidden_size"] // heads
-        scaling = (llm.get("rope_scaling") or {}).get("type")
+        head_dim = llm["head_dim"] if "head_dim" in llm else llm["hidden_size"] // heads
+        scaling = llm.get("rope_scaling", {}).get("type")
         kinds: dict[str | None, RopeKind] = {None: "1d", "3D": "mrope", "video_rope": "video_rope"}
         if scaling not in kinds:
             raise BadConfig(
@@ -165,9 +213,9 @@ class BackboneConfig:
                 top_k=llm["num_experts_per_tok"],
                 n_group=llm["n_group"],
                 topk_group=llm["topk_group"],
-                scaling=llm.get("routed_scaling_factor")
-                or llm.get("moe_router_topk_scaling_factor")
-                or 2.5,
+                scaling=float(
+                    llm.get("routed_scaling_factor", llm.get("moe_router_topk_scaling_factor", 2.5))
+                ),
             )
         else:
             router = RouterConfig(
@@ -184,10 +232,10 @@ class BackboneConfig:
             num_key_value_heads=llm["num_key_value_heads"],
             head_dim=head_dim,
             num_experts=llm["num_experts"],
-            num_shared_experts=llm.get("num_shared_experts") or 0,
+            num_shared_experts=llm.get("num_shared_experts", 0),
             moe_intermediate_size=llm["moe_intermediate_size"],
             first_k_dense_replace=llm.get("first_k_dense_replace", 0),
-            rms_norm_eps=llm["rms_norm_eps"],
+            rms_norm_eps=float(llm["rms_norm_eps"]),
             max_position_embeddings=llm.get("max_position_embeddings", 32768),
             rope=rope,
             router=router,

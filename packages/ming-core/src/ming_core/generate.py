@@ -6,7 +6,7 @@ offset, and a row that has finished leaves the batch, so that the rest decodes f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -35,7 +35,7 @@ class Sampling:
     def __post_init__(self) -> None:
         limits = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
-            "temperature": (self.temperature >= 0, "0 (greedy) or more"),
+            "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "no_repeat_ngram": (self.no_repeat_ngram >= 0, "0 (off) or more"),
@@ -71,7 +71,7 @@ def generate(
     position_ids: Tensor,
     rope_deltas: Tensor,
     *,
-    prompt_ids: Tensor,
+    prompt_ids: Sequence[Sequence[int]],
     eos: Collection[int],
     pad: int,
     sampling: Sampling,
@@ -83,12 +83,12 @@ def generate(
 
     embeds [B, T, D], position_ids [3, B, T], modality_ids and segment_ids [B, T] describe the
     tokens that are not yet in `cache`; rope_deltas [B, 1] as from `rope_index` over the whole
-    prompt; prompt_ids [B, S] are all its ids (history of the n-gram rule). Generated tokens are
-    text and follow at position (cache length + delta) on all axes.
+    prompt; prompt_ids are all its ids, row by row without padding (history of the n-gram rule).
+    Generated tokens are text and follow at position (cache length + delta) on all axes.
     """
     cache = Cache() if cache is None else cache
     rows = torch.arange(embeds.shape[0], device=embeds.device)
-    history = [ids.tolist() for ids in prompt_ids]
+    history = [list(ids) for ids in prompt_ids]
     stop = torch.tensor(sorted(eos), device=embeds.device)
     generator = None
     if sampling.seed is not None:
@@ -138,10 +138,11 @@ def choose(
             logits[row, banned] = float("-inf")
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits / sampling.temperature
+    # The greatest becomes 0 first: a tiny temperature cannot overflow.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k:
-        k = min(sampling.top_k, logits.shape[-1])
-        logits = logits.masked_fill(logits < logits.topk(k).values[:, -1:], float("-inf"))
+        kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
+        logits = torch.full_like(logits, float("-inf")).scatter(-1, kept.indices, kept.values)
     if sampling.top_p < 1:
         ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
         beyond = ranked.cumsum(dim=-1) - ranked >= sampling.top_p  # the first one always stays

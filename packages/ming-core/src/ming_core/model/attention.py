@@ -10,6 +10,7 @@ from ming_core.config import BackboneConfig
 from ming_core.model.cache import Cache
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate
+from ming_core.packing import causal_mask
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -24,7 +25,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     # The backward pass of fused attention on CPU is several times slower than three plain
     # operations at the short lengths one trains there (benchmarks/attention_cpu.py).
     if causal:
-        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        mask = causal_mask(q.shape[2], k.shape[2], q.device)
     group = q.shape[1] // k.shape[1]
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)

@@ -28,8 +28,9 @@ class Cache:
         """Store key and value [B, K, T, d] of new tokens; returns all [B, K, length + T, d]."""
         end = self.length + key.shape[2]
         if layer == len(self._keys):
-            self._keys.append(key)
-            self._values.append(value)
+            # Contiguous: a view would keep the fused projection of the whole prompt alive.
+            self._keys.append(key.contiguous())
+            self._values.append(value.contiguous())
         else:
             for store, new in ((self._keys, key), (self._values, value)):
                 if end > store[layer].shape[2]:

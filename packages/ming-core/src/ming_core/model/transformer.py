@@ -19,6 +19,7 @@ from ming_core.model.moe import MLP, ModalityMoE
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import Rotary
 from ming_core.model.routing import Routing
+from ming_core.packing import causal_mask, segment_mask
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,10 @@ def visibility(
     old = cache.segment_ids if cache is not None else None
     if segment_ids is None and old is None and (past == 0 or tokens == 1):
         return None
-    causal = torch.ones(tokens, past + tokens, dtype=torch.bool, device=device).tril(past)
     if segment_ids is None and old is None:
-        return causal[None, None]
+        return causal_mask(tokens, past + tokens, device)[None, None]
     if segment_ids is None:
-        segment_ids = torch.zeros_like(old[:, :1]).expand(-1, tokens)  # type: ignore[index]
+        segment_ids = old.new_zeros(old.shape[0], tokens)  # type: ignore[union-attr]
     if old is None:
-        old = torch.zeros_like(segment_ids[:, :1]).expand(-1, past)
-    keys = torch.cat((old, segment_ids), dim=1)
-    same = segment_ids.unsqueeze(2) == keys.unsqueeze(1)
-    return (same & causal & (keys >= 0).unsqueeze(1)).unsqueeze(1)
+        old = segment_ids.new_zeros(segment_ids.shape[0], past)
+    return segment_mask(segment_ids, old)
