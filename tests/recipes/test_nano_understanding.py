@@ -19,7 +19,8 @@ TINY = {
     "processes": 1,
     "sight_steps": 2,
     "sight_images": 4,
-    "steps": 4,
+    "language_steps": 1,
+    "joint_steps": 4,
     "images": 2,
     "easy_steps": 1,
     "warmup": 2,
@@ -59,7 +60,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     report = json.loads((tmp_path / "whole" / "parts" / "vision" / "training.json").read_text())
     assert report["command"] == "ming train nano-understanding"
-    assert report["images"] == 2 * 4 + 4 * 2
+    assert report["images"] == 2 * 4 + (1 + 4) * 2
     assert set(report["metrics"]) == {
         f"{name} {language}"
         for name in ("test", "compositional", "paraphrase")

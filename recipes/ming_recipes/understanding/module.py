@@ -44,7 +44,8 @@ MATRICES = (
 
 
 class Understanding(LightningModule):
-    """Stage "sight" trains the tower on dense labels, stage "joint" everything on answers too.
+    """Stage "sight": the tower and the word embeddings on dense labels. "language": the language
+    model on answers, in front of the frozen tower. "joint": everything on everything.
 
     Weights are bf16 with float32 masters in the optimiser; routing and losses are float32.
     """
@@ -64,7 +65,9 @@ class Understanding(LightningModule):
         self.packer = packer
         self.stage = stage
         for name, parameter in omni.backbone.named_parameters():
-            parameter.requires_grad_(stage == "joint" or name == "word_embeddings.weight")
+            parameter.requires_grad_(stage != "sight" or name == "word_embeddings.weight")
+        for part in (omni.encoders, heads):
+            part.requires_grad_(stage != "language")
         encode, words = packer.tokenizer.encode, aligned_words()
         ids = [[encode(f" {en}") for en, _ in words], [encode(zh) for _, zh in words]]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
@@ -74,7 +77,7 @@ class Understanding(LightningModule):
 
     @property
     def total_steps(self) -> int:
-        return self.config.sight_steps if self.stage == "sight" else self.config.steps
+        return stage_steps(self.config, self.stage)
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self, MATRICES, self.config.muon_lr, self.config.adam_lr)
@@ -86,9 +89,14 @@ class Understanding(LightningModule):
         }
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then cosine to 5 %."""
+        """Linear warm-up, then cosine to 5 %; the last two stages share one cosine."""
         warm = min(1.0, (step + 1) / self.config.warmup)
-        progress = min(1.0, step / self.total_steps)
+        done, total = step, self.total_steps
+        if self.stage != "sight":
+            total = self.config.language_steps + self.config.joint_steps
+        if self.stage == "joint":
+            done += self.config.language_steps
+        progress = min(1.0, done / total)
         return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def transfer_batch_to_device(
@@ -98,25 +106,34 @@ class Understanding(LightningModule):
 
     def training_step(self, batch: PackedBatch, index: int) -> Tensor:
         (features,) = batch.omni.features
-        tokens = self.omni.encoders["image"](features)
+        with torch.set_grad_enabled(self.stage != "language"):
+            tokens = self.omni.encoders["image"](features)
+        losses: dict[str, Tensor] = {}
+        scores: dict[str, float] = {}
+        terms = []
+        if self.stage != "language":
+            losses, scores = self._dense(batch, tokens)
+            dense = torch.stack([value for name, value in losses.items() if name != "align"]).sum()
+            sight = self.stage == "sight"
+            terms += [
+                dense * (1.0 if sight else self.config.dense_weight),
+                losses["align"] * (1.0 if sight else self.config.align_weight),
+            ]
+        if self.stage != "sight":
+            losses["answers"], losses["balance"] = self._answers(batch, tokens)
+            terms += [losses["answers"], losses["balance"]]
+        loss = torch.stack(terms).sum()
+        if index % 20 == 0:
+            self._report({"loss": loss, **losses}, scores)
+        return loss
+
+    def _dense(
+        self, batch: PackedBatch, tokens: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         words = self.omni.backbone.word_embeddings(self.word_ids.to(self.device))
         images = len(batch.scenes)
-        labels = dense_labels(batch.scenes)
-        losses, scores = self.heads(tokens.view(images, -1, tokens.shape[-1]), words, labels)
-        align = losses.pop("align")
-        dense = torch.stack(list(losses.values())).sum()
-        weights = (1.0, 1.0)
-        if self.stage == "joint":
-            weights = (self.config.dense_weight, self.config.align_weight)
-        loss = weights[0] * dense + weights[1] * align
-        if self.stage == "joint":
-            answers, balance = self._answers(batch, tokens)
-            loss = loss + answers + balance
-            losses["answers"] = answers
-            losses["balance"] = balance
-        if index % 20 == 0:
-            self._report({"loss": loss, "align": align, **losses}, scores)
-        return loss
+        by_image = tokens.view(images, -1, tokens.shape[-1])
+        return self.heads(by_image, words, dense_labels(batch.scenes))
 
     def _answers(self, batch: PackedBatch, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy of the answers, and the routers' auxiliary losses."""
@@ -145,7 +162,7 @@ class Understanding(LightningModule):
         return torch.stack(terms).mean()
 
     def on_train_batch_end(self, outputs: Any, batch: PackedBatch, index: int) -> None:
-        if self.stage == "joint":
+        if self.stage != "sight":
             self._update_biases(batch)
             step = self.global_step
             if step % self.config.validate_every == 0 or step == self.total_steps:
@@ -197,6 +214,7 @@ class Understanding(LightningModule):
             for lang in ("en", "zh")
         }
         line = {
+            "stage": self.stage,
             "step": self.global_step,
             "seconds": round(time.monotonic() - self.started),
             "split": split,
@@ -215,6 +233,11 @@ class Understanding(LightningModule):
             line |= {k: round(v, 3) for k, v in {**values, **scores}.items()}
             with (Path(self.config.out) / "loss.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def stage_steps(config: NanoUnderstanding, stage: str) -> int:
+    """Optimiser steps of a stage."""
+    return int(getattr(config, f"{stage}_steps"))
 
 
 def exact_answers(omni: Omni, batch: PackedBatch) -> Iterator[tuple[str, bool]]:

@@ -1,8 +1,8 @@
 """Train nano's understanding: an image encoder and the language model, from nothing, on CPU.
 
-Stage "sight": the tower on dense labels alone. Stage "joint": tower and language model together on
-packed questions. Both resume from `<out>/<stage>.ckpt` after an interruption. The result is written
-in the released layout, one folder per package that ships it.
+Stage "sight": the tower on dense labels. "language": the language model on packed questions, in
+front of the frozen tower. "joint": both together. Each stage resumes from `<out>/<stage>.ckpt`
+after an interruption. The result is written in the released layout, one folder per package.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -34,14 +35,14 @@ from ming_recipes.understanding.config import NanoUnderstanding
 from ming_recipes.understanding.data import PackedBatch, Packer, batches
 from ming_recipes.understanding.dense import DenseHeads
 from ming_recipes.understanding.evaluate import evaluate
-from ming_recipes.understanding.module import Understanding
+from ming_recipes.understanding.module import Understanding, stage_steps
 from ming_recipes.world.records import fingerprint
 from ming_recipes.world.scene import SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
 from ming_recipes.world.vocabulary import WORLD
 from ming_vision.encoder import QwenVisionEncoder
 
-STAGES = ("sight", "joint")
+STAGES = ("sight", "language", "joint")
 
 LLM: dict[str, Any] = {
     "model_type": "bailing_moe_v2",
@@ -145,15 +146,18 @@ class Scenes(IterableDataset):
         self.config, self.packer, self.stage, self.start = config, packer, stage, start
         self.rank, self.world = 0, 1
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[PackedBatch]:
         config, sight = self.config, self.stage == "sight"
         size = config.sight_images if sight else config.images
-        total = config.sight_steps if sight else config.steps
-        # The two stages see different pictures.
-        offset = 0 if sight else config.sight_steps * config.sight_images * self.world
-        for step in range(self.start, total):
-            first = offset + (step * self.world + self.rank) * size
-            easy = not sight and step < config.easy_steps
+        # No picture is seen twice: each stage goes on where the one before ended.
+        seen = 0
+        if not sight:
+            seen = config.sight_steps * config.sight_images * self.world
+        if self.stage == "joint":
+            seen += config.language_steps * config.images * self.world
+        for step in range(self.start, stage_steps(config, self.stage)):
+            first = seen + (step * self.world + self.rank) * size
+            easy = self.stage == "language" and step < config.easy_steps
             yield from batches(
                 self.packer,
                 "train",
@@ -162,7 +166,8 @@ class Scenes(IterableDataset):
                 size,
                 language="mixed",
                 max_objects=2 if easy else 5,
-                n_questions=0 if sight else 12,
+                n_questions=0 if sight else 14,
+                text_probability=config.sight_text if sight else config.answer_text,
             )
 
 
@@ -181,7 +186,7 @@ class Stage(LightningDataModule):
 
 
 def train(config: NanoUnderstanding, command: str) -> None:
-    """Run what is still missing of both stages, then write and score the result."""
+    """Run what is still missing of the stages, then write and score the result."""
     seed_everything(config.seed)
     torch.set_num_threads(1)
     out = Path(config.out)
@@ -199,8 +204,11 @@ def train(config: NanoUnderstanding, command: str) -> None:
         config.capacity,
     )
     heads = DenseHeads(omni.backbone.config.hidden_size).to(torch.bfloat16)
-    # A checkpoint of the second stage holds all that the first one learnt.
-    for stage in STAGES[1:] if (out / "joint.ckpt").exists() else STAGES:
+    # A stage's checkpoint holds all that the stages before it learnt.
+    started = max(
+        (i for i, stage in enumerate(STAGES) if (out / f"{stage}.ckpt").exists()), default=0
+    )
+    for stage in STAGES[started:]:
         fit(Understanding(config, omni, heads, packer, stage))
     if rank_zero_only.rank == 0:
         ship(config, omni, released, command)
@@ -266,7 +274,10 @@ def ship(config: NanoUnderstanding, omni: Omni, released: dict[str, Any], comman
         "world": WORLD,
         "world_fingerprint": {split: fingerprint(split) for split in SPLITS},
         "images": config.processes
-        * (config.sight_steps * config.sight_images + config.steps * config.images),
+        * (
+            config.sight_steps * config.sight_images
+            + (config.language_steps + config.joint_steps) * config.images
+        ),
         "seconds": training_seconds(out / "loss.jsonl"),
         "machine": f"{platform.machine()}, {config.processes} processes of one thread",
         "torch": torch.__version__,

@@ -14,6 +14,7 @@ from ming_recipes.world.scene import (
     MAX_OBJECTS,
     QUESTION_STREAM,
     SCENE_STREAM,
+    TEXT_PROBABILITY,
     Scene,
     generator,
     sample_scene,
@@ -65,13 +66,14 @@ def training_example(
     n_questions: int = 16,
     max_objects: int = MAX_OBJECTS,
     split: str = "train",
+    text_probability: float = TEXT_PROBABILITY,
 ) -> tuple[np.ndarray, Scene, list[Question]]:
     """Image [64, 64, 3] uint8, its scene and up to n_questions questions.
 
     language None draws one per image (70 % English), "mixed" one per question.
     """
     seed = seed_of(split, index)
-    scene = sample_scene(generator(seed, SCENE_STREAM), split, max_objects)
+    scene = sample_scene(generator(seed, SCENE_STREAM), split, max_objects, text_probability)
     rng = generator(seed, QUESTION_STREAM)
     if language is None:
         language = draw_language(rng)

@@ -38,7 +38,7 @@ _COUNT_WEIGHTS = (0.15, 0.25, 0.25, 0.20, 0.15)
 _SIZE_WEIGHTS = (0.35, 0.40, 0.25)
 _MIN_DISTANCE = 0.88  # of r1 + r2: at most slight occlusion
 _TRIES = 200
-_TEXT_PROBABILITY = 0.3
+TEXT_PROBABILITY = 0.3
 # An object repeats an earlier colour (shape) this often, so that counts above one are not rare.
 _REPEAT_PROBABILITY = 0.2
 
@@ -180,7 +180,10 @@ def scene_of(split: str, index: int, max_objects: int = MAX_OBJECTS) -> Scene:
 
 
 def sample_scene(
-    rng: np.random.Generator, split: str = "train", max_objects: int = MAX_OBJECTS
+    rng: np.random.Generator,
+    split: str = "train",
+    max_objects: int = MAX_OBJECTS,
+    text_probability: float = TEXT_PROBABILITY,
 ) -> Scene:
     """Draw a scene. Only "compositional" holds held-out colour-shape pairs, and always one."""
     if not 1 <= max_objects <= MAX_OBJECTS:
@@ -188,7 +191,7 @@ def sample_scene(
     background = Background(
         hue=pick(rng, _HUES), texture=pick(rng, _TEXTURES), seed=int(rng.random() * 2**48)
     )
-    text = _sample_text(rng) if rng.random() < _TEXT_PROBABILITY else None
+    text = _sample_text(rng) if rng.random() < text_probability else None
     count = 1 + _weighted(rng, _COUNT_WEIGHTS[:max_objects])
     names = _sample_names(rng, count, split == "compositional")
     objects: list[SceneObject] = []
