@@ -14,7 +14,7 @@ class NanoUnderstanding:
     processes: int = 2  # one thread each; two threads of one process gain nothing at this size
     sight_steps: int = 500  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
-    language_steps: int = 2000  # the language model in front of the frozen tower
+    language_steps: int = 1500  # the language model in front of the frozen tower
     joint_steps: int = 700  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: one image and its questions

@@ -136,6 +136,11 @@ def build(config: dict[str, Any], seed: int) -> Omni:
         # Image tokens have length 1: word embeddings start at the same scale.
         backbone.word_embeddings.weight.normal_(std=width**-0.5)
         backbone.lm_head.weight.normal_(std=0.5 * width**-0.5)
+        # Layers start as identities: at random their outputs would drown those short vectors, and
+        # with them what an image token says.
+        for name, parameter in backbone.named_parameters():
+            if name.endswith(("attention.dense.weight", "down_proj", "down_proj.weight")):
+                parameter.zero_()
     return Omni(backbone, {"image": encoder}).to(torch.bfloat16)
 
 
