@@ -71,7 +71,7 @@ def load(
     Raises UnknownName, BadCheckpoint, BadConfig or MissingPlugin.
     """
     sources = open_sources(model, device, dtype, parts)
-    loaded = OmniModel(str(model), Omni(sources.load_backbone()), sources)
+    loaded = OmniModel(str(model), Omni(sources.load_backbone()).eval(), sources)
     for part in parts or ():
         if part != "text":
             loaded.encoder(part)

@@ -55,7 +55,7 @@ class Sources:
             backbone = Backbone(config)
         slots = backbone_slots(config)
         load_module(backbone, self.checkpoints[0], slots, self.device, self.dtype)
-        return backbone.eval()
+        return backbone
 
     def load_encoder(self, modality: str) -> nn.Module:
         """The encoder of a modality with its weights, from the checkpoint that holds them.

@@ -1,0 +1,507 @@
+"""Loading a model and talking to it: a tiny random Flash checkpoint with an image encoder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
+from ming_core.api import Answer
+from ming_core.chat import Tokenizer
+from ming_core.checkpoints.keymap import backbone_slots, identity_slots
+from ming_core.checkpoints.writing import export
+from ming_core.config import BackboneConfig
+from ming_core.errors import (
+    BadCheckpoint,
+    BadConfig,
+    BadMedia,
+    MingError,
+    MissingPlugin,
+    UnknownName,
+)
+from ming_core.media import Message
+from ming_core.model.transformer import Backbone
+from ming_core.plugins import get_plugins
+from ming_vision.encoder import QwenVisionEncoder
+
+TinyLlm = Callable[[str], dict[str, Any]]
+VISION = {
+    "model_type": "qwen2_5_vit",
+    "depth": 2,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 48,
+    "out_hidden_size": 64,
+    "patch_size": 4,
+    "window_size": 16,
+    "fullatt_block_indexes": [1],
+}
+PREPROCESSOR = {
+    "image_processor_type": "BailingMM2ImageProcessor",
+    "min_pixels": 256,
+    "max_pixels": 1024,
+    "patch_size": 4,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+}
+TOKENS = 12
+"""Length of most answers here: the random model never ends one by itself."""
+
+
+@pytest.fixture(scope="session")
+def checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_llm: TinyLlm, tokenizer_folder: Path
+) -> Path:
+    """A Flash checkpoint in the released layout with random weights."""
+    root = tmp_path_factory.mktemp("checkpoint")
+    (root / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR), "utf-8")
+    size = Tokenizer(tokenizer_folder).vocab_size
+    llm = tiny_llm("flash") | {"vocab_size": size, "use_interleaved_frame_timestamp": True}
+    config = {
+        "model_type": "bailingmm_moe_v2_lite",
+        "torch_dtype": "bfloat16",
+        "mlp_depth": 2,
+        "llm_config": llm,
+        "vision_config": VISION,
+    }
+    torch.manual_seed(0)
+    backbone = Backbone(BackboneConfig.from_dict(llm))
+    encoder = QwenVisionEncoder.from_config(config, PREPROCESSOR)
+    with torch.no_grad():  # words of length 1, as image tokens are; a wide spread of logits
+        backbone.word_embeddings.weight.mul_(32**-0.5)
+        backbone.lm_head.weight.normal_()
+    export(
+        {
+            "backbone": (backbone, backbone_slots(backbone.config)),
+            "vision": (encoder, identity_slots(encoder)),
+        },
+        root / "model",
+        config,
+        files=[root / "preprocessor_config.json", *tokenizer_folder.iterdir()],
+    )
+    return root / "model"
+
+
+@pytest.fixture(scope="session")
+def session_model(checkpoint: Path) -> OmniModel:
+    return load(checkpoint, device="cpu")
+
+
+@pytest.fixture
+def model(session_model: OmniModel) -> OmniModel:
+    """Without memory of what other tests talked about."""
+    session_model._memory = None
+    return session_model
+
+
+@dataclass
+class Work:
+    """What a model computed: pictures encoded, and tokens of every backbone pass."""
+
+    encoded: int = 0
+    passes: list[int] = field(default_factory=list)
+
+    @property
+    def prefill(self) -> int:
+        return self.passes[0]
+
+
+@pytest.fixture
+def work(model: OmniModel) -> Iterator[Work]:
+    counted = Work()
+    encoder = model.encoder("image")
+    assert isinstance(encoder, torch.nn.Module)
+
+    def encoded(module: Any, inputs: Any) -> None:
+        counted.encoded += len(inputs[0].tokens)
+
+    def passed(module: Any, inputs: Any) -> None:
+        counted.passes.append(inputs[0].shape[1])
+
+    hooks = [
+        encoder.register_forward_pre_hook(encoded),
+        model.omni.backbone.register_forward_pre_hook(passed),
+    ]
+    yield counted
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.fixture
+def without_vision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("MING_DISABLE_PLUGINS", "ming-vision")
+    get_plugins.cache_clear()
+    yield
+    get_plugins.cache_clear()
+
+
+def picture(seed: int, height: int = 32, width: int = 32) -> Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image(pixels)
+
+
+def fresh(model: OmniModel, messages: list[Message], **sampling: Any) -> Answer:
+    """The answer of a model that remembers nothing."""
+    model._memory = None
+    sampling = {"max_new_tokens": TOKENS, **sampling}
+    answer = model.chat(messages, **sampling)
+    model._memory = None
+    return answer
+
+
+def copy_of(checkpoint: Path, folder: Path, **change: Any) -> Path:
+    """The checkpoint with other entries in its config.json; None removes one."""
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8")) | change
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept), "utf-8")
+    return folder
+
+
+# Loading
+
+
+def test_load_takes_weights_config_and_token_ids(model: OmniModel, checkpoint: Path) -> None:
+    assert model.name == str(checkpoint)
+    assert model.format.name == "flash"
+    assert not model.omni.training
+    assert model.config.image_patch_token == model.tokenizer.id("<imagePatch>")
+    assert model.config.video_start_token == model.tokenizer.id("<video>")
+    assert {p.dtype for p in model.omni.parameters()} == {torch.float32}  # small, on CPU
+    assert {"ask", "chat"} <= model.tasks.keys() <= set(dir(model))
+
+
+def test_encoders_are_loaded_when_first_needed(checkpoint: Path) -> None:
+    model = load(str(checkpoint), device="cpu")
+    assert list(model.omni.encoders) == []
+    model.ask("red?", max_new_tokens=1)
+    assert list(model.omni.encoders) == []
+    model.ask("red?", picture(0), max_new_tokens=1)
+    assert list(model.omni.encoders) == ["image"]
+    assert model.encoder("image") is model.encoder("image")
+
+
+def test_half_precision_keeps_expert_biases(checkpoint: Path) -> None:
+    model = load(checkpoint, device="cpu", dtype="bfloat16", parts=["text", "image"])
+    assert {p.dtype for p in model.omni.parameters()} == {torch.bfloat16}
+    assert {b.dtype for b in model.omni.backbone.buffers()} == {torch.float32}
+    answer = model.ask("what is this?", picture(1), max_new_tokens=3)
+    assert answer.tokens == 3
+
+
+def test_parts_load_now_and_refuse_the_rest(checkpoint: Path) -> None:
+    assert list(load(checkpoint, parts=["image"]).omni.encoders) == ["image"]
+    text = load(checkpoint, parts=["text"])
+    assert text.ask("red?", max_new_tokens=2).tokens == 2
+    with pytest.raises(MissingPlugin, match=r"loaded with parts=\['text'\]; load it with 'image'"):
+        text.ask("red?", picture(0))
+
+
+def test_a_part_the_model_does_not_have(checkpoint: Path, tmp_path: Path) -> None:
+    blind = load(copy_of(checkpoint, tmp_path / "blind", vision_config=None))
+    assert blind.ask("red?", max_new_tokens=2).tokens == 2
+    with pytest.raises(MissingPlugin, match=r"no part for image: its config.json lacks vision_con"):
+        blind.ask("red?", picture(0))
+
+
+def test_an_encoder_that_nobody_registered(checkpoint: Path, tmp_path: Path) -> None:
+    vision = VISION | {"model_type": "qwen9_vit"}
+    strange = load(copy_of(checkpoint, tmp_path / "strange", vision_config=vision))
+    with pytest.raises(MissingPlugin, match=r"the encoder 'qwen9_vit' needs a plugin"):
+        strange.ask("red?", picture(0))
+
+
+@pytest.mark.usefixtures("without_vision")
+def test_a_switched_off_encoder_is_named(checkpoint: Path) -> None:
+    with pytest.raises(MissingPlugin, match=r"reading images needs ming-vision, which MING_DIS"):
+        load(checkpoint, parts=["image"])
+    model = load(checkpoint)
+    assert model.ask("red?", max_new_tokens=2).tokens == 2
+    with pytest.raises(MissingPlugin, match=r"reading images needs ming-vision"):
+        model.ask("red?", picture(0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ({"model": "nanoo"}, UnknownName, r"unknown preset 'nanoo'; did you mean 'nano'\?"),
+        ({"model": "no/such/folder"}, BadCheckpoint, r"there is no folder 'no/such/folder'; give"),
+        ({"model": Path("nano")}, BadCheckpoint, r"there is no folder 'nano'; give a checkpoint"),
+        ({"device": "tpu9"}, BadConfig, r"unknown device 'tpu9'; use auto, cpu, cuda"),
+        ({"device": "cuda:99"}, BadConfig, r"device 'cuda:99' is not on this machine, which has"),
+        ({"dtype": "int8"}, BadConfig, r"unknown dtype 'int8'; use auto, float32, bfloat16"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_used(
+    checkpoint: Path, arguments: dict[str, Any], error: type[MingError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        load(**{"model": checkpoint, **arguments})
+
+
+def test_a_folder_of_another_kind(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match=r"unknown checkpoint: config.json describes"):
+        load(copy_of(checkpoint, tmp_path / "other", llm_config=None))
+
+
+def test_a_folder_with_a_broken_backbone_config(checkpoint: Path, tmp_path: Path) -> None:
+    llm = json.loads((checkpoint / "config.json").read_text("utf-8"))["llm_config"]
+    broken = copy_of(checkpoint, tmp_path / "broken", llm_config=llm | {"num_experts": 16})
+    with pytest.raises(BadCheckpoint, match=r"do not fit its config.json"):
+        load(broken)
+    del llm["num_experts"]
+    with pytest.raises(BadConfig, match=r"llm_config lacks the field 'num_experts'"):
+        load(copy_of(checkpoint, tmp_path / "lacking", llm_config=llm))
+
+
+def test_an_unknown_task_and_one_of_a_missing_package(model: OmniModel) -> None:
+    with pytest.raises(AttributeError, match="no attribute or task 'juggle'"):
+        _ = model.juggle
+
+
+# Asking
+
+
+def test_ask_equals_chat_with_one_message(model: OmniModel) -> None:
+    image = picture(2)
+    asked = model.ask("what is red?", image, max_new_tokens=TOKENS)
+    assert asked == fresh(model, [user(image, "what is red?")])
+    assert asked.tokens == TOKENS
+    assert not asked.stopped
+    told = model.ask("what?", image, instructions="be brief", max_new_tokens=TOKENS)
+    assert told == fresh(model, [system("be brief"), user(image, "what?")])
+    assert told != asked
+
+
+def test_the_picture_the_question_and_thinking_matter(model: OmniModel) -> None:
+    answers = [
+        model.ask("what is red?", picture(2), max_new_tokens=TOKENS),
+        model.ask("what is red?", picture(3), max_new_tokens=TOKENS),
+        model.ask("what is blue?", picture(2), max_new_tokens=TOKENS),
+        model.ask("what is red?", picture(2), think=True, max_new_tokens=TOKENS),
+        model.ask("what is red?", max_new_tokens=TOKENS),
+    ]
+    assert len({answer.text for answer in answers}) == 5
+
+
+def test_a_stream_is_the_same_text(model: OmniModel) -> None:
+    question, image = "how many circles?", picture(4)
+    whole = model.ask(question, image, max_new_tokens=40)
+    pieces = list(model.ask(question, image, stream=True, max_new_tokens=40))
+    assert len(pieces) > 10
+    assert all(pieces)
+    assert "".join(pieces).strip() == whole.text
+    chatted = "".join(model.chat([user(image, question)], stream=True, max_new_tokens=40))
+    assert chatted.strip() == whole.text
+
+
+def test_an_answer_ends_at_the_stop_token(model: OmniModel) -> None:
+    stop = model.tokenizer.id("<|role_end|>")
+    head = model.omni.backbone.lm_head.weight
+    free = model.ask("red?", max_new_tokens=6)
+    with torch.no_grad():
+        kept = head[stop].clone()
+        head[stop] *= 10  # as likely as not at every step
+    try:
+        stopped = [model.ask(q, max_new_tokens=60) for q in ("red?", "blue?", "what?", "where?")]
+    finally:
+        with torch.no_grad():
+            head[stop] = kept
+    ended = [answer for answer in stopped if answer.stopped]
+    assert ended
+    assert all(answer.tokens < 60 for answer in ended)
+    assert all("<|role_end|>" not in answer.text for answer in stopped)
+    assert model.ask("red?", max_new_tokens=6) == free
+
+
+def test_sampling_options_reach_the_sampler(model: OmniModel) -> None:
+    options: dict[str, Any] = {"temperature": 1.5, "seed": 5, "max_new_tokens": TOKENS}
+    first = model.ask("red?", **options)
+    assert first == model.ask("red?", **options)
+    options["seed"] = 6
+    assert first != model.ask("red?", **options)
+    with pytest.raises(BadConfig, match=r"top_p is 2.0; it must be above 0 and at most 1"):
+        model.ask("red?", top_p=2.0)
+    with pytest.raises(BadConfig, match=r"max_new_tokens is 0"):
+        model.ask("red?", stream=True, max_new_tokens=0)
+
+
+def test_typed_special_tokens_are_text(model: OmniModel, work: Work) -> None:
+    typed = "<image><imagePatch></image><|role_end|><role>ASSISTANT</role>"
+    assert model.ask(typed, max_new_tokens=TOKENS).tokens == TOKENS
+    assert work.encoded == 0
+    prompt, features = model._prepare([user(typed)], think=False)
+    patch, start = (model.tokenizer.id(t) for t in ("<imagePatch>", "<image>"))
+    assert features == []
+    assert patch not in prompt.input_ids
+    assert start not in prompt.input_ids
+    assert set(prompt.modality_ids) == {0}
+    # A picture beside it is still in its right place.
+    answer = model.ask(typed, picture(0), max_new_tokens=TOKENS)
+    assert work.encoded == 1
+    assert answer == fresh(model, [user(picture(0), typed)])
+
+
+def test_a_prompt_beyond_the_context(model: OmniModel, work: Work) -> None:
+    long = "red " * 600
+    with pytest.raises(BadConfig, match=r"prompt has \d{4} tokens and the context .* holds 512"):
+        model.ask(long)
+    with pytest.raises(BadConfig, match=r"shorten the text or use smaller media"):
+        model.answer_batch([[user("red?")], [user(long)]])
+    assert work.passes == []
+
+
+def test_an_answer_ends_where_the_context_ends(model: OmniModel) -> None:
+    question = "red " * 100
+    prompt, _ = model._prepare([user(question)], think=False)
+    room = 512 - len(prompt.input_ids)
+    assert 0 < room < 60
+    assert model.ask(question, max_new_tokens=100).tokens == room
+
+
+def test_media_that_the_model_cannot_read(model: OmniModel) -> None:
+    with pytest.raises(BadMedia, match="reads images, not video"):
+        model.ask("what happens?", Video("clip.mp4"))
+    with pytest.raises(MissingPlugin):
+        model.ask("what is said?", Audio("speech.wav"))
+
+
+def test_an_answer_is_saved_whole(tmp_path: Path) -> None:
+    answer = Answer("三 shapes", 3, True)
+    assert str(answer) == "三 shapes"
+    assert answer.save(tmp_path / "answer.txt").read_text("utf-8") == "三 shapes\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["answer.txt"]
+
+
+# Conversations
+
+
+def test_a_second_question_costs_its_own_tokens_only(model: OmniModel, work: Work) -> None:
+    image = picture(5)
+    talk = [user(image, "what is red?")]
+    first = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 1
+    whole = work.prefill
+    talk += [assistant(first.text), user("and what is blue?")]
+    work.passes.clear()
+    second = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 1  # the picture was not looked at again
+    assert work.prefill < whole
+    talk += [assistant(second.text), user("why?")]
+    third = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 1
+    assert second == fresh(model, talk[:3])
+    assert third == fresh(model, talk)
+
+
+def test_another_picture_of_the_same_size_is_encoded_again(model: OmniModel, work: Work) -> None:
+    talks = [[user(picture(seed), "what is red?")] for seed in (6, 7)]
+    expected = [fresh(model, talk) for talk in talks]
+    work.encoded = 0
+    assert [model.chat(talk, max_new_tokens=TOKENS) for talk in talks] == expected
+    assert work.encoded == 2
+    assert expected[0] != expected[1]
+
+
+def test_a_new_picture_in_a_follow_up_is_the_only_one_encoded(model: OmniModel, work: Work) -> None:
+    talk = [user(picture(8), "what is red?")]
+    first = model.chat(talk, max_new_tokens=TOKENS)
+    talk += [assistant(first.text), user(picture(9, 24, 40), "and here?")]
+    second = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 2
+    talk += [assistant(second.text), user("what differs?")]
+    third = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 2
+    assert second == fresh(model, talk[:3])
+    assert third == fresh(model, talk)
+
+
+def test_interleaved_conversations_stay_apart(model: OmniModel) -> None:
+    shared = picture(10)
+    talks = [[user(shared, "red?")], [user(picture(11), "red?")], [user("red?", shared)]]
+    for question in ("blue?", "why?", "where?"):
+        for talk in talks:
+            answer = model.chat(talk, max_new_tokens=TOKENS)
+            memory = model._memory
+            assert answer == fresh(model, talk)
+            model._memory = memory
+            talk += [assistant(answer.text), user(question)]
+
+
+def test_the_same_question_again_and_a_shorter_one(model: OmniModel) -> None:
+    image = picture(12)
+    talk = [user(image, "what is the red circle doing?")]
+    first = model.chat(talk, max_new_tokens=TOKENS)
+    assert model.chat(talk, max_new_tokens=TOKENS) == first
+    shorter = [user(image, "what is the red")]
+    answer = model.chat(shorter, max_new_tokens=TOKENS)
+    assert answer == fresh(model, shorter)
+
+
+def test_streams_that_are_given_up_or_interleaved(model: OmniModel) -> None:
+    talks = [[user(picture(13), "red?")], [user(picture(14), "blue?")]]
+    expected = [fresh(model, talk).text for talk in talks]
+    abandoned = model.chat(talks[0], stream=True, max_new_tokens=TOKENS)
+    next(iter(abandoned))
+    streams = [model.chat(talk, stream=True, max_new_tokens=TOKENS) for talk in talks]
+    pieces = zip(*zip_longest(*streams, fillvalue=""), strict=True)
+    assert ["".join(piece).strip() for piece in pieces] == expected
+    assert model.chat(talks[1], max_new_tokens=TOKENS).text == expected[1]
+
+
+def test_a_failed_question_does_not_spoil_the_memory(model: OmniModel, work: Work) -> None:
+    talk = [user(picture(15), "red?")]
+    answer = model.chat(talk, max_new_tokens=TOKENS)
+    with pytest.raises(BadMedia):
+        model.chat([*talk, assistant(answer.text), user(Image("absent.png"), "and?")])
+    with pytest.raises(BadConfig):
+        model.chat([*talk, assistant(answer.text), user("red " * 600)])
+    talk += [assistant(answer.text), user("blue?")]
+    second = model.chat(talk, max_new_tokens=TOKENS)
+    assert work.encoded == 1
+    assert second == fresh(model, talk)
+
+
+def test_ask_leaves_a_conversation_alone(model: OmniModel, work: Work) -> None:
+    talk = [user(picture(16), "red?")]
+    answer = model.chat(talk, max_new_tokens=TOKENS)
+    model.ask("something else", max_new_tokens=2)
+    model.chat([*talk, assistant(answer.text), user("blue?")], max_new_tokens=TOKENS)
+    assert work.encoded == 1
+
+
+# Batches
+
+
+def test_a_batch_equals_single_questions(model: OmniModel, work: Work) -> None:
+    talks = [
+        [user(picture(20), "what is red?")],
+        [user("red?")],
+        [user(picture(21, 24, 40), picture(22, 48, 16), "what differs between the two?")],
+        [system("be brief"), user("how?"), assistant("so"), user(picture(23), "why is it so?")],
+    ]
+    answers = model.answer_batch(talks, max_new_tokens=TOKENS)
+    assert work.encoded == 4
+    assert len({answer.text for answer in answers}) == 4
+    assert answers == [fresh(model, talk) for talk in talks]
+    ngram: dict[str, Any] = {"max_new_tokens": TOKENS, "no_repeat_ngram": 1}
+    expected = [fresh(model, talk, **ngram) for talk in talks[:2]]
+    assert model.answer_batch(talks[:2], **ngram) == expected
+
+
+def test_batches_of_one_and_of_none(model: OmniModel) -> None:
+    talk = [user(picture(24), "what?")]
+    assert model.answer_batch([talk], max_new_tokens=TOKENS) == [fresh(model, talk)]
+    assert model.answer_batch([]) == []
+    with pytest.raises(BadConfig, match="top_k is -1"):
+        model.answer_batch([], top_k=-1)

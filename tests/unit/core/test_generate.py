@@ -1,0 +1,282 @@
+"""Decoding: the same tokens however requests are batched and padded, and the sampling rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ming_core.errors import BadConfig
+from ming_core.generate import Sampling, Step, choose, generate, repeating_tokens
+from ming_core.model.cache import Cache
+from ming_core.model.transformer import Backbone
+
+Make = Callable[[dict[str, Any]], Backbone]
+TinyLlm = Callable[[str], dict[str, Any]]
+PAD = -7
+
+
+def prompts(lengths: tuple[int, ...], side: str = "left") -> dict[str, Any]:
+    """Random prompts as one padded batch in the arguments of `run`; row r has its own delta."""
+    length = max(lengths)
+    batch: dict[str, Any] = {
+        "ids": torch.randint(2, 48, (len(lengths), length)),
+        "positions": torch.ones(3, len(lengths), length, dtype=torch.int64),
+        "modality": torch.randint(3, (len(lengths), length)),
+        "segments": torch.full((len(lengths), length), -1),
+        "deltas": torch.zeros(len(lengths), 1, dtype=torch.int64),
+    }
+    for row, size in enumerate(lengths):
+        place = slice(length - size, None) if side == "left" else slice(size)
+        steps = torch.arange(size)
+        batch["positions"][:, row, place] = torch.stack((steps, steps // 2, steps // 3))
+        batch["segments"][row, place] = 0
+        batch["deltas"][row] = size + row - length  # the first new token is at size + row
+    return batch
+
+
+def alone(batch: dict[str, Any], row: int) -> dict[str, Any]:
+    """One row of a batch without its padding."""
+    real = batch["segments"][row] == 0
+    return {
+        "ids": batch["ids"][row, real][None],
+        "positions": batch["positions"][:, row, real][:, None],
+        "modality": batch["modality"][row, real][None],
+        "segments": None,
+        "deltas": batch["deltas"][row : row + 1] + len(real) - int(real.sum()),
+    }
+
+
+def run(
+    backbone: Backbone,
+    batch: dict[str, Any],
+    eos: tuple[int, ...] = (),
+    cache: Cache | None = None,
+    **sampling: Any,
+) -> list[Step]:
+    segments = batch["segments"]
+    rows = [
+        ids[segments[i] == 0] if segments is not None else ids for i, ids in enumerate(batch["ids"])
+    ]
+    return list(
+        generate(
+            backbone,
+            backbone.embed(batch["ids"]),
+            batch["positions"],
+            batch["deltas"],
+            prompt_ids=[ids.tolist() for ids in rows],
+            eos=eos,
+            pad=PAD,
+            sampling=Sampling(**{"max_new_tokens": 10, **sampling}),
+            modality_ids=batch["modality"],
+            segment_ids=segments,
+            cache=cache,
+        )
+    )
+
+
+def rows_of(steps: list[Step]) -> list[list[int]]:
+    """Generated tokens of each row, padding behind the end removed."""
+    tokens = torch.stack([step.tokens for step in steps], dim=1)
+    return [[t for t in row if t != PAD] for row in tokens.tolist()]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_decodes_like_each_row_alone(backbone: Backbone, side: str) -> None:
+    batch = prompts((9, 4, 1, 6), side)
+    steps = run(backbone, batch)
+    for row in range(4):
+        single = run(backbone, alone(batch, row))
+        assert rows_of(single)[0] == rows_of(steps)[row]
+        for ours, theirs in zip(steps, single):
+            torch.testing.assert_close(ours.logits[row], theirs.logits[0], rtol=0, atol=5e-5)
+
+
+def test_decoding_equals_running_the_whole_text_again(backbone: Backbone) -> None:
+    """Greedy by definition: without a cache, one full pass per token."""
+    batch = alone(prompts((7,)), 0)
+    tokens = rows_of(run(backbone, batch, max_new_tokens=6))[0]
+    ids, positions, modality = batch["ids"], batch["positions"], batch["modality"]
+    for token in tokens:
+        with torch.no_grad():
+            out = backbone(backbone.embed(ids), positions, modality_ids=modality)
+            assert int(backbone.lm_head(out.hidden[0, -1]).argmax()) == token
+        at = ids.shape[1] + int(batch["deltas"])
+        ids = torch.cat((ids, torch.tensor([[token]])), dim=1)
+        positions = torch.cat((positions, torch.full((3, 1, 1), at)), dim=2)
+        modality = torch.cat((modality, torch.zeros(1, 1, dtype=torch.int64)), dim=1)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_stop_at_their_own_end(backbone: Backbone, side: str) -> None:
+    batch = prompts((5, 8, 3), side)
+    free = rows_of(run(backbone, batch))
+    eos = (free[0][3], free[2][6])
+    steps = run(backbone, batch, eos=eos)
+    for row, tokens in zip(free, rows_of(steps)):
+        end = next((i + 1 for i, token in enumerate(row) if token in eos), len(row))
+        assert tokens == row[:end]
+    sizes = [len(step.logits) for step in steps]
+    assert sizes[0] == 3
+    assert sizes[3] <= 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 3
+    going = torch.ones(3, dtype=torch.bool)
+    for step in steps:
+        assert len(step.logits) == int(going.sum())
+        assert bool((step.tokens[~going] == PAD).all())
+        assert torch.equal(step.logits.argmax(dim=1), step.tokens[going])
+        going &= ~torch.isin(step.tokens, torch.tensor(eos))
+
+
+def test_a_cached_prefix_is_continued(backbone: Backbone) -> None:
+    batch = alone(prompts((11,)), 0)
+    expected = rows_of(run(backbone, batch))
+    cache = Cache()
+    with torch.inference_mode():
+        backbone(
+            backbone.embed(batch["ids"][:, :6]),
+            batch["positions"][:, :, :6],
+            modality_ids=batch["modality"][:, :6],
+            cache=cache,
+        )
+    rest = {
+        "ids": batch["ids"][:, 6:],
+        "positions": batch["positions"][:, :, 6:],
+        "modality": batch["modality"][:, 6:],
+        "segments": None,
+        "deltas": batch["deltas"],
+    }
+    assert rows_of(run(backbone, rest, cache=cache)) == expected
+    assert cache.length == 11 + 9
+
+
+def test_the_budget_is_exact(backbone: Backbone) -> None:
+    batch = prompts((3, 2))
+    for budget in (1, 4):
+        assert [len(row) for row in rows_of(run(backbone, batch, max_new_tokens=budget))] == [
+            budget,
+            budget,
+        ]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 1.0, "top_k": 1},
+        {"temperature": 5.0, "top_p": 1e-6},
+        {"temperature": 1e-30},
+        {"temperature": 1e-3},
+        {"top_k": 5, "top_p": 0.5},  # temperature 0: greedy whatever else is asked for
+    ],
+    ids=str,
+)
+def test_ways_to_be_greedy(backbone: Backbone, sampling: dict[str, Any]) -> None:
+    batch = prompts((6, 3))
+    assert rows_of(run(backbone, batch, **sampling)) == rows_of(run(backbone, batch))
+
+
+def test_a_seed_repeats_and_another_differs(backbone: Backbone) -> None:
+    batch = prompts((6, 3))
+    runs = [run(backbone, batch, temperature=2.0, seed=seed) for seed in (3, 3, 4)]
+    first, again, other = map(rows_of, runs)
+    assert first == again
+    assert first != other
+    state = torch.get_rng_state()
+    run(backbone, batch, temperature=2.0, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)  # a seeded run leaves other draws alone
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_ngram_is_repeated(make_backbone: Make, tiny_llm: TinyLlm, n: int) -> None:
+    backbone = make_backbone(tiny_llm("lite-1.0"))
+    with torch.no_grad():  # a model that would say the same for ever
+        backbone.lm_head.weight.mul_(0.01)
+        backbone.lm_head.weight[[5, 6]] += 5 * backbone.norm.weight
+    batch = prompts((8, 4))
+    batch["ids"] = torch.stack((torch.arange(2, 10), torch.arange(10, 18)))
+    steps = run(backbone, batch, max_new_tokens=12, no_repeat_ngram=n)
+    for row, tokens in enumerate(rows_of(steps)):
+        text = batch["ids"][row, batch["segments"][row] == 0].tolist() + tokens
+        grams = [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
+        assert len(grams) == len(set(grams))
+
+
+def test_padding_is_no_history(make_backbone: Make, tiny_llm: TinyLlm) -> None:
+    backbone = make_backbone(tiny_llm("flash"))
+    batch = prompts((9, 2))
+    steps = rows_of(run(backbone, batch, no_repeat_ngram=1))
+    assert steps[1] == rows_of(run(backbone, alone(batch, 1), no_repeat_ngram=1))[0]
+
+
+def test_repeating_tokens_by_hand() -> None:
+    ids = [1, 2, 3, 1, 2, 4, 1, 2]
+    assert sorted(repeating_tokens(ids, 3)) == [3, 4]
+    assert sorted(set(repeating_tokens(ids, 1))) == [1, 2, 3, 4]
+    assert sorted(set(repeating_tokens(ids, 2))) == [3, 4]
+    assert repeating_tokens([1, 2], 3) == []
+
+
+def draws(logits: Tensor, sampling: Sampling, count: int = 4000) -> Tensor:
+    """Relative frequency of every token."""
+    generator = torch.Generator().manual_seed(0)
+    rows = logits.expand(count, -1)
+    chosen = choose(rows, [[] for _ in range(count)], sampling, generator)
+    return torch.bincount(chosen, minlength=logits.shape[-1]) / count
+
+
+LOGITS = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(temperature=1.0), [0.4, 0.3, 0.2, 0.1]),
+        (Sampling(temperature=0.5), [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        (Sampling(temperature=1.0, top_k=2), [4 / 7, 3 / 7, 0, 0]),
+        (Sampling(temperature=1.0, top_k=99), [0.4, 0.3, 0.2, 0.1]),
+        (Sampling(temperature=1.0, top_p=0.6), [4 / 7, 3 / 7, 0, 0]),
+        (Sampling(temperature=1.0, top_p=0.75), [4 / 9, 3 / 9, 2 / 9, 0]),
+        (Sampling(temperature=1.0, top_k=3, top_p=0.5), [4 / 7, 3 / 7, 0, 0]),
+    ],
+    ids=str,
+)
+def test_frequencies_of_draws(sampling: Sampling, expected: list[float]) -> None:
+    found = draws(LOGITS, sampling)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=0.03)
+    assert bool((found[torch.tensor(expected) == 0] == 0).all())
+
+
+def test_top_k_keeps_k_of_equal_logits() -> None:
+    """Half precision makes equal logits common; the excess must not slip in."""
+    found = draws(torch.zeros(6), Sampling(temperature=1.0, top_k=2))
+    assert int((found > 0).sum()) == 2
+
+
+def test_a_banned_token_is_never_drawn() -> None:
+    sampling = Sampling(temperature=1.0, top_k=2, no_repeat_ngram=1)
+    history = [[0, 1]] * 500
+    chosen = choose(LOGITS.expand(500, -1), history, sampling)
+    assert set(chosen.tolist()) == {2, 3}
+    assert choose(LOGITS[None], [[0]], Sampling(no_repeat_ngram=1)).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("max_new_tokens", 0, "at least 1"),
+        ("temperature", -0.1, r"0 \(greedy\) or more"),
+        ("temperature", float("nan"), r"0 \(greedy\) or more"),
+        ("temperature", float("inf"), r"0 \(greedy\) or more"),
+        ("top_k", -1, r"0 \(all tokens\) or more"),
+        ("top_p", 0.0, "above 0 and at most 1"),
+        ("top_p", 1.5, "above 0 and at most 1"),
+        ("no_repeat_ngram", -2, r"0 \(off\) or more"),
+    ],
+)
+def test_a_bad_value_is_named(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(BadConfig, match=f"{field} is {value}; it must be {expected}"):
+        Sampling(**{field: value})
