@@ -1,0 +1,143 @@
+"""What the pages show: Python blocks run, commands parse, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from ming_core.cli import build_app
+from ming_core.plugins import get_plugins
+from ming_recipes.recipe import recipe_entry, settings
+from ming_recipes.world.render import render
+from ming_recipes.world.scene import scene_of
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "packages/*/*.md", "recipes/*.md")
+    for path in REPOSITORY.glob(pattern)
+)
+WITH_CODE = [page for page in PAGES if page.parent in (REPOSITORY, REPOSITORY / "docs")]
+NANO = REPOSITORY / "packages/ming-core/src/ming_core/presets/nano/model.safetensors"
+NOT_RUN = "<!-- not run -->"
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+
+
+def blocks(page: Path, *languages: str) -> Iterator[tuple[int, str]]:
+    """First line number and text of the fenced blocks of some languages, unless marked."""
+    lines = page.read_text("utf-8").splitlines()
+    fences = [number for number, line in enumerate(lines) if line.startswith("```")]
+    assert len(fences) % 2 == 0, f"{page.name} has a block without an end"
+    for start, end in zip(fences[::2], fences[1::2], strict=True):
+        if lines[start].removeprefix("```") in languages and lines[start - 1] != NOT_RUN:
+            yield start + 1, "\n".join(lines[start + 1 : end])
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in WITH_CODE if any(blocks(p, "python"))], ids=lambda p: p.name
+)
+def test_python_blocks_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks of a page share their names, as a reader types them one after another."""
+    code = list(blocks(page, "python"))
+    if any('"nano"' in text for _, text in code) and not NANO.exists():
+        pytest.skip("nano's weights are not there yet")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
+    Image.fromarray(render(scene_of("test", 0))).save("scene.png")
+    names: dict[str, Any] = {"__name__": page.stem}
+    for line, text in code:
+        # Line numbers of the page in tracebacks.
+        exec(compile("\n" * line + text, page, "exec"), names)
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """Name and arguments of each `ming ...` in a line of shell."""
+    words = shlex.split(line, comments=True)
+    for place, word in enumerate(words):
+        if word == "ming":
+            yield list(takewhile(lambda w: w not in ("|", "&&", ">"), words[place + 1 :]))
+
+
+def check(program: Any, name: str, arguments: list[str]) -> None:
+    """Parse a command and the settings of a recipe; raises for what they do not know."""
+    assert name in program.commands, f"there is no `ming {name}`"
+    given = program.commands[name].make_context(name, list(arguments)).params
+    if name == "train":
+        settings(recipe_entry(given["recipe"]).load(), [], given["overrides"] or [])
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return get_command(build_app(get_plugins()))
+
+
+@each_page
+def test_commands_parse(page: Path, program: Any) -> None:
+    for _, text in blocks(page, "sh", "bash", "console"):
+        for line in text.splitlines():
+            for name, *arguments in commands(line):
+                check(program, name, arguments)
+
+
+def test_the_example_of_every_help_parses(program: Any) -> None:
+    for command in program.commands.values():
+        example = command.help.partition("Example: ")[2].splitlines()
+        assert example, f"`ming {command.name}` has no example"
+        for name, *arguments in commands(example[0]):
+            check(program, name, arguments)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings get: lower case, spaces to hyphens, punctuation dropped."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, anchor = target.partition("#")
+        linked = (page.parent / place).resolve() if place else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+def test_package_pages_have_no_relative_links() -> None:
+    """They are shown by package indexes, where no other file of the repository is."""
+    for page in PAGES:
+        if page not in WITH_CODE:
+            assert not re.search(r"\]\((?![a-z]+:)", prose(page)), page
+
+
+def test_the_index_links_every_page() -> None:
+    index = prose(REPOSITORY / "docs/index.md")
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+
+
+def test_paths_named_in_pages_exist() -> None:
+    """Paths from the root of the repository, in backticks."""
+    for page in PAGES:
+        for name in re.findall(
+            r"`((?:tests|recipes|benchmarks|packages|docs)/[\w./-]+)`", prose(page)
+        ):
+            assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
