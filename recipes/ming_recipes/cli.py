@@ -25,7 +25,7 @@ RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, see `ming
 def train(
     recipe: RecipeArgument,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings as key=value, e.g. steps=100.")
+        list[str] | None, typer.Argument(help="Settings as key=value, e.g. joint_steps=100.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings over the recipe's own.")
@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Run a training recipe, or go on with an interrupted one.
 
-    Example: ming train nano-understanding out=runs/nano steps=200
+    Example: ming train nano-understanding out=runs/nano seed=1
     """
     from ming_recipes.recipe import recipe_entry, recipe_yaml, settings
 

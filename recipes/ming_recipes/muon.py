@@ -41,10 +41,11 @@ def parameter_groups(
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             groups[name.endswith(matrices) and parameter.dim() >= 2].append(parameter)
-    return [
+    found = [
         {"params": groups[True], "lr": muon_lr, "muon": True},
         {"params": groups[False], "lr": adam_lr, "muon": False},
     ]
+    return [group for group in found if group["params"]]
 
 
 class MuonAdamW(torch.optim.Optimizer):

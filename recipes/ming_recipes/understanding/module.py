@@ -80,7 +80,15 @@ class Understanding(LightningModule):
         return stage_steps(self.config, self.stage)
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self, MATRICES, self.config.muon_lr, self.config.adam_lr)
+        rates = self.config.muon_lr, self.config.adam_lr
+        if self.stage == "joint":
+            # The tower knows its trade by then; at the language model's rate it would forget it.
+            slow = self.config.tower_rate
+            groups = parameter_groups(self.omni.encoders, MATRICES, *(slow * r for r in rates))
+            groups += parameter_groups(self.omni.backbone, MATRICES, *rates)
+            groups += parameter_groups(self.heads, (), *rates)
+        else:
+            groups = parameter_groups(self, MATRICES, *rates)
         optimizer = MuonAdamW(groups)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {
