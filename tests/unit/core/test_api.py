@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
-from ming_core.api import Answer
+from ming_core.api import Answer, _common, _Memory
 from ming_core.chat import Tokenizer
+from ming_core.chat.prompt import Prompt, Run
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
@@ -28,7 +29,8 @@ from ming_core.errors import (
     MissingPlugin,
     UnknownName,
 )
-from ming_core.media import Message
+from ming_core.media import Media, Message
+from ming_core.model.cache import Cache
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
 from ming_vision.encoder import QwenVisionEncoder
@@ -478,6 +480,26 @@ def test_ask_leaves_a_conversation_alone(model: OmniModel, work: Work) -> None:
     model.ask("something else", max_new_tokens=2)
     model.chat([*talk, assistant(answer.text), user("blue?")], max_new_tokens=TOKENS)
     assert work.encoded == 1
+
+
+def test_what_two_prompts_share() -> None:
+    """A medium counts as a whole: frames of a video are runs of one medium."""
+    video, image = Video("clip.mp4"), Image("a.png")
+    runs = [Run(0, 1, 2), Run(0, 4, 2), Run(1, 7, 1)]
+    ids = [9, 5, 5, 8, 5, 5, 8, 6, 9, 3]
+    old = Prompt(ids, [0] * 10, [False] * 10, (video, image), runs)
+    memory = _Memory([*ids, 4], old, Cache())
+
+    def shared(ids: list[int], media: tuple[Media, ...], runs: list[Run]) -> int:
+        return _common(memory, Prompt(ids, [0] * len(ids), [False] * len(ids), media, runs))
+
+    assert shared([*ids, 4, 2], (video, image), runs) == 11
+    assert shared(ids, (video, image), runs) == 9  # one token is left to compute
+    assert shared([*ids[:8], 2, 2], (video, image), runs) == 8
+    assert shared(ids, (video, Image("a.png")), runs) == 7
+    assert shared(ids, (Video("clip.mp4"), image), runs) == 1
+    assert shared([*ids[:5], 2, 2], (video,), [Run(0, 1, 2), Run(0, 4, 1)]) == 1
+    assert shared([2, *ids], (video, image), runs) == 0
 
 
 # Batches
