@@ -15,7 +15,7 @@ class NanoUnderstanding:
     sight_steps: int = 500  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 800  # the language model in front of the frozen tower
-    joint_steps: int = 1200  # both
+    joint_steps: int = 1700  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: one image and its questions
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -23,7 +23,7 @@ class NanoUnderstanding:
     answer_text: float = 0.45
     muon_lr: float = 0.01
     adam_lr: float = 0.002
-    tower_rate: float = 0.25  # of the learning rates, for the tower in the joint stage
+    tower_rate: float = 0.5  # of the learning rates, for the tower in the joint stage
     warmup: int = 50
     clip: float = 1.0
     dense_weight: float = 0.5

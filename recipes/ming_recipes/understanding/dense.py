@@ -42,7 +42,8 @@ class DenseLabels:
 
     shape, color, size [B, M, 4] int64, -1 where no object's centre falls into the cell;
     place [B, M, 4, 3] x, y of the centre from the middle of the canvas, and the radius, in cells;
-    character [B, M, 4] int64; hue, texture [B] int64; words [B, M, W] multi-hot over `aligned_words`.
+    character [B, M, 4] int64; hue, texture [B] int64;
+    words [B, M, W] multi-hot over `aligned_words`.
     """
 
     shape: Tensor
