@@ -41,9 +41,8 @@ class DenseLabels:
     """Per image and token; the four cells of a token are in row order.
 
     shape, color, size [B, M, 4] int64, -1 where no object's centre falls into the cell;
-    place [B, M, 4, 3] x, y of the centre from the middle of the canvas, and the radius, in cells;
-    character [B, M, 4] int64; hue, texture [B] int64;
-    words [B, M, W] multi-hot over `aligned_words`.
+    place [B, M, 4, 3] centre within the cell and radius in cells; character [B, M, 4] int64;
+    hue, texture [B] int64; words [B, M, W] multi-hot over `aligned_words`.
     """
 
     shape: Tensor
@@ -69,12 +68,7 @@ def dense_labels(scenes: Sequence[Scene]) -> DenseLabels:
         return _by_token(torch.from_numpy(np.stack([getattr(cell, name) for cell in cells])))
 
     character = grouped("character")
-    # Absolute, because neither rotary attention nor the words of a question tell where a token is.
-    origin = torch.stack(
-        torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="xy"), -1
-    )
-    offset = grouped("offset") + _by_token(origin[None]) - CELLS / 2
-    place = (offset, grouped("radius").unsqueeze(-1) * (CELLS / CANVAS))
+    place = (grouped("offset"), grouped("radius").unsqueeze(-1) * (CELLS / CANVAS))
     hues, textures = list(HUES), list(TEXTURES)
     return DenseLabels(
         shape=grouped("shape"),
