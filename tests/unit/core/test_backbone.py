@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ming_core.config import AUDIO, IMAGE, TEXT, BackboneConfig, RopeConfig
 from ming_core.losses import next_token_loss
-from ming_core.model.attention import attend
+from ming_core.model.attention import attend, plain_attention
 from ming_core.model.cache import Cache
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.rotary import Rotary, frequency_axes, rotate
@@ -276,20 +276,22 @@ def test_both_attention_paths_agree(causal: bool, kv_heads: int) -> None:
         mask |= torch.eye(6, dtype=torch.bool)
     with torch.no_grad():
         fused = attend(q, k, v, mask, causal)
-    plain = attend(q.requires_grad_(), k, v, mask, causal)
-    close(plain.detach(), fused, atol=1e-6)
+    visible = torch.ones(6, 6, dtype=torch.bool).tril() if mask is None else mask
+    close(plain_attention(q, k, v, visible), fused, atol=1e-6)
+    q, k, v = (x.bfloat16().requires_grad_() for x in (q, k, v))  # trained the plain way on CPU
+    close(attend(q, k, v, mask, causal).detach().float(), fused, atol=0.05)
 
 
-def test_a_query_that_sees_nothing_yields_finite_values_and_gradients() -> None:
-    q, k, v = (torch.randn(1, 2, 4, 8) for _ in range(3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_query_that_sees_nothing_yields_finite_values_and_gradients(dtype: torch.dtype) -> None:
+    q, k, v = (torch.randn(1, 2, 4, 8, dtype=dtype) for _ in range(3))
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
     mask[..., 2, :] = False
     with torch.no_grad():
         assert attend(q, k, v, mask, False).isfinite().all()
-    q.requires_grad_()
-    attend(q, k, v, mask, False).sum().backward()
-    assert q.grad is not None
-    assert q.grad.isfinite().all()
+    sources = [x.requires_grad_() for x in (q, k, v)]
+    gradients = torch.autograd.grad(attend(q, k, v, mask, False).square().sum(), sources)
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ row and column, attention inside windows (in a few blocks over the whole frame),
 merger that turns 2x2 patches into one token.
 
 Tensor names and values equal those of transformers' `Qwen2_5_VisionTransformerPretrainedModel`
-(tests/unit/vision/test_tower.py compares them). Written out here because importing that class
+(tests/unit/vision/test_encoder.py compares them). Written out here because importing that class
 costs 4 s of CPU, twice torch itself, and because its attention outside flash-attn calls one kernel
 per window; here equal segments share one call, which is what makes training on CPU practical.
 """
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_core.model.attention import attend
+from ming_core.model.linear import Linear, linear
 from ming_core.model.norm import RMSNorm
+from ming_core.model.rotary import rotate, rotation
 from ming_vision.config import VisionConfig
 from ming_vision.layout import Grid, Layout, Segments, layout
 
@@ -46,9 +48,8 @@ class VisionTower(nn.Module):
         # The rows move before the first weight, so that no gradient passes through the permutation.
         x = pixel_values.unflatten(0, (-1, unit))[places.window_index].flatten(0, 1)
         x = self.patch_embed(x)
-        angle = rotary_angles(places.position, self.config.head_dim)[:, None]
-        cos = angle.cos().repeat(1, 1, 2)  # [N, 1, head_dim]
-        sin = torch.cat((-angle.sin(), angle.sin()), dim=-1)
+        angle = rotary_angles(places.position, self.config.head_dim)
+        cos, sin = rotation(angle[:, None])  # [N, 1, head_dim]
         for index, block in enumerate(self.blocks):
             whole = index in self.config.fullatt_block_indexes
             x = block(x, cos, sin, places.frames if whole else places.windows)
@@ -65,7 +66,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.proj.weight.flatten(1)
-        return F.linear(x.to(weight.dtype), weight)
+        return linear(x.to(weight.dtype), weight)
 
 
 class Block(nn.Module):
@@ -87,11 +88,11 @@ class Attention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
-        """x [N, D]; cos and signed sin [N, 1, head_dim] float32."""
+        """x [N, D]; cos and sin [N, 1, head_dim] float32 of `rotation`."""
         q, k, v = self.qkv(x).view(len(x), 3, self.heads, -1).unbind(1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         return self.proj(attend_segments(q, k, v, segments).flatten(1))
@@ -100,9 +101,9 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -116,9 +117,9 @@ class Merger(nn.Module):
         self.width = config.hidden_size * config.spatial_merge_size**2
         self.ln_q = RMSNorm(config.hidden_size, NORM_EPS)
         self.mlp = nn.Sequential(
-            nn.Linear(self.width, self.width),
+            Linear(self.width, self.width),
             nn.GELU(),
-            nn.Linear(self.width, config.out_hidden_size),
+            Linear(self.width, config.out_hidden_size),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,17 +131,6 @@ def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
     half = head_dim // 2
     exponent = torch.arange(0, half, 2, dtype=torch.float32, device=position.device) / half
     return (position[..., None].float() * (1.0 / ROPE_THETA**exponent)).flatten(1)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (channel i, channel i + d/2) of x [N, H, d] in float32; x's dtype comes back.
-
-    `sin` carries the sign of each half. Whole-row products have a cheaper backward pass than the
-    partial rotation of the backbone, which is a third of the attention's time at training sizes.
-    """
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((second, first), dim=-1) * sin).to(x.dtype)
 
 
 def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:

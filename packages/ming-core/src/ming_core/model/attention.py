@@ -8,9 +8,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ming_core.config import BackboneConfig
 from ming_core.model.cache import Cache
+from ming_core.model.linear import Linear
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate
 from ming_core.packing import causal_mask
+
+PLAIN_UP_TO = 1024
+"""Keys up to which plain operations train faster on CPU in bfloat16. In float32 fused attention
+does at any length (benchmarks/attention_cpu.py)."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -18,14 +23,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
 
     Query heads h*g .. h*g+g-1 share key head h. A row that may see nothing yields finite values.
     """
-    if q.device.type != "cpu" or not torch.is_grad_enabled() or not q.requires_grad:
-        return scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
-        )
-    # The backward pass of fused attention on CPU is several times slower than three plain
-    # operations at the short lengths one trains there (benchmarks/attention_cpu.py).
-    if causal:
-        mask = causal_mask(q.shape[2], k.shape[2], q.device)
+    trained = torch.is_grad_enabled() and q.requires_grad and q.device.type == "cpu"
+    if trained and q.dtype == torch.bfloat16 and k.shape[2] <= PLAIN_UP_TO:
+        if causal:
+            mask = causal_mask(q.shape[2], k.shape[2], q.device)
+        return plain_attention(q, k, v, mask)
+    return scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` in three operations: in short rows their backward on CPU beats the fused one."""
     group = q.shape[1] // k.shape[1]
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -46,10 +55,8 @@ class Attention(nn.Module):
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.query_key_value = nn.Linear(config.hidden_size, rows, bias=config.qkv_bias)
-        self.dense = nn.Linear(
-            self.heads * self.head_dim, config.hidden_size, bias=config.dense_bias
-        )
+        self.query_key_value = Linear(config.hidden_size, rows, bias=config.qkv_bias)
+        self.dense = Linear(self.heads * self.head_dim, config.hidden_size, bias=config.dense_bias)
         norms = config.qk_norm
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if norms else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if norms else None

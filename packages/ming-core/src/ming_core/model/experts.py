@@ -1,7 +1,7 @@
 """Routed experts, stored stacked, and their dispatch: one differentiable path for everything.
 
 Tokens are sorted by expert, so that each expert works on one contiguous slice with one fused
-gate-and-up product; results return to their tokens by a gather. Training and inference, prefill
+gate-and-up product; each token then sums its K rows of the result. Training and inference, prefill
 and decode run the same code, and experts without tokens cost nothing.
 """
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import embedding_bag, grouped_mm, silu
+
+from ming_core.model.linear import linear
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -39,20 +41,6 @@ class _Scatter(torch.autograd.Function):
         return grads[0].index_select(0, back).unflatten(0, (-1, ctx.k)).sum(1), None, None, None
 
 
-class _Gather(torch.autograd.Function):
-    """Rows [N*k, D] in expert order back to (token, choice) order."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return y.index_select(0, back)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (order,) = ctx.saved_tensors
-        return grads[0].index_select(0, order), None, None
-
-
 class Experts(nn.Module):
     """E SwiGLU experts of width I.
 
@@ -73,20 +61,31 @@ class Experts(nn.Module):
 
         x [N, D], expert index [N, K] int64, weights [N, K] float32 -> [N, D].
         """
-        if x.shape[0] == 1:
+        if x.shape[0] == 1 and x.device.type == "cpu":
             return self._one_token(x, index, weights)
         n, k = index.shape
-        order = index.flatten().argsort(stable=True)
-        counts = torch.bincount(index.flatten(), minlength=self.gate_up_proj.shape[0]).tolist()
+        expert, order = index.flatten().sort(stable=True)
         back = torch.empty_like(order)
         back[order] = torch.arange(n * k, device=order.device)
-        slices = _Scatter.apply(x, order, back, k).split(counts)
+        y = self._each(_Scatter.apply(x, order, back, k), expert)
+        # A bag is a token with its K rows: gathered, weighted and added without a copy of them.
+        y = embedding_bag(back.view(n, k), y.float(), per_sample_weights=weights, mode="sum")
+        return y.to(x.dtype)
+
+    def _each(self, x: Tensor, expert: Tensor) -> Tensor:
+        """Row i of x [S, D] through expert[i], which ascends."""
+        experts = torch.arange(len(self.gate_up_proj), device=x.device)
+        ends = torch.searchsorted(expert, experts, right=True, out_int32=True)
+        up, down = self.gate_up_proj, self.down_proj
+        if _grouped(x, up, down):
+            h = swiglu(grouped_mm(x, up.transpose(-2, -1), offs=ends))
+            return grouped_mm(h, down.transpose(-2, -1), offs=ends)
         # unbind once: indexing one expert at a time would make autograd build a zero gradient of
         # the whole stack for every expert.
-        experts = zip(slices, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)
-        y = torch.cat([linear(swiglu(linear(s, up)), down) for s, up, down in experts if len(s)])
-        y = _Gather.apply(y, order, back).view(n, k, -1).float()
-        return torch.bmm(weights.unsqueeze(1), y).squeeze(1).to(x.dtype)
+        slices = x.tensor_split(ends[:-1].tolist())
+        parts = zip(slices, up.unbind(), down.unbind(), strict=True)
+        y = [linear(swiglu(linear(s, up)), down) for s, up, down in parts if len(s)]
+        return torch.cat(y) if y else x
 
     def _one_token(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """Decode: K small experts read straight from the stack, no sorting."""
@@ -97,3 +96,14 @@ class Experts(nn.Module):
             ]
         )
         return (weights @ y.float()).to(x.dtype)
+
+
+def _grouped(x: Tensor, *weights: Tensor) -> bool:
+    """Whether grouped_mm can and should run: one call for all experts, no round trip to the host.
+
+    It takes bfloat16 rows of whole 16 bytes, on GPUs of compute capability 8.0 and later.
+    """
+    if x.device.type != "cuda" or torch.cuda.get_device_capability(x.device) < (8, 0):
+        return False
+    rows = (x, *weights)
+    return all(t.dtype == torch.bfloat16 and t.shape[-1] % 8 == 0 for t in rows)

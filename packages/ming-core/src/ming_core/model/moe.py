@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ming_core.config import BackboneConfig
 from ming_core.model.experts import Experts, swiglu
+from ming_core.model.linear import Linear
 from ming_core.model.routing import Gate, Routing, route
 
 
@@ -14,8 +15,8 @@ class MLP(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_up_proj = Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(swiglu(self.gate_up_proj(x)))

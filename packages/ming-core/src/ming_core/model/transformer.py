@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ming_core.config import BackboneConfig
 from ming_core.model.attention import Attention
 from ming_core.model.cache import Cache
+from ming_core.model.linear import Linear
 from ming_core.model.moe import MLP, ModalityMoE
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import Rotary
@@ -70,7 +71,7 @@ class Backbone(nn.Module):
             DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.rotary = Rotary(config.rope)
 
     def embed(self, input_ids: Tensor) -> Tensor:

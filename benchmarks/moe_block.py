@@ -1,0 +1,120 @@
+"""Forward pass of the routed experts against a loop over experts and against transformers.
+
+    python benchmarks/moe_block.py [--seconds 10] [--json FILE]
+
+64 experts of width 704 over a hidden size of 1024, top 6, all with the same weights and the same
+random routing, for a prefill of 512 tokens and one token of decoding. "loop" is the obvious way
+and that of the reference: for each expert look up its tokens, three linear layers, add the
+weighted result to those tokens. eager, batched_mm and grouped_mm are the back ends of
+transformers' Qwen3-MoE experts; batched_mm copies the weights of every choice (9 GB and more for
+512 tokens) and runs for one token only.
+
+Claims: never more than 5 % slower than the best of the others; at least 1.3 times as fast as the
+loop for a prefill.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
+
+from _bench import fastest, finish, options
+from ming_core.model.experts import Experts
+
+E, K, D, I = 64, 6, 1024, 704
+PREFILL = 512
+
+Block = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Loop(nn.Module):
+    """One module per expert, as the released checkpoints store them."""
+
+    def __init__(self, experts: Experts) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for gate_up, down in zip(experts.gate_up_proj, experts.down_proj):
+            gate, up = gate_up.chunk(2)
+            for layers, weight in ((self.gate, gate), (self.up, up), (self.down, down)):
+                layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+                layer.weight = nn.Parameter(weight.clone())
+                layers.append(layer)
+
+    def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        y = torch.zeros_like(x)
+        for e, (gate, up, down) in enumerate(zip(self.gate, self.up, self.down)):
+            token, choice = torch.where(index == e)
+            if len(token):
+                own = x[token]
+                out = down(silu(gate(own)) * up(own)) * weights[token, choice, None]
+                y.index_add_(0, token, out.to(y.dtype))
+        return y
+
+
+def transformers_experts(experts: Experts, back_end: str) -> Qwen3MoeExperts:
+    """transformers' module around the very same tensors."""
+    config = Qwen3MoeConfig(num_experts=E, hidden_size=D, moe_intermediate_size=I)
+    config._experts_implementation = back_end
+    with torch.device("meta"):
+        theirs = Qwen3MoeExperts(config)
+    theirs.gate_up_proj, theirs.down_proj = experts.gate_up_proj, experts.down_proj
+    return theirs
+
+
+def compare(dtype: torch.dtype, tokens: int, seconds: float) -> dict[str, object]:
+    torch.manual_seed(0)
+    experts = Experts(E, D, I).to(dtype)
+    blocks: dict[str, Block] = {"ours": experts, "loop": Loop(experts)}
+    for back_end in ("eager", "batched_mm", "grouped_mm"):
+        if back_end != "batched_mm" or tokens == 1:
+            blocks[back_end] = transformers_experts(experts, back_end)
+    x = torch.randn(tokens, D).to(dtype)
+    weights, index = torch.randn(tokens, E).softmax(dim=-1).topk(K, dim=-1)
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    with torch.inference_mode():
+        wanted = blocks["loop"](x, index, weights).float()
+        for name, block in blocks.items():
+            error = (block(x, index, weights).float() - wanted).norm() / wanted.norm()
+            if error > (1e-5 if dtype == torch.float32 else 1e-2):
+                raise SystemExit(f"{name} differs from the loop by {error:.1e}")
+        calls = {name: partial(block, x, index, weights) for name, block in blocks.items()}
+        best = fastest(calls, seconds)
+    others = {name: time for name, time in best.items() if name != "ours"}
+    milliseconds = {f"{name} ms": 1e3 * best[name] if name in best else None for name in NAMES}
+    return {
+        "case": f"{str(dtype).removeprefix('torch.')}, {tokens} token{'s' * (tokens > 1)}",
+        **milliseconds,
+        "best other / ours": min(others.values()) / best["ours"],
+        "loop / ours": best["loop"] / best["ours"],
+    }
+
+
+NAMES = ("ours", "loop", "eager", "batched_mm", "grouped_mm")
+
+
+def main() -> int:
+    parser = options(__doc__)
+    parser.add_argument("--seconds", type=float, default=10, help="for each of the four cases")
+    args = parser.parse_args()
+    dtypes = (torch.float32, torch.bfloat16)
+    prefill = [compare(dtype, PREFILL, args.seconds) for dtype in dtypes]
+    decode = [compare(dtype, 1, args.seconds) for dtype in dtypes]
+    rows = prefill + decode
+    claims = {
+        "at most 5 % slower than the best other": all(
+            r["best other / ours"] >= 1 / 1.05 for r in rows
+        ),
+        "prefill at least 1.3 x as fast as the loop": all(r["loop / ours"] >= 1.3 for r in prefill),
+    }
+    return finish(rows, claims, args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
