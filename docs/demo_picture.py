@@ -34,7 +34,7 @@ def main() -> None:
         return
     model = ming_core.load("nano")
     # Pillow's embedded font has no Chinese characters; those questions are in `ming demo` itself.
-    questions = [q for q in json.loads((preset / "demo.json").read_text("utf-8"))["questions"]]
+    questions = json.loads((preset / "demo.json").read_text("utf-8"))["questions"]
     rows = [(q, model.ask(q, ming_core.Image(scene)).text) for q in questions if q.isascii()]
     side = 64 * SCALE
     page = Image.new("RGB", (side + 560, side + 40), PAPER)

@@ -7,6 +7,7 @@ import inspect
 import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,20 @@ from ming_core import hookspecs
 HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("ming_")}
 
 
-def test_cli_page_is_what_the_program_says(repository: Path) -> None:
-    spec = spec_from_file_location("generate_cli", repository / "docs/generate_cli.py")
+def script(path: Path) -> Any:
+    """A file of the docs folder as a module."""
+    spec = spec_from_file_location(path.stem, path)
     assert spec
     assert spec.loader
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_cli_page_is_what_the_program_says(repository: Path) -> None:
     written = (repository / "docs/cli.md").read_text("utf-8")
-    assert written == module.page(), "run `python docs/generate_cli.py`"
+    page = script(repository / "docs/generate_cli.py").page()
+    assert written == page, "run `python docs/generate_cli.py`"
 
 
 def test_hook_page_has_every_hook_with_its_signature(repository: Path) -> None:
@@ -46,3 +53,8 @@ def test_hook_section_shows_an_implementation(repository: Path, name: str) -> No
     assert [ast.unparse(d) for d in function.decorator_list] == ["hookimpl"]
     known = inspect.signature(HOOKS[name]).parameters
     assert {argument.arg for argument in function.args.args} <= set(known)
+
+
+def test_score_tables_are_those_of_the_shipped_weights(repository: Path) -> None:
+    for path, expected in script(repository / "docs/generate_scores.py").pages().items():
+        assert path.read_text("utf-8") == expected, "run `python docs/generate_scores.py`"

@@ -172,7 +172,8 @@ class Scenes(IterableDataset):
                 language="mixed",
                 max_objects=2 if easy else 5,
                 n_questions=0 if sight else 14,
-                text_probability=config.sight_text if sight else config.answer_text,
+                text_probability=getattr(config, f"{self.stage}_text"),
+                focus=config.joint_focus if self.stage == "joint" else None,
             )
 
 

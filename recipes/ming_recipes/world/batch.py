@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +68,7 @@ def training_example(
     max_objects: int = MAX_OBJECTS,
     split: str = "train",
     text_probability: float = TEXT_PROBABILITY,
+    focus: Mapping[str, float] | None = None,
 ) -> tuple[np.ndarray, Scene, list[Question]]:
     """Image [64, 64, 3] uint8, its scene and up to n_questions questions.
 
@@ -77,7 +79,8 @@ def training_example(
     rng = generator(seed, QUESTION_STREAM)
     if language is None:
         language = draw_language(rng)
-    asked = sample_questions(scene, rng, n_questions, None if language == "mixed" else language)
+    mixed = None if language == "mixed" else language
+    asked = sample_questions(scene, rng, n_questions, mixed, focus=focus)
     return render(scene), scene, asked
 
 

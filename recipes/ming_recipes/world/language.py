@@ -144,15 +144,17 @@ def sample_questions(
     count: int,
     language: Language | None = None,
     kinds: Sequence[str] | None = None,
+    focus: Mapping[str, float] | None = None,
 ) -> list[Question]:
     """Up to `count` different questions by KIND_WEIGHTS; language None mixes 70 / 30.
 
-    A scene with a single object may allow fewer.
+    focus multiplies the weights of some kinds. A scene with a single object may allow fewer.
     """
     if language is not None:
         _checked(language)
     facts = _Facts(scene)
-    open_kinds = {kind: KIND_WEIGHTS[kind] for kind in _checked_kinds(kinds)}
+    focus = focus or {}
+    open_kinds = {kind: KIND_WEIGHTS[kind] * focus.get(kind, 1.0) for kind in _checked_kinds(kinds)}
     if scene.text is None:
         open_kinds.pop("text", None)
     if not facts.relations:
