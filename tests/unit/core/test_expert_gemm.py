@@ -97,13 +97,23 @@ def sums(layer: Experts, x: Tensor, index: Tensor, weights: Tensor) -> list[Tens
 
 @pytest.mark.parametrize("tokens", [2, 60])
 def test_grouped_products_equal_the_loop(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On CPU, where grouped_mm runs too: the same code as on a GPU."""
     layer = Experts(E, D, I).bfloat16()
     x, (index, weights) = torch.randn(tokens, D).bfloat16(), routing(tokens)
-    loop = sums(layer, x, index, weights)
-    monkeypatch.setattr(experts_module, "_grouped", lambda *operands: True)
-    for actual, expected in zip(sums(layer, x, index, weights), loop, strict=True):
+    grouped = sums(layer, x, index, weights)
+    monkeypatch.setattr(experts_module, "_grouped", lambda *operands: False)
+    for actual, expected in zip(grouped, sums(layer, x, index, weights), strict=True):
         torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_products_that_cannot_be_grouped() -> None:
+    """Rows of 14 bytes and of two dtypes."""
+    layer = Experts(E, 7, 5).bfloat16()
+    x, (index, weights) = torch.randn(9, 7).bfloat16(), routing(9)
+    y = layer(x, index, weights)
+    wide = layer.float()(x.float(), index, weights)
+    torch.testing.assert_close(y.float(), wide, rtol=5e-2, atol=5e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x.float(), index, weights).shape == (9, 7)
 
 
 @pytest.mark.gpu

@@ -101,9 +101,12 @@ class Experts(nn.Module):
 def _grouped(x: Tensor, *weights: Tensor) -> bool:
     """Whether grouped_mm can and should run: one call for all experts, no round trip to the host.
 
-    It takes bfloat16 rows of whole 16 bytes, on GPUs of compute capability 8.0 and later.
+    It takes rows of whole 16 bytes, is fast in bfloat16 only, and on GPUs wants compute capability
+    8.0.
     """
-    if x.device.type != "cuda" or torch.cuda.get_device_capability(x.device) < (8, 0):
+    if x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) < (8, 0):
         return False
     rows = (x, *weights)
-    return all(t.dtype == torch.bfloat16 and t.shape[-1] % 8 == 0 for t in rows)
+    return x.device.type in ("cpu", "cuda") and all(
+        t.dtype == torch.bfloat16 and t.shape[-1] % 8 == 0 for t in rows
+    )
