@@ -61,7 +61,7 @@ def bytes_per_step(backbone: Backbone, length: int) -> int:
     for name, tensor in backbone.named_parameters():
         if name.startswith("word_embeddings") or "image_gate" in name or "audio_gate" in name:
             continue
-        share = config.num_experts_per_tok / config.num_experts if ".experts." in name else 1
+        share = config.router.top_k / config.num_experts if ".experts." in name else 1
         total += int(tensor.nbytes * share)
     itemsize = backbone.lm_head.weight.element_size()
     heads = config.num_key_value_heads * config.head_dim

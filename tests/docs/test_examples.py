@@ -26,7 +26,6 @@ PAGES = sorted(
     for path in REPOSITORY.glob(pattern)
 )
 WITH_CODE = [page for page in PAGES if page.parent in (REPOSITORY, REPOSITORY / "docs")]
-NANO = REPOSITORY / "packages/ming-core/src/ming_core/presets/nano/model.safetensors"
 NOT_RUN = "<!-- not run -->"
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))
@@ -55,8 +54,6 @@ def test_python_blocks_run_in_order(
 ) -> None:
     """All blocks of a page share their names, as a reader types them one after another."""
     code = list(blocks(page, "python"))
-    if any('"nano"' in text for _, text in code) and not NANO.exists():
-        pytest.skip("nano's weights are not there yet")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
     Image.fromarray(render(scene_of("test", 0))).save("scene.png")

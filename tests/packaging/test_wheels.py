@@ -125,10 +125,6 @@ def test_core_and_vision_alone_list_only_their_plugins(small_install: Path, tmp_
     assert " train " not in help_text
 
 
-@pytest.mark.skipif(
-    not Path(__file__).parents[2].joinpath(NANO, "model.safetensors").exists(),
-    reason="the nano weights are not in the checkout yet",
-)
 def test_core_and_vision_alone_answer_about_a_picture(
     repository: Path, small_install: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ming_core.api import load
 from ming_core.checkpoints.formats import open_checkpoint
 from ming_recipes.understanding import module

@@ -15,7 +15,7 @@ class NanoUnderstanding:
     sight_steps: int = 500  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 800  # the language model in front of the frozen tower
-    joint_steps: int = 1700  # both
+    joint_steps: int = 1500  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: one image and its questions
     easy_steps: int = 150  # language steps on scenes of one or two objects
