@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ming_core.model import experts as experts_module
 from ming_core.model import linear as linear_module
-from ming_core.model.experts import Experts
+from ming_core.model.experts import Experts, _by_expert
 from ming_core.model.linear import linear
 
 E, D, I, K = 8, 32, 24, 3
@@ -78,7 +78,24 @@ def test_autocast_decides_the_precision() -> None:
         assert linear(x, weight).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 2, 60])
+def test_rows_that_nobody_reads_change_nothing() -> None:
+    """300 tokens are enough for counts to be rounded up, to multiples of 4."""
+    layer, x, (index, weights) = Experts(E, D, I), torch.randn(300, D), routing(300)
+    counts = torch.bincount(_by_expert(index, E)[0], minlength=E)
+    assert (counts % 4 == 0).all()
+    assert 900 < counts.sum() < 900 + 4 * E
+
+    actual = sums(layer, x, index, weights)
+    gate, up = torch.einsum("nd,eid->eni", x, layer.gate_up_proj).chunk(2, dim=-1)
+    every = torch.einsum("eni,edi->ned", functional.silu(gate) * up, layer.down_proj)
+    own = every.gather(1, index[..., None].expand(-1, -1, D))
+    y = (own * weights[..., None]).sum(1)
+    expected = [y.detach(), *gradients(y, [x, weights, *layer.parameters()])]
+    for got, wanted in zip(actual, expected, strict=True):
+        close(got, wanted)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 60, 300])
 def test_inference_equals_training(tokens: int) -> None:
     layer, x, chosen = Experts(E, D, I), torch.randn(tokens, D), routing(tokens)
     trained = layer(x, *chosen)

@@ -22,23 +22,21 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return silu(gate) * up
 
 
-class _Scatter(torch.autograd.Function):
-    """Rows of x [N, D] in expert order, each k times: [N*k, D].
+class _Gather(torch.autograd.Function):
+    """Rows x[source] of x [N, D]; those at back [N, K] are the copies of each token that count.
 
-    `order` lists the N*k (token, choice) pairs by expert, `back` is its inverse. The generic
-    backward of indexing accumulates row by row; a permutation only needs its inverse.
+    The generic backward of indexing accumulates row by row; here a token looks up its K rows.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor, k: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, source: Tensor, back: Tensor) -> Tensor:
         ctx.save_for_backward(back)
-        ctx.k = k
-        return x.index_select(0, order // k)
+        return x.index_select(0, source)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (back,) = ctx.saved_tensors
-        return grads[0].index_select(0, back).unflatten(0, (-1, ctx.k)).sum(1), None, None, None
+        return grads[0].index_select(0, back.flatten()).unflatten(0, back.shape).sum(1), None, None
 
 
 class Experts(nn.Module):
@@ -63,13 +61,10 @@ class Experts(nn.Module):
         """
         if x.shape[0] == 1 and x.device.type == "cpu":
             return self._one_token(x, index, weights)
-        n, k = index.shape
-        expert, order = index.flatten().sort(stable=True)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(n * k, device=order.device)
-        y = self._each(_Scatter.apply(x, order, back, k), expert)
+        expert, source, back = _by_expert(index, len(self.gate_up_proj))
+        y = self._each(_Gather.apply(x, source, back), expert)
         # A bag is a token with its K rows: gathered, weighted and added without a copy of them.
-        y = embedding_bag(back.view(n, k), y.float(), per_sample_weights=weights, mode="sum")
+        y = embedding_bag(back, y.float(), per_sample_weights=weights, mode="sum")
         return y.to(x.dtype)
 
     def _each(self, x: Tensor, expert: Tensor) -> Tensor:
@@ -96,6 +91,27 @@ class Experts(nn.Module):
             ]
         )
         return (weights @ y.float()).to(x.dtype)
+
+
+def _by_expert(index: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Order the choices index [N, K] by expert.
+
+    Returns the expert and the token of each row in that order, both [S], and the row of each choice
+    [N, K]. S is N * K and, on CPU, some rows more that nobody reads: oneDNN compiles a kernel for
+    every new number of rows, which takes longer than to use it, and in training the numbers are
+    new in every step. Rounded up to a 32nd of their mean they are not.
+    """
+    n, k = index.shape
+    chosen = index.flatten()
+    step = 2 ** max(0, (n * k // num_experts).bit_length() - 5)
+    if step > 1 and index.device.type == "cpu":
+        missing = -torch.bincount(chosen, minlength=num_experts) % step
+        fill = torch.arange(num_experts).repeat_interleave(missing)
+        chosen = torch.cat((chosen, fill))
+    expert, order = chosen.sort(stable=True)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return expert, (order // k).clamp(max=n - 1), back[: n * k].view(n, k)
 
 
 def _grouped(x: Tensor, *weights: Tensor) -> bool:
