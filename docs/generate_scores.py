@@ -14,7 +14,8 @@ START, END = "<!-- scores -->", "<!-- /scores -->"
 
 SLICES = {
     "test": "new pictures",
-    "compositional": "colour-shape pairs never seen",
+    "compositional": "pictures with a pair never seen",
+    "unseen pair": "questions about that pair",
     "paraphrase": "phrasings never seen",
 }
 KINDS = {
@@ -39,7 +40,7 @@ KINDS = {
 def short_table(metrics: dict[str, dict[str, float]]) -> str:
     """Tasks of the README: command, package, score."""
     test, zh = metrics["test en"], metrics["test zh"]
-    unseen = metrics["compositional en"]["vqa"]
+    unseen = metrics["compositional en"]["vqa"], metrics["unseen pair en"]["vqa"]
     rows = [
         (
             "questions about a picture",
@@ -47,7 +48,11 @@ def short_table(metrics: dict[str, dict[str, float]]) -> str:
             f"{percent(test['vqa'])} English, {percent(zh['vqa'])} Chinese "
             f"(mean of {len(test) - 2} kinds of question, exact answers)",
         ),
-        ("… on colour-shape pairs never seen in training", "", percent(unseen)),
+        (
+            "… with a colour-shape pair never seen in training",
+            "",
+            f"{percent(unseen[0])}; questions about that very pair {percent(unseen[1])}",
+        ),
         (
             "reading text in a picture",
             '`ming ask "what does the text say?" scene.png`',

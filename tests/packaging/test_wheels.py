@@ -25,7 +25,6 @@ SOURCES = {
     "ming_recipes": "recipes/ming_recipes",
 }
 MAX_WHEEL_BYTES = 20 * 2**20
-NANO = Path(SOURCES["ming_core"], "presets/nano")
 
 
 def run(command: list[str | Path], folder: Path, environment: dict[str, str]) -> str:

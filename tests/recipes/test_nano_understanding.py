@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ming_recipes.understanding.evaluate import box_iou, is_right
 from ming_recipes.understanding.nano import train
 from ming_recipes.world.language import Question
 
-TINY = {
+TINY: dict[str, Any] = {
     "processes": 1,
     "sight_steps": 2,
     "sight_images": 4,
@@ -64,7 +65,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert report["images"] == 2 * 4 + (1 + 4) * 2
     assert set(report["metrics"]) == {
         f"{name} {language}"
-        for name in ("test", "compositional", "paraphrase")
+        for name in ("test", "compositional", "unseen pair", "paraphrase")
         for language in ("en", "zh")
     }
     answer = load(tmp_path / "broken" / "nano").ask("how many shapes are there?", max_new_tokens=4)

@@ -1,8 +1,9 @@
 """Scores of a model on held-out scenes, by generating and comparing whole answers.
 
-Slices: `test` (new scenes, known phrasings), `compositional` (questions about colour-shape pairs
-that training neither drew nor named), `paraphrase` (known kinds, phrasings kept from training);
-each in English and Chinese.
+Slices: `test` (new scenes, known phrasings), `compositional` (scenes that hold a colour-shape pair
+which training neither drew nor named), `unseen pair` (of those, only the questions that name such a
+pair or are answered by it), `paraphrase` (known kinds, phrasings kept from training); each in
+English and Chinese.
 """
 
 from __future__ import annotations
@@ -20,12 +21,22 @@ from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, Scene, generator, scene_of, seed_of
 from ming_recipes.world.vocabulary import HELD_OUT, Language
 
-SLICES: dict[str, tuple[str, bool]] = {
-    "test": ("test", False),
-    "compositional": ("compositional", False),
-    "paraphrase": ("test", True),
+
+@dataclass(frozen=True)
+class Slice:
+    """A split, asked in held-out phrasings or not, and whether only about unseen pairs."""
+
+    split: str
+    held_out_phrasing: bool = False
+    unseen_pairs_only: bool = False
+
+
+SLICES: dict[str, Slice] = {
+    "test": Slice("test"),
+    "compositional": Slice("compositional"),
+    "unseen pair": Slice("compositional", unseen_pairs_only=True),
+    "paraphrase": Slice("test", held_out_phrasing=True),
 }
-"""Slice -> (split, whether phrasings are held out)."""
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 CAPTION = "describe"
@@ -42,17 +53,14 @@ class Asked:
 
 
 def ask_slice(name: str, language: Language, images: int) -> Iterator[Asked]:
-    """One question of every kind that a scene allows, for the first `images` scenes of a slice.
-
-    In the compositional slice only questions that name, or are answered by, an unseen pair.
-    """
-    split, held_out = SLICES[name]
+    """One question of every kind that a scene allows, for the first `images` scenes of a slice."""
+    chosen = SLICES[name]
     for index in range(images):
-        scene = scene_of(split, index)
+        scene = scene_of(chosen.split, index)
         picture = Image(render(scene))
-        rng = generator(seed_of(split, index), QUESTION_STREAM)
-        for question in questions(scene, rng, language, held_out):
-            if split != "compositional" or _about_unseen(scene, question):
+        rng = generator(seed_of(chosen.split, index), QUESTION_STREAM)
+        for question in questions(scene, rng, language, chosen.held_out_phrasing):
+            if not chosen.unseen_pairs_only or _about_unseen(scene, question):
                 yield Asked(user(picture, question.question), question)
 
 

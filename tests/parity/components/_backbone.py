@@ -174,7 +174,8 @@ def _generated(
             eos=[eos],
             pad=backbone.config.pad_token_id,
             sampling=Sampling(max_new_tokens=expected.shape[1]),
-            **common,
+            modality_ids=common["modality_ids"],
+            segment_ids=common["segment_ids"],
         )
     )
     pad = torch.full_like(expected, backbone.config.pad_token_id)

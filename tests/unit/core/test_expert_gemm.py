@@ -79,11 +79,11 @@ def test_autocast_decides_the_precision() -> None:
 
 
 def test_rows_that_nobody_reads_change_nothing() -> None:
-    """300 tokens are enough for counts to be rounded up, to multiples of 4."""
-    layer, x, (index, weights) = Experts(E, D, I), torch.randn(300, D), routing(300)
+    """600 tokens are enough for counts to be rounded up, to multiples of 4."""
+    layer, x, (index, weights) = Experts(E, D, I), torch.randn(600, D), routing(600)
     counts = torch.bincount(_by_expert(index, E)[0], minlength=E)
     assert (counts % 4 == 0).all()
-    assert 900 < counts.sum() < 900 + 4 * E
+    assert 1800 < counts.sum() < 1800 + 4 * E
 
     actual = sums(layer, x, index, weights)
     gate, up = torch.einsum("nd,eid->eni", x, layer.gate_up_proj).chunk(2, dim=-1)
@@ -95,7 +95,7 @@ def test_rows_that_nobody_reads_change_nothing() -> None:
         close(got, wanted)
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 2, 60, 300])
+@pytest.mark.parametrize("tokens", [0, 1, 2, 60, 600])
 def test_inference_equals_training(tokens: int) -> None:
     layer, x, chosen = Experts(E, D, I), torch.randn(tokens, D), routing(tokens)
     trained = layer(x, *chosen)
@@ -135,7 +135,7 @@ def test_products_that_cannot_be_grouped() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("tokens", [1, 60])
-def test_a_gpu_decides_nothing_on_the_host(tokens: int) -> None:
+def test_a_gpu_gives_the_same_and_never_waits_for_the_host(tokens: int) -> None:
     layer = Experts(E, D, I).bfloat16()
     x, (index, weights) = torch.randn(tokens, D).bfloat16(), routing(tokens)
     expected = sums(layer, x, index, weights)
@@ -143,8 +143,9 @@ def test_a_gpu_decides_nothing_on_the_host(tokens: int) -> None:
     operands = x.detach().cuda(), index.cuda(), weights.detach().cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        actual = sums(layer, *operands)
+        with torch.inference_mode():
+            layer(*operands)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for got, wanted in zip(actual, expected, strict=True):
+    for got, wanted in zip(sums(layer, *operands), expected, strict=True):
         torch.testing.assert_close(got.cpu(), wanted, rtol=2e-2, atol=2e-2)

@@ -116,8 +116,8 @@ def test_stage_two_of_lite_refuses_a_side_below_one_token() -> None:
 
 
 def test_only_images_are_read() -> None:
-    with pytest.raises(BadMedia, match="this encoder reads images, not text input"):
-        processor(LITE)([Text("hello")])
+    with pytest.raises(BadMedia, match="this encoder reads images, not audio input"):
+        processor(LITE)([Audio("hello.wav")])
 
 
 def test_bad_configuration() -> None:
