@@ -13,9 +13,8 @@ from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate
 from ming_core.packing import causal_mask
 
-PLAIN_UP_TO = 1024
-"""Keys up to which plain operations train faster on CPU in bfloat16. In float32 fused attention
-does at any length (benchmarks/attention_cpu.py)."""
+PLAIN_UP_TO = {torch.float32: 128, torch.bfloat16: 1024}
+"""Keys up to which plain operations train no slower on CPU (benchmarks/attention_cpu.py)."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -24,7 +23,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     Query heads h*g .. h*g+g-1 share key head h. A row that may see nothing yields finite values.
     """
     trained = torch.is_grad_enabled() and q.requires_grad and q.device.type == "cpu"
-    if trained and q.dtype == torch.bfloat16 and k.shape[2] <= PLAIN_UP_TO:
+    if trained and k.shape[2] <= PLAIN_UP_TO.get(q.dtype, 0):
         if causal:
             mask = causal_mask(q.shape[2], k.shape[2], q.device)
         return plain_attention(q, k, v, mask)
