@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -57,10 +59,11 @@ def test_python_blocks_run_in_order(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
     Image.fromarray(render(scene_of("test", 0))).save("scene.png")
-    names: dict[str, Any] = {"__name__": page.stem}
+    module = ModuleType(page.stem)
+    monkeypatch.setitem(sys.modules, page.stem, module)  # where dataclasses look their names up
     for line, text in code:
         # Line numbers of the page in tracebacks.
-        exec(compile("\n" * line + text, page, "exec"), names)
+        exec(compile("\n" * line + text, page, "exec"), vars(module))
 
 
 def commands(line: str) -> Iterator[list[str]]:

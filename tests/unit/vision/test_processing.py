@@ -9,7 +9,7 @@ from PIL import Image as pil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import Image, Text
+from ming_core.media import Audio, Image
 from ming_vision.processing import ImageProcessor, patchify
 
 LITE = {"image_processor_type": "BailingMMImageProcessor"}
