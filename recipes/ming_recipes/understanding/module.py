@@ -74,6 +74,7 @@ class Understanding(LightningModule):
         self.word_ids = torch.tensor([[tokens[0] for tokens in language] for language in ids])
         self.started = time.monotonic()
         self.routed: list[Routing] = []
+        self.batch: PackedBatch | None = None  # of the step whose routing is in `routed`
 
     @property
     def total_steps(self) -> int:
@@ -149,7 +150,7 @@ class Understanding(LightningModule):
         places = (omni.modality_ids == 1).unsqueeze(-1)
         embeds = backbone.embed(omni.input_ids).masked_scatter(places, tokens)
         out = backbone(embeds, omni.position_ids, modality_ids=omni.modality_ids, mask=omni.mask)
-        self.routed = out.routing
+        self.routed, self.batch = out.routing, batch
         wanted = batch.labels[:, 1:] >= 0
         logits = backbone.lm_head(out.hidden[:, :-1][wanted]).float()
         errors = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
@@ -169,12 +170,18 @@ class Understanding(LightningModule):
         ]
         return torch.stack(terms).mean()
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The optimiser's step and then the routers' own, before any checkpoint is written."""
+        super().optimizer_step(*args, **kwargs)
+        if self.batch is not None:
+            self._update_biases(self.batch)
+            self.batch = None
+
     def on_train_batch_end(self, outputs: Any, batch: PackedBatch, index: int) -> None:
-        if self.stage != "sight":
-            self._update_biases(batch)
-            step = self.global_step
-            if step % self.config.validate_every == 0 or step == self.total_steps:
-                self._validate()
+        step = self.global_step
+        due = step % self.config.validate_every == 0 or step == self.total_steps
+        if self.stage != "sight" and due:
+            self._validate()
 
     @torch.no_grad()
     def _update_biases(self, batch: PackedBatch) -> None:
