@@ -365,4 +365,4 @@ def test_peak_memory_is_the_model_and_a_tenth(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     ratio, size = (float(word) for word in result.stdout.split())
     assert size > 100e6
-    assert 0.9 < ratio < 1.06  # one tensor is 0.037 of this model
+    assert 0.9 < ratio < 1.10  # one tensor is 0.037 of this model
