@@ -1,14 +1,17 @@
 """What a message is made of: text, images, sounds and videos, still undecoded.
 
 A source is kept as given (a path, bytes, an array, a PIL picture, a tensor); only the processor
-of the modality opens it, so that this module imports nothing but the standard library.
+of the modality opens it, so that this module imports no library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from ming_core.errors import BadConfig
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
@@ -50,8 +53,56 @@ class Audio(Media):
     """One sound recording."""
 
 
+@dataclass(frozen=True)
+class VideoSampling:
+    """Which frames of a video are read; None everywhere is the rule of the model's release.
+
+    fps: frames per second to aim at. max_frames: at most so many. frames: exactly so many, whatever
+    the length. method: "release" spreads them as the model was trained, "uniform" takes the middle
+    of as many equal intervals. Raises BadConfig for numbers that ask for no frame at all.
+    """
+
+    fps: float | None = None
+    max_frames: int | None = None
+    frames: int | None = None
+    method: Literal["release", "uniform"] = "release"
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise BadConfig(f"fps of a video is {self.fps}; it must be above 0")
+        for name in ("max_frames", "frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadConfig(f"{name} of a video is {value}; it must be at least 1")
+        if self.method not in ("release", "uniform"):
+            raise BadConfig(f"method of a video is {self.method!r}; known: 'release', 'uniform'")
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames that somebody has chosen already, with the time of each in seconds.
+
+    They are all used. Raises ValueError unless there are as many times as pictures.
+    """
+
+    pictures: Sequence[Any]
+    seconds: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.pictures) != len(self.seconds):
+            raise ValueError(f"{len(self.pictures)} frames and {len(self.seconds)} times")
+
+
+@dataclass(frozen=True, eq=False)
 class Video(Media):
-    """One video: a file, or a sequence of frames."""
+    """One video. `source`: path of a file or of a folder of frames, a sequence of pictures, an
+    array [T, H, W, 3] uint8, or `Frames`.
+
+    sampling: which frames; None is the release's own rule. sound: also listen to it.
+    """
+
+    sampling: VideoSampling | None = None
+    sound: bool = False
 
 
 Part = Text | Image | Audio | Video

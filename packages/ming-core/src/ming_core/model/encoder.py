@@ -7,7 +7,7 @@ An encoder is a plain `nn.Module` whose tensor names are the released top-level 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -23,12 +23,15 @@ class Features:
     tensors: inputs of the encoder's forward, e.g. `pixel_values` [patches, C*t*p*p].
     grid: [items, 3] int64 (time, height, width) in patches before merging; None without a grid.
     tokens: how many placeholder tokens each item expands to.
+    seconds: for each item the time of every temporal patch of a video, () for a still or a sound;
+    an item is a video if and only if its entry is not empty. An empty list: no item is a video.
     """
 
     modality: str
     tensors: dict[str, Tensor]
     grid: Tensor | None
     tokens: list[int]
+    seconds: list[tuple[float, ...]] = field(default_factory=list)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Features:
         """Moved to `device`; floating-point tensors are cast to `dtype`."""
@@ -56,6 +59,7 @@ def _join(features: list[Features]) -> Features:
         tensors={key: torch.cat([f.tensors[key] for f in features]) for key in first.tensors},
         grid=torch.cat(grids) if grids else None,
         tokens=[count for item in features for count in item.tokens],
+        seconds=[times for f in features for times in f.seconds or [()] * len(f.tokens)],
     )
 
 
