@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,15 +18,28 @@ from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
-from ming_core.errors import BadConfig
+from ming_core.errors import BadConfig, MingError
 from ming_core.generate import Sampling, generate
 from ming_core.loading import Sources, open_sources
-from ming_core.media import Audio, Image, Media, Message, Part, Video, system, user
+from ming_core.media import (
+    Audio,
+    Image,
+    Media,
+    Message,
+    Part,
+    Video,
+    system,
+    user,
+    with_max_frames,
+    with_sound,
+)
 from ming_core.model.cache import Cache
-from ming_core.model.encoder import Encoder, Features, by_modality
+from ming_core.model.encoder import Encoder, Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
+from ming_core.model.seen import Seen, SeenMedia, encode, encoded
 from ming_core.plugins import get_plugins
+from ming_core.thinking import THINKING_TOKENS, parse_thinking
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -35,23 +49,49 @@ if TYPE_CHECKING:
 MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
 """Which encoder reads a kind of media; images and video share one."""
 
+FITTING_TRIES = 5
+"""How often a video too long is read again to find out how many of its frames fit."""
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said. tokens: generated ones; stopped: False if the budget cut it off."""
+    """What the model said; as a string only the answer, without the reasoning.
+
+    text: all of it, tags included. tokens: generated ones; stopped: False if the budget cut it off.
+    """
 
     text: str
     tokens: int
     stopped: bool
 
+    @property
+    def thinking(self) -> str | None:
+        """The reasoning; None if there is none."""
+        return parse_thinking(self.text).thinking
+
+    @property
+    def answer(self) -> str:
+        """The text without reasoning and tags; empty if the budget ran out while thinking."""
+        return parse_thinking(self.text).answer
+
+    @property
+    def boxed(self) -> str | None:
+        """What the answer puts in its last `\\boxed{…}`; None if it has none."""
+        return parse_thinking(self.text).boxed
+
     def __str__(self) -> str:
-        return self.text
+        return self.answer
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values for JSON."""
+        parts = {"answer": self.answer, "thinking": self.thinking, "boxed": self.boxed}
+        return {"text": self.text, **parts, "tokens": self.tokens, "stopped": self.stopped}
 
     def save(self, path: str | Path) -> Path:
-        """Write the text as UTF-8; the file appears complete or not at all."""
+        """Write the answer as UTF-8; the file appears complete or not at all."""
         path = Path(path)
         temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text(self.text + "\n", encoding="utf-8")
+        temporary.write_text(self.answer + "\n", encoding="utf-8")
         os.replace(temporary, path)
         return path
 
@@ -98,6 +138,8 @@ class OmniModel:
         self.tokenizer = sources.tokenizer
         self.format = format_of(self.config)
         self._memory: _Memory | None = None
+        # As many tokens as the context holds: all media of the last conversation, at the least.
+        self._seen = SeenMedia(self.config.max_position_embeddings)
 
     @property
     def config(self) -> BackboneConfig:
@@ -148,14 +190,14 @@ class OmniModel:
     ) -> Answer | Iterator[str]:
         """Answer one question about media and text.
 
-        media stand before the question in the order given. think lets the model reason first;
-        instructions replace the system text. sampling: fields of `Sampling`. With stream the
-        pieces of text come as they are generated.
+        media stand before the question in the order given. think lets the model reason first, in
+        up to 8192 tokens unless sampling says otherwise; instructions replace the system text.
+        sampling: fields of `Sampling`. With stream the pieces of text come as they are generated.
         """
         messages = [user(*media, question)]
         if instructions is not None:
             messages.insert(0, system(instructions))
-        pieces = self._run(messages, think, Sampling(**sampling))
+        pieces = self._run(messages, think, _sampling(think, sampling))
         return _texts(pieces) if stream else self._collect(pieces)
 
     @overload
@@ -189,7 +231,7 @@ class OmniModel:
         What the conversation shares with the one before (same text, same media objects) is not
         computed again: a follow-up question costs its own tokens only.
         """
-        pieces = self._run(tuple(messages), think, Sampling(**sampling), remember=True)
+        pieces = self._run(tuple(messages), think, _sampling(think, sampling), remember=True)
         return _texts(pieces) if stream else self._collect(pieces)
 
     def answer_batch(
@@ -199,11 +241,18 @@ class OmniModel:
         **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
         """Answers of several conversations, with any mix of media, decoded together."""
-        settings = Sampling(**sampling)
-        prepared = [self._prepare(messages, think) for messages in conversations]
-        if not prepared:
+        settings = _sampling(think, sampling)
+        prompts: list[Prompt] = []
+        media: list[Seen] = []
+        known = SeenMedia()  # several conversations may be about the same picture
+        for messages in conversations:
+            prompt, seen = self._prepare(messages, think, known)
+            self._room(messages, think, prompt, seen)
+            known.keep(prompt.media, seen)
+            prompts.append(prompt)
+            media += seen
+        if not prompts:
             return []
-        prompts = [prompt for prompt, _ in prepared]
         length = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), length), self.config.pad_token_id)
         modality, segments = torch.zeros_like(ids), torch.full_like(ids, -1)
@@ -212,13 +261,9 @@ class OmniModel:
             ids[row, at:] = torch.tensor(prompt.input_ids)
             modality[row, at:] = torch.tensor(prompt.modality_ids)
             segments[row, at:] = 0
-        features = [item for _, items in prepared for item in items]
-        budget = self._budget(length, settings)
-        positions, deltas = self._positions(ids, segments + 1, features)
-        batch = OmniBatch(ids, positions, modality, segments, features=by_modality(features))
-        batch = batch.to(self.sources.device, self.sources.dtype)
-        with torch.inference_mode():
-            embeds = self.omni.embed(batch)
+        room = self.config.max_position_embeddings - length
+        positions, deltas = self._positions(ids, segments + 1, media)
+        embeds, batch = self._embed(OmniBatch(ids, positions, modality, segments), media, media)
         rows: list[list[int]] = [[] for _ in prompts]
         for step in generate(
             self.omni.backbone,
@@ -228,7 +273,7 @@ class OmniModel:
             prompt_ids=[prompt.input_ids for prompt in prompts],
             eos=[self._stop_id],
             pad=-1,
-            sampling=budget,
+            sampling=_within(settings, room),
             modality_ids=batch.modality_ids,
             segment_ids=batch.segment_ids,
         ):
@@ -262,28 +307,76 @@ class OmniModel:
         *_, (_, tokens) = pieces
         return self._answer(tokens)
 
-    def _prepare(self, messages: Sequence[Message], think: bool) -> tuple[Prompt, list[Features]]:
-        """Token ids of a conversation, and the encoder input of each of its media."""
-        media = media_parts(messages)
-        features = [self.encoder(MODALITIES[type(part)]).processor([part]) for part in media]
-        sizes = [MediaTokens(sum(item.tokens)) for item in features]
-        return build_prompt(messages, self.format, self.tokenizer, sizes, think=think), features
+    def _prepare(
+        self, messages: Sequence[Message], think: bool, known: SeenMedia | None = None
+    ) -> tuple[Prompt, list[Seen]]:
+        """Token ids of a conversation, and its media, those in `known` without opening them."""
+        messages = [with_sound(message) for message in messages]
+        seen = (known or SeenMedia()).look(media_parts(messages), self._read)
+        sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
+        return build_prompt(messages, self.format, self.tokenizer, sizes, think=think), seen
+
+    def _read(self, medium: Media) -> Features:
+        return self.encoder(MODALITIES[type(medium)]).processor([medium])
 
     def _positions(
-        self, ids: Tensor, attention_mask: Tensor, features: Sequence[Features]
+        self, ids: Tensor, attention_mask: Tensor, media: Sequence[Seen]
     ) -> tuple[Tensor, Tensor]:
-        grids = [f.grid for f in features if f.grid is not None]
-        return rope_index(self.config, ids, attention_mask, torch.cat(grids) if grids else None)
+        stills, videos = split_grids([item.features for item in media])
+        return rope_index(self.config, ids, attention_mask, stills, videos)
 
-    def _budget(self, length: int, sampling: Sampling) -> Sampling:
-        """The sampling with its token budget cut to what the context still holds."""
-        room = self.config.max_position_embeddings - length
-        if room < 1:
-            raise BadConfig(
-                f"the prompt has {length} tokens and the context of {self.name} holds "
-                f"{self.config.max_position_embeddings}; shorten the text or use smaller media"
-            )
-        return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+    @torch.inference_mode()
+    def _embed(
+        self, batch: OmniBatch, media: Sequence[Seen], unwritten: Sequence[Seen]
+    ) -> tuple[Tensor, OmniBatch]:
+        """Embeddings of a batch that holds the placeholders of `unwritten`; encodes all `media`."""
+        device, dtype = self.sources.device, self.sources.dtype
+        encode(self.omni, media, device, dtype)
+        batch = replace(batch, encoded=encoded(unwritten)).to(device, dtype)
+        return self.omni.embed(batch), batch
+
+    def _room(
+        self, messages: Sequence[Message], think: bool, prompt: Prompt, seen: Sequence[Seen]
+    ) -> int:
+        """How many tokens an answer may have. Raises BadConfig if the prompt leaves none."""
+        length, context = len(prompt.input_ids), self.config.max_position_embeddings
+        if length < context:
+            return context - length
+        way_out = "shorten the text or use smaller media"
+        if any(item.seconds for item in seen):
+            way_out = "take fewer frames of the video with VideoSampling(max_frames=...)"
+            frames = self._fitting_frames(messages, think, prompt, seen)
+            if frames:
+                way_out = (
+                    f"{frames} frames of its video fit, so take fewer with "
+                    f"VideoSampling(max_frames={frames}) or --max-frames {frames}"
+                )
+        raise BadConfig(
+            f"the prompt has {length} tokens and the context of {self.name} holds {context}; "
+            + way_out
+        )
+
+    def _fitting_frames(
+        self, messages: Sequence[Message], think: bool, prompt: Prompt, seen: Sequence[Seen]
+    ) -> int | None:
+        """A number of frames with which the conversation leaves room for an answer, if any is found.
+
+        Fewer frames may be read at a higher resolution. So each guess, which takes the tokens of a
+        frame for constant, is tried out.
+        """
+        context = self.config.max_position_embeddings
+        for _ in range(FITTING_TRIES):
+            frames = _guess_frames(prompt, seen, context - 1)
+            if not frames:
+                return None
+            fewer = [with_max_frames(message, frames) for message in messages]
+            try:
+                prompt, seen = self._prepare(fewer, think)
+            except MingError:  # the release asks for more frames than that
+                return None
+            if len(prompt.input_ids) < context:
+                return frames
+        return None
 
     def _run(
         self,
@@ -296,8 +389,8 @@ class OmniModel:
 
         remember: go on from the last remembered conversation and leave this one for the next.
         """
-        prompt, features = self._prepare(messages, think)
-        sampling = self._budget(len(prompt.input_ids), sampling)
+        prompt, seen = self._prepare(messages, think, self._seen if remember else None)
+        sampling = _within(sampling, self._room(messages, think, prompt, seen))
         # Taken, not shared: should this answer be cut short, its cache is not complete.
         memory, self._memory = (self._memory, None) if remember else (None, self._memory)
         cache, known = Cache(), 0
@@ -305,15 +398,13 @@ class OmniModel:
             cache, known = memory.cache, _common(memory, prompt)
             cache.crop(known)
         ids = torch.tensor([prompt.input_ids])
-        positions, deltas = self._positions(ids, torch.ones_like(ids), features)
-        batch = OmniBatch(
-            ids[:, known:],
-            positions[:, :, known:],
-            torch.tensor([prompt.modality_ids])[:, known:],
-            features=by_modality(_unseen(prompt, features, known)),
-        ).to(self.sources.device, self.sources.dtype)
-        with torch.inference_mode():
-            embeds = self.omni.embed(batch)
+        positions, deltas = self._positions(ids, torch.ones_like(ids), seen)
+        modality = torch.tensor([prompt.modality_ids])
+        batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
+        unwritten = _unwritten(prompt, seen, known)
+        embeds, batch = self._embed(batch, unwritten, unwritten)
+        if remember:
+            self._seen.keep(prompt.media, seen)
         decoder, tokens = StreamDecoder(self.tokenizer), []
         for step in generate(
             self.omni.backbone,
@@ -353,10 +444,44 @@ def _common(memory: _Memory, prompt: Prompt) -> int:
     return shared
 
 
-def _unseen(prompt: Prompt, features: list[Features], known: int) -> list[Features]:
-    """The encoder inputs of the media whose tokens are not in the cache yet."""
-    seen = {run.index for run in prompt.runs if run.start < known}
-    return [item for i, item in enumerate(features) if i not in seen]
+def _unwritten(prompt: Prompt, seen: Sequence[Seen], known: int) -> list[Seen]:
+    """The media whose tokens are not among the first `known`, which the cache holds."""
+    written = {run.index for run in prompt.runs if run.start < known}
+    return [item for i, item in enumerate(seen) if i not in written]
+
+
+def _guess_frames(prompt: Prompt, seen: Sequence[Seen], limit: int) -> int:
+    """Most frames per video with which the prompt has at most `limit` tokens; 0 if none do.
+
+    Every temporal patch is taken to cost as many tokens as the dearest one of its video does now,
+    its timestamp included.
+    """
+    costs: list[tuple[int, int, int]] = []  # temporal patches, tokens of each, frames in each
+    for i, item in enumerate(seen):
+        if item.seconds:
+            starts = [run.start for run in prompt.runs if run.index == i]
+            steps = [b - a for a, b in pairwise(starts)]
+            each = max(steps, default=-(-item.tokens // len(item.seconds)))
+            costs.append((len(item.seconds), each, item.features.frames_per_patch))
+    spare = limit - len(prompt.input_ids)
+    most = max(patches * frames for patches, _, frames in costs)
+    for frames in range(most - 1, 0, -1):
+        saved = sum(max(0, patches - -(-frames // per)) * each for patches, each, per in costs)
+        if spare + saved >= 0:
+            return frames
+    return 0
+
+
+def _within(sampling: Sampling, room: int) -> Sampling:
+    """The sampling with its token budget cut to what the context still holds."""
+    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+
+
+def _sampling(think: bool, options: SamplingOptions) -> Sampling:
+    """Settings of one answer; reasoning gets room for it."""
+    if think:
+        options = {"max_new_tokens": THINKING_TOKENS, **options}
+    return Sampling(**options)
 
 
 def _texts(pieces: Iterator[tuple[str, list[int]]]) -> Iterator[str]:
