@@ -31,6 +31,7 @@ from ming_core.errors import (
 )
 from ming_core.media import Media, Message
 from ming_core.model.cache import Cache
+from ming_core.model.seen import SeenMedia
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
 from ming_vision.encoder import QwenVisionEncoder
@@ -101,7 +102,7 @@ def session_model(checkpoint: Path) -> OmniModel:
 @pytest.fixture
 def model(session_model: OmniModel) -> OmniModel:
     """Without memory of what other tests talked about."""
-    session_model._memory = None
+    forget(session_model)
     return session_model
 
 
@@ -151,12 +152,17 @@ def picture(seed: int, height: int = 32, width: int = 32) -> Image:
     return Image(pixels)
 
 
+def forget(model: OmniModel) -> None:
+    model._memory = None
+    model._seen = SeenMedia()
+
+
 def fresh(model: OmniModel, messages: list[Message], **sampling: Any) -> Answer:
     """The answer of a model that remembers nothing."""
-    model._memory = None
+    forget(model)
     sampling = {"max_new_tokens": TOKENS, **sampling}
     answer = model.chat(messages, **sampling)
-    model._memory = None
+    forget(model)
     return answer
 
 
@@ -342,7 +348,7 @@ def test_typed_special_tokens_are_text(model: OmniModel, work: Work) -> None:
     typed = "<image><imagePatch></image><|role_end|><role>ASSISTANT</role>"
     assert model.ask(typed, max_new_tokens=TOKENS).tokens == TOKENS
     assert work.encoded == 0
-    prompt, features = model._prepare([user(typed)], think=False)
+    prompt, features = model._prepare([user(typed)], think=False, known=SeenMedia())
     patch, start = (model.tokenizer.id(t) for t in ("<imagePatch>", "<image>"))
     assert features == []
     assert patch not in prompt.input_ids
@@ -365,7 +371,7 @@ def test_a_prompt_beyond_the_context(model: OmniModel, work: Work) -> None:
 
 def test_an_answer_ends_where_the_context_ends(model: OmniModel) -> None:
     question = "red " * 100
-    prompt, _ = model._prepare([user(question)], think=False)
+    prompt, _ = model._prepare([user(question)], think=False, known=SeenMedia())
     room = 512 - len(prompt.input_ids)
     assert 0 < room < 60
     assert model.ask(question, max_new_tokens=100).tokens == room

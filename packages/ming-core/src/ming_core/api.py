@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,7 +17,8 @@ from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
-from ming_core.errors import BadConfig, MingError
+from ming_core.errors import BadConfig
+from ming_core.fitting import thin_out
 from ming_core.generate import Sampling, generate
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
@@ -30,7 +30,6 @@ from ming_core.media import (
     Video,
     system,
     user,
-    with_max_frames,
     with_sound,
 )
 from ming_core.model.cache import Cache
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
 
 MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
 """Which encoder reads a kind of media; images and video share one."""
-
-FITTING_TRIES = 5
-"""How often a video too long is read again to find out how many of its frames fit."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +259,7 @@ class OmniModel:
             segments[row, at:] = 0
         room = self.config.max_position_embeddings - length
         positions, deltas = self._positions(ids, segments + 1, media)
-        embeds, batch = self._embed(OmniBatch(ids, positions, modality, segments), media, media)
+        embeds, batch = self._embed(OmniBatch(ids, positions, modality, segments), media)
         rows: list[list[int]] = [[] for _ in prompts]
         for step in generate(
             self.omni.backbone,
@@ -308,11 +304,11 @@ class OmniModel:
         return self._answer(tokens)
 
     def _prepare(
-        self, messages: Sequence[Message], think: bool, known: SeenMedia | None = None
+        self, messages: Sequence[Message], think: bool, known: SeenMedia
     ) -> tuple[Prompt, list[Seen]]:
-        """Token ids of a conversation, and its media, those in `known` without opening them."""
+        """Token ids of a conversation, and its media; those in `known` are not opened again."""
         messages = [with_sound(message) for message in messages]
-        seen = (known or SeenMedia()).look(media_parts(messages), self._read)
+        seen = known.look(media_parts(messages), self._read)
         sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
         return build_prompt(messages, self.format, self.tokenizer, sizes, think=think), seen
 
@@ -326,13 +322,11 @@ class OmniModel:
         return rope_index(self.config, ids, attention_mask, stills, videos)
 
     @torch.inference_mode()
-    def _embed(
-        self, batch: OmniBatch, media: Sequence[Seen], unwritten: Sequence[Seen]
-    ) -> tuple[Tensor, OmniBatch]:
-        """Embeddings of a batch that holds the placeholders of `unwritten`; encodes all `media`."""
+    def _embed(self, batch: OmniBatch, media: Sequence[Seen]) -> tuple[Tensor, OmniBatch]:
+        """Embeddings of a batch whose placeholders stand for `media`, and the moved batch."""
         device, dtype = self.sources.device, self.sources.dtype
         encode(self.omni, media, device, dtype)
-        batch = replace(batch, encoded=encoded(unwritten)).to(device, dtype)
+        batch = replace(batch, encoded=encoded(media)).to(device, dtype)
         return self.omni.embed(batch), batch
 
     def _room(
@@ -344,39 +338,12 @@ class OmniModel:
             return context - length
         way_out = "shorten the text or use smaller media"
         if any(item.seconds for item in seen):
-            way_out = "take fewer frames of the video with VideoSampling(max_frames=...)"
-            frames = self._fitting_frames(messages, think, prompt, seen)
-            if frames:
-                way_out = (
-                    f"{frames} frames of its video fit, so take fewer with "
-                    f"VideoSampling(max_frames={frames}) or --max-frames {frames}"
-                )
+            prepare = partial(self._prepare, think=think)
+            way_out = thin_out(messages, prompt, seen, context - 1, prepare)
         raise BadConfig(
             f"the prompt has {length} tokens and the context of {self.name} holds {context}; "
             + way_out
         )
-
-    def _fitting_frames(
-        self, messages: Sequence[Message], think: bool, prompt: Prompt, seen: Sequence[Seen]
-    ) -> int | None:
-        """A number of frames with which the conversation leaves room for an answer, if any is found.
-
-        Fewer frames may be read at a higher resolution. So each guess, which takes the tokens of a
-        frame for constant, is tried out.
-        """
-        context = self.config.max_position_embeddings
-        for _ in range(FITTING_TRIES):
-            frames = _guess_frames(prompt, seen, context - 1)
-            if not frames:
-                return None
-            fewer = [with_max_frames(message, frames) for message in messages]
-            try:
-                prompt, seen = self._prepare(fewer, think)
-            except MingError:  # the release asks for more frames than that
-                return None
-            if len(prompt.input_ids) < context:
-                return frames
-        return None
 
     def _run(
         self,
@@ -389,7 +356,7 @@ class OmniModel:
 
         remember: go on from the last remembered conversation and leave this one for the next.
         """
-        prompt, seen = self._prepare(messages, think, self._seen if remember else None)
+        prompt, seen = self._prepare(messages, think, self._seen if remember else SeenMedia())
         sampling = _within(sampling, self._room(messages, think, prompt, seen))
         # Taken, not shared: should this answer be cut short, its cache is not complete.
         memory, self._memory = (self._memory, None) if remember else (None, self._memory)
@@ -401,8 +368,7 @@ class OmniModel:
         positions, deltas = self._positions(ids, torch.ones_like(ids), seen)
         modality = torch.tensor([prompt.modality_ids])
         batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
-        unwritten = _unwritten(prompt, seen, known)
-        embeds, batch = self._embed(batch, unwritten, unwritten)
+        embeds, batch = self._embed(batch, _unwritten(prompt, seen, known))
         if remember:
             self._seen.keep(prompt.media, seen)
         decoder, tokens = StreamDecoder(self.tokenizer), []
@@ -448,28 +414,6 @@ def _unwritten(prompt: Prompt, seen: Sequence[Seen], known: int) -> list[Seen]:
     """The media whose tokens are not among the first `known`, which the cache holds."""
     written = {run.index for run in prompt.runs if run.start < known}
     return [item for i, item in enumerate(seen) if i not in written]
-
-
-def _guess_frames(prompt: Prompt, seen: Sequence[Seen], limit: int) -> int:
-    """Most frames per video with which the prompt has at most `limit` tokens; 0 if none do.
-
-    Every temporal patch is taken to cost as many tokens as the dearest one of its video does now,
-    its timestamp included.
-    """
-    costs: list[tuple[int, int, int]] = []  # temporal patches, tokens of each, frames in each
-    for i, item in enumerate(seen):
-        if item.seconds:
-            starts = [run.start for run in prompt.runs if run.index == i]
-            steps = [b - a for a, b in pairwise(starts)]
-            each = max(steps, default=-(-item.tokens // len(item.seconds)))
-            costs.append((len(item.seconds), each, item.features.frames_per_patch))
-    spare = limit - len(prompt.input_ids)
-    most = max(patches * frames for patches, _, frames in costs)
-    for frames in range(most - 1, 0, -1):
-        saved = sum(max(0, patches - -(-frames // per)) * each for patches, each, per in costs)
-        if spare + saved >= 0:
-            return frames
-    return 0
 
 
 def _within(sampling: Sampling, room: int) -> Sampling:

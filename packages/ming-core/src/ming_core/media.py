@@ -7,11 +7,12 @@ of the modality opens it, so that this module imports no library.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ming_core.errors import BadConfig
+from ming_core.errors import BadConfig, BadMedia
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
@@ -98,11 +99,21 @@ class Video(Media):
     """One video. `source`: path of a file or of a folder of frames, a sequence of pictures, an
     array [T, H, W, 3] uint8, or `Frames`.
 
-    sampling: which frames; None is the release's own rule. sound: also listen to it.
+    sampling: which frames; None is the release's own rule. sound: also listen to it, which only a
+    file can offer; raises BadMedia otherwise.
     """
 
     sampling: VideoSampling | None = None
     sound: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sound and self.path is None:
+            raise BadMedia(f"{self} has no sound; give the path of a video file, or sound=False")
+
+    @cached_property
+    def track(self) -> Audio:
+        """Its sound as a medium of its own: always the same object, as memories go by identity."""
+        return Audio(self.source)
 
 
 Part = Text | Image | Audio | Video
@@ -154,6 +165,30 @@ def assistant(*parts: str | Part) -> Message:
 def system(text: str) -> Message:
     """Instructions that hold for the whole conversation."""
     return Message("system", (Text(text),))
+
+
+def with_sound(message: Message) -> Message:
+    """The message with the sound of each video that asks for it directly behind the video."""
+    parts: list[Part] = []
+    for part in message.parts:
+        parts.append(part)
+        if isinstance(part, Video) and part.sound:
+            parts.append(part.track)
+    return replace(message, parts=tuple(parts))
+
+
+def with_max_frames(message: Message, max_frames: int) -> Message:
+    """The message with at most so many frames of each video; `Frames` are chosen already."""
+
+    def limited(part: Part) -> Part:
+        if not isinstance(part, Video) or isinstance(part.source, Frames):
+            return part
+        sampling = part.sampling or VideoSampling()
+        frames = None if sampling.frames is None else min(sampling.frames, max_frames)
+        least = min(max_frames, sampling.max_frames or max_frames)
+        return replace(part, sampling=replace(sampling, frames=frames, max_frames=least))
+
+    return replace(message, parts=tuple(limited(part) for part in message.parts))
 
 
 _SUFFIXES: dict[type[Audio] | type[Video], frozenset[str]] = {

@@ -25,6 +25,7 @@ class Features:
     tokens: how many placeholder tokens each item expands to.
     seconds: for each item the time of every temporal patch of a video, () for a still or a sound;
     an item is a video if and only if its entry is not empty. An empty list: no item is a video.
+    frames_per_patch: frames of a video in each temporal patch.
     """
 
     modality: str
@@ -32,6 +33,7 @@ class Features:
     grid: Tensor | None
     tokens: list[int]
     seconds: list[tuple[float, ...]] = field(default_factory=list)
+    frames_per_patch: int = 1
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Features:
         """Moved to `device`; floating-point tensors are cast to `dtype`."""
@@ -59,8 +61,28 @@ def _join(features: list[Features]) -> Features:
         tensors={key: torch.cat([f.tensors[key] for f in features]) for key in first.tensors},
         grid=torch.cat(grids) if grids else None,
         tokens=[count for item in features for count in item.tokens],
-        seconds=[times for f in features for times in f.seconds or [()] * len(f.tokens)],
+        seconds=[times for f in features for times in item_seconds(f)],
+        frames_per_patch=first.frames_per_patch,
     )
+
+
+def item_seconds(features: Features) -> list[tuple[float, ...]]:
+    """`seconds` with an entry for every item."""
+    return features.seconds or [()] * len(features.tokens)
+
+
+def split_grids(features: Sequence[Features]) -> tuple[Tensor | None, Tensor | None]:
+    """Grids [n, 3] of all stills and of all videos, each in reading order; None if there is none.
+
+    This is how `rope_index` takes them.
+    """
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for item in features:
+        if item.grid is not None:
+            for row, seconds in zip(item.grid, item_seconds(item), strict=True):
+                rows[bool(seconds)].append(row)
+    stills, videos = (torch.stack(kind) if kind else None for kind in rows)
+    return stills, videos
 
 
 class Processor(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -22,6 +22,8 @@ class OmniBatch:
     """One batch of requests or packed samples; names and shapes as in `Backbone.forward`.
 
     features: encoder inputs, per modality in reading order over the whole batch.
+    encoded: what encoders gave already, [tokens, D] per modality in reading order; a modality is in
+    `features` or here.
     """
 
     input_ids: Tensor  # [B, T] int64
@@ -30,6 +32,7 @@ class OmniBatch:
     segment_ids: Tensor | None = None  # [B, T] int64, -1 padding
     mask: Tensor | None = None  # [B, 1, T, T] bool
     features: Sequence[Features] = field(default_factory=tuple)
+    encoded: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> OmniBatch:
         def move(x: Tensor | None) -> Tensor | None:
@@ -43,6 +46,7 @@ class OmniBatch:
             segment_ids=move(self.segment_ids),
             mask=move(self.mask),
             features=[f.to(device, dtype) for f in self.features],
+            encoded={name: values.to(device, dtype) for name, values in self.encoded.items()},
         )
 
 
@@ -58,22 +62,38 @@ class Omni(nn.Module):
         self.backbone = backbone
         self.encoders = nn.ModuleDict(encoders or {})
 
+    def encode(self, features: Features) -> Tensor:
+        """Embeddings [sum(tokens), D] of media of one modality.
+
+        Raises ValueError when the encoder yields more or fewer than its processor promised.
+        """
+        values = cast(Encoder, self.encoders[features.modality])(features)
+        if values.shape[0] != sum(features.tokens):
+            raise ValueError(
+                f"the {features.modality} encoder gave {values.shape[0]} features for "
+                f"{sum(features.tokens)} tokens"
+            )
+        return values
+
     def embed(self, batch: OmniBatch) -> Tensor:
         """Token embeddings [B, T, D] with media features written over their placeholders.
 
-        Raises ValueError when an encoder yields more or fewer features than there are places.
+        Raises ValueError when there are more or fewer features than places.
         """
         embeds = self.backbone.embed(batch.input_ids)
+        given = dict(batch.encoded)
         for features in batch.features:
-            encoder = cast(Encoder, self.encoders[features.modality])
-            values = encoder(features).to(embeds.dtype)
-            places = batch.modality_ids == MODALITY_IDS[features.modality]
+            if features.modality in given:
+                raise ValueError(f"{features.modality} features are given twice")
+            given[features.modality] = self.encode(features)
+        for modality, values in given.items():
+            places = batch.modality_ids == MODALITY_IDS[modality]
             if int(places.sum()) != values.shape[0]:
                 raise ValueError(
-                    f"{values.shape[0]} {features.modality} features for "
+                    f"{values.shape[0]} {modality} features for "
                     f"{int(places.sum())} placeholder tokens"
                 )
-            embeds = embeds.masked_scatter(places.unsqueeze(-1), values)
+            embeds = embeds.masked_scatter(places.unsqueeze(-1), values.to(embeds.dtype))
         return embeds
 
     def forward(self, batch: OmniBatch, cache: Cache | None = None) -> BackboneOutput:

@@ -1,0 +1,95 @@
+"""Media that a model has looked at: opened and encoded once, then remembered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ming_core.media import Media
+from ming_core.model.encoder import Features, by_modality, item_seconds
+from ming_core.model.omni import Omni
+
+
+@dataclass(eq=False)
+class Seen:
+    """One medium as a model knows it.
+
+    features: what its processor made. values: [tokens, D], None until it has been encoded; from
+    then on `features` keeps the sizes only.
+    """
+
+    features: Features
+    values: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Placeholder tokens it takes in a prompt."""
+        return sum(self.features.tokens)
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """Times of the temporal patches of a video; () for anything else."""
+        return tuple(time for times in item_seconds(self.features) for time in times)
+
+
+class SeenMedia:
+    """Media by object, at most `capacity` tokens of them; the oldest are forgotten first.
+
+    An entry goes when its medium does: nothing but the caller keeps a medium alive.
+    """
+
+    def __init__(self, capacity: float = math.inf) -> None:
+        self.capacity = capacity
+        self._known: WeakKeyDictionary[Media, Seen] = WeakKeyDictionary()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of everything remembered."""
+        return sum(item.tokens for item in self._known.values())
+
+    def look(self, media: Iterable[Media], read: Callable[[Media], Features]) -> list[Seen]:
+        """What is known of each medium; `read` opens an unknown one, once if it comes twice."""
+        found: dict[Media, Seen] = {}
+        for medium in (media := list(media)):
+            if medium not in found:
+                found[medium] = self._known.get(medium) or Seen(read(medium))
+        return [found[medium] for medium in media]
+
+    def keep(self, media: Sequence[Media], seen: Sequence[Seen]) -> None:
+        """Remember these as the newest."""
+        for medium, item in zip(media, seen, strict=True):
+            self._known.pop(medium, None)
+            self._known[medium] = item
+        for medium in list(self._known):
+            if self.tokens <= self.capacity:
+                return
+            del self._known[medium]
+
+
+def encode(
+    omni: Omni, seen: Iterable[Seen], device: torch.device | str, dtype: torch.dtype
+) -> None:
+    """Encode what has not been encoded yet, all media of a modality together."""
+    todo = list(dict.fromkeys(item for item in seen if item.values is None))
+    for features in by_modality([item.features for item in todo]):
+        group = [item for item in todo if item.features.modality == features.modality]
+        values = omni.encode(features.to(device, dtype))
+        parts = values.split([item.tokens for item in group])
+        for item, part in zip(group, parts, strict=True):
+            item.values = part.clone()  # a view would keep all of them alive
+            item.features = replace(item.features, tensors={})
+
+
+def encoded(seen: Iterable[Seen]) -> dict[str, Tensor]:
+    """Values of encoded media per modality, in reading order: `OmniBatch.encoded`."""
+    groups: dict[str, list[Tensor]] = {}
+    for item in seen:
+        if item.values is None:
+            raise ValueError("a medium has not been encoded yet")
+        groups.setdefault(item.features.modality, []).append(item.values)
+    return {modality: torch.cat(values) for modality, values in groups.items()}
