@@ -3,56 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_core.errors import BadConfig
-from ming_core.model.encoder import Features
-from ming_vision.config import VisionConfig
+from ming_core.model.encoder import Features, Processor
+from ming_vision import qwen2_5_vit, qwen3_moe_vit
 from ming_vision.processing import ImageProcessor
-from ming_vision.qwen2_5_vit import VisionTower
 
 
-class QwenVisionEncoder(nn.Module):
-    """The `qwen2_5_vit` tower with its projector, tensors `vision.*` and `linear_proj.*`.
+class Tower(Protocol):
+    """An `nn.Module` from packed patches to merged tokens, in the order of the items."""
 
-    It keeps no buffers: a module built on `meta` is complete once its weights are assigned.
+    out_width: int
+
+    @classmethod
+    def from_section(cls, section: Mapping[str, Any]) -> Any:
+        """From a `vision_config`. Raises BadConfig."""
+
+    def __call__(self, pixel_values: Tensor, grid: Tensor) -> Tensor:
+        """pixel_values [N, C*t*p*p] and grid [items, 3] -> [N / merge^2, out_width]."""
+        ...
+
+
+class VisionEncoder(nn.Module):
+    """A tower at native resolution and its projector, tensors `vision.*` and `linear_proj.*`.
+
+    Subclasses name the tower. None of them keeps a buffer that a checkpoint lacks, so a module
+    built on `meta` is complete once its weights are assigned.
     """
 
     modality = "image"
+    tower: ClassVar[type[Tower]]
 
     def __init__(
-        self, config: VisionConfig, hidden_size: int, mlp_depth: int, processor: ImageProcessor
+        self,
+        vision: nn.Module,
+        width: int,
+        hidden_size: int,
+        mlp_depth: int,
+        processor: Processor,
     ) -> None:
+        """width: channels of a token that leaves `vision`; hidden_size: those of the backbone."""
         super().__init__()
         self.processor = processor
-        self.vision = VisionTower(config)
-        self.linear_proj = projector(config.out_hidden_size, hidden_size, mlp_depth)
+        self.vision = vision
+        self.linear_proj = projector(width, hidden_size, mlp_depth)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
         """From a whole released config.json and preprocessor_config.json (or {})."""
-        try:
-            vision = config["vision_config"]
-            hidden_size = config["llm_config"]["hidden_size"]
-            mlp_depth = config["mlp_depth"]
-        except KeyError as error:
-            raise BadConfig(f"config.json has no {error}; an image encoder needs it") from error
-        return cls(
-            VisionConfig.from_dict(vision),
-            hidden_size,
-            mlp_depth,
-            ImageProcessor.from_config(vision, preprocessor),
-        )
+        section, hidden_size, mlp_depth = vision_sizes(config)
+        vision = cls.tower.from_section(section)
+        processor = ImageProcessor.from_config(section, preprocessor)
+        return cls(vision, vision.out_width, hidden_size, mlp_depth, processor)
 
     def forward(self, features: Features) -> Tensor:
-        """`pixel_values` [N, C*t*p*p] and the grid -> unit vectors [sum(tokens), hidden_size]."""
+        """`pixel_values` and the grid -> unit vectors [sum(tokens), hidden_size]."""
         if features.grid is None:
             raise ValueError("image features need their grid")
         merged = self.vision(features.tensors["pixel_values"], features.grid)
         return unit_length(self.linear_proj(merged))
+
+
+class QwenVisionEncoder(VisionEncoder):
+    """`qwen2_5_vit`: Lite 1.0, Lite 1.5, Uni and nano."""
+
+    tower = qwen2_5_vit.VisionTower
+
+
+class Qwen3VisionEncoder(VisionEncoder):
+    """`qwen3_moe_vit`: Flash 2.0."""
+
+    tower = qwen3_moe_vit.VisionTower
+
+
+def vision_sizes(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], int, int]:
+    """The `vision_config`, the width of the backbone and the depth of the projector.
+
+    Raises BadConfig for a config.json without them.
+    """
+    try:
+        return config["vision_config"], config["llm_config"]["hidden_size"], config["mlp_depth"]
+    except KeyError as error:
+        raise BadConfig(f"config.json has no {error}; an image encoder needs it") from error
 
 
 def projector(width: int, hidden_size: int, depth: int) -> nn.Sequential:

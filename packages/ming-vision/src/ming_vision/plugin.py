@@ -15,6 +15,13 @@ def ming_register_encoders(register: Registrar) -> None:
         section="vision_config",
         summary="images at native resolution (Lite 1.0, Lite 1.5, Uni, nano)",
     )
+    register(
+        "qwen3_moe_vit",
+        "ming_vision.encoder:Qwen3VisionEncoder",
+        modality="image",
+        section="vision_config",
+        summary="images at native resolution (Flash 2.0)",
+    )
 
 
 @hookimpl

@@ -12,6 +12,9 @@ per window; here equal segments share one call, which is what makes training on 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,8 +23,8 @@ from ming_core.model.attention import attend
 from ming_core.model.linear import Linear, linear
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate, rotation
-from ming_vision.config import VisionConfig
-from ming_vision.layout import Grid, Layout, Segments, layout
+from ming_vision.config import TowerConfig, VisionConfig
+from ming_vision.layout import Grid, Layout, Segments, grids_of, layout
 
 ROPE_THETA = 10000.0
 NORM_EPS = 1e-6
@@ -33,9 +36,14 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = PatchEmbed(config)
+        self.out_width = config.out_hidden_size
+        self.patch_embed = PatchEmbed(config, bias=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.merger = Merger(config)
+
+    @classmethod
+    def from_section(cls, section: Mapping[str, Any]) -> Self:
+        return cls(VisionConfig.from_dict(section))
 
     def layout(self, grids: tuple[Grid, ...], device: torch.device) -> Layout:
         return layout(grids, self.config.spatial_merge_size, self.config.window, device)
@@ -43,8 +51,7 @@ class VisionTower(nn.Module):
     def forward(self, pixel_values: Tensor, grid: Tensor) -> Tensor:
         """pixel_values [N, C*t*p*p] and grid [items, 3] -> [N / merge^2, out_hidden_size]."""
         unit = self.config.spatial_merge_size**2
-        grids = tuple((t, h, w) for t, h, w in grid.tolist())
-        places = self.layout(grids, pixel_values.device)
+        places = self.layout(grids_of(grid), pixel_values.device)
         # The rows move before the first weight, so that no gradient passes through the permutation.
         x = pixel_values.unflatten(0, (-1, unit))[places.window_index].flatten(0, 1)
         x = self.patch_embed(x)
@@ -59,14 +66,14 @@ class VisionTower(nn.Module):
 class PatchEmbed(nn.Module):
     """Stride-equals-kernel convolution, done as the one matrix product that it is."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: TowerConfig, bias: bool) -> None:
         super().__init__()
         size = (config.temporal_patch_size, config.patch_size, config.patch_size)
-        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, size, size, bias=False)
+        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, size, size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.proj.weight.flatten(1)
-        return linear(x.to(weight.dtype), weight)
+        return linear(x.to(weight.dtype), weight, self.proj.bias)
 
 
 class Block(nn.Module):
@@ -85,7 +92,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Bidirectional attention inside each segment of a packed sequence."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
@@ -114,7 +121,7 @@ class Merger(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.width = config.hidden_size * config.spatial_merge_size**2
+        self.width = config.merged_width
         self.ln_q = RMSNorm(config.hidden_size, NORM_EPS)
         self.mlp = nn.Sequential(
             Linear(self.width, self.width),
