@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -20,19 +21,26 @@ from ming_core.errors import BadConfig, UnknownName
 from ming_recipes.world.batch import (
     ATTRIBUTES,
     CHARACTERS,
+    THINKING_KINDS,
+    Mix,
     cell_labels,
     training_example,
 )
 from ming_recipes.world.language import (
     KIND_WEIGHTS,
     KINDS,
+    VIDEO_KINDS,
+    VIDEO_WEIGHTS,
     Question,
     caption,
     describe,
+    follow_up,
     questions,
+    reasoning,
     sample_questions,
 )
-from ming_recipes.world.phrases import PHRASES
+from ming_recipes.world.motion import clip_of
+from ming_recipes.world.phrases import FOLLOW_UPS, PHRASES
 from ming_recipes.world.records import fingerprint, make_record, read_jsonl, write_jsonl
 from ming_recipes.world.render import (
     amodal_masks,
@@ -61,6 +69,7 @@ from ming_recipes.world.tokenizer import (
 from ming_recipes.world.vocabulary import (
     COLOR_RGB,
     COLORS,
+    DIRECTIONS,
     GRID,
     HELD_OUT,
     HUES,
@@ -74,23 +83,30 @@ from ming_recipes.world.vocabulary import (
     english_words,
 )
 
+_PLAIN_MIX = Mix()
+
+
+def _asked(index: int, mix: Mix = _PLAIN_MIX, split: str = "train") -> list[Question]:
+    """All questions of an example, whatever the conversation."""
+    return [q for turns in training_example(index, mix, split).dialogues for q in turns]
+
+
 FINGERPRINTS = {
-    "train": "76f80a3da6bbc51282bbf62bd03438c18e98e73d942123901c8e95479a8ef909",
-    "val": "bb5b7cd5eded7bf1a95d5f7cd8825a17781f8bd9c586b2e608a24e4ecced7243",
-    "test": "6ecfdc14032ee2b6771b2e6d8fbb49a2ecd110c8651efd11ee3eede24eb2c480",
-    "compositional": "d81c5fc7bcf01fa58a6889e955ea77009abb0d73e72b4ecf680e7952fb25d53f",
+    "train": "58fed3d951b5ba576eb6a0208eafee1fbac7e765450420f6c5fcebf49b84a6f0",
+    "val": "674afc5c1c02d408eb5d67e98fa812de2516ecf062a9fbde3ca94e8216e6363d",
+    "test": "677aac7e29a1e24fd1a433604199f4e2687e742b812a62e5a75900ea5462d513",
+    "compositional": "3cc3ec776bbeb7e8a5f2caa009eac3d5e35efddb02f676c82c1d200d2a6c9571",
 }
 
 
 def test_the_same_index_gives_the_same_record_and_neighbours_differ() -> None:
-    image, scene, asked = training_example(7)
-    again, scene2, asked2 = training_example(7)
-    assert scene == scene2
-    assert asked == asked2
-    np.testing.assert_array_equal(image, again)
-    other, scene3, _ = training_example(8)
-    assert scene3 != scene
-    assert (other != image).mean() > 0.5
+    for mix in (Mix(dialogue=0.5), Mix(video=1.0), Mix(think=1.0)):
+        first, again, other = (training_example(index, mix) for index in (7, 7, 8))
+        assert (first.scenes, first.motions) == (again.scenes, again.motions)
+        assert (first.dialogues, first.think) == (again.dialogues, again.think)
+        np.testing.assert_array_equal(first.pictures, again.pictures)
+        assert other.scenes != first.scenes
+        assert (other.pictures[0] != first.pictures[0]).mean() > 0.5
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -133,12 +149,12 @@ def test_held_out_pairs_are_named_only_in_the_compositional_split() -> None:
     pattern = re.compile("|".join(names))
     for index in range(800):
         for split in ("train", "val", "test"):
-            _, _, asked = training_example(index, "mixed", split=split)
+            asked = _asked(index, Mix(video=0.2, dialogue=0.3), split)
             assert not any(pattern.search(q.question + q.answer) for q in asked)
     named = [
         bool(pattern.search(q.question + q.answer))
         for index in range(50)
-        for q in training_example(index, split="compositional")[2]
+        for q in _asked(index, Mix(), "compositional")
     ]
     assert 0.2 < np.mean(named) < 0.9
 
@@ -250,6 +266,16 @@ def _expected(question: Question, scene: Scene) -> str:
             opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[rel]
             assert _holds(rel, a, b) != _holds(opposite, a, b)
             return yes if _holds(rel, a, b) else no
+        case "relation_side":
+            a, b = (objects[only(fits)] for fits in _named(text, scene, lang))
+            if "which side of the" in text:
+                a, b = b, a
+            (side,) = [rel for rel in RELATIONS if _holds(rel, a, b)]
+            return side if lang == "en" else RELATIONS[side].zh
+        case "click":
+            (fits,) = _named(text, scene, lang)
+            item = objects[only(fits)]
+            return f"click(x={(item.x + 0.5) / 64:.2f},y={(item.y + 0.5) / 64:.2f})"
         case "relation_query":
             (fits,) = _named(text, scene, lang)
             (rel,) = _find(RELATIONS, text, lang)
@@ -318,14 +344,14 @@ def test_questions_name_the_objects_they_use() -> None:
 
 
 def test_training_mix() -> None:
-    asked = [q for index in range(1500) for q in training_example(index, "mixed")[2]]
+    asked = [q for index in range(1500) for q in _asked(index)]
     share = {kind: times / len(asked) for kind, times in Counter(q.kind for q in asked).items()}
     for hard in ("relation", "relation_query", "position", "locate", "exist"):
         assert share[hard] >= max(share["color"], share["shape"], share["size"])
     with_text = [
-        Counter(q.kind for q in asked_here)
-        for _, scene, asked_here in (training_example(index) for index in range(500))
-        if scene.text is not None
+        Counter(q.kind for q in _asked(index))
+        for index in range(500)
+        if training_example(index, Mix()).scenes[0].text is not None
     ]
     assert np.mean([kinds["text"] for kinds in with_text]) > 1.5
     english = np.mean([q.lang == "en" for q in asked])
@@ -338,14 +364,121 @@ def test_training_mix() -> None:
         total = sum(answers.values())
         assert answers["0"] / total == pytest.approx(0.35, abs=0.1)
         assert (answers["2"] + answers["3"] + answers["4"]) / total > 0.15
-    alone = [len({q.lang for q in training_example(index)[2]}) for index in range(50)]
-    assert set(alone) == {1}
-    assert {q.lang for q in training_example(3, "zh")[2]} == {"zh"}
+
+
+def test_shares_of_videos_thoughts_and_conversations() -> None:
+    mix = Mix(video=0.3, think=0.2, dialogue=0.4)
+    examples = [training_example(index, mix) for index in range(1000)]
+    assert np.mean([e.is_video for e in examples]) == pytest.approx(0.3, abs=0.05)
+    stills = [e for e in examples if not e.is_video]
+    assert np.mean([e.think for e in stills]) == pytest.approx(0.2, abs=0.05)
+    talks = [turns for e in stills if not e.think for turns in e.dialogues]
+    assert np.mean([len(turns) > 1 for turns in talks]) == pytest.approx(0.4, abs=0.06)
+    assert any(question.follows for turns in talks for question in turns)
+    thought = {q.kind for e in stills if e.think for turns in e.dialogues for q in turns}
+    assert thought == set(THINKING_KINDS)
+    pairs = training_example(1, Mix(video=1.0, still_clips=True))
+    assert pairs.pictures.shape == (2, 64, 64, 3)
+    assert len(pairs.scenes) == len(pairs.motions) == 1
+
+
+def test_it_is_the_object_of_the_question_before() -> None:
+    seen: Counter[str] = Counter()
+    for index in range(300):
+        scene = scene_of("train", index)
+        rng = generator(index, 78)
+        for first in questions(scene, rng, "en"):
+            second = follow_up(scene, first, rng)
+            if second is None:
+                continue
+            (number,) = first.objects
+            item = scene.objects[number]
+            right = {
+                "color": item.color,
+                "size": item.size,
+                "position": GRID[item.grid].en,
+                "locate": " ".join(f"{value:02d}" for value in item.box),
+            }
+            assert second.answer == right[second.kind]
+            assert second.kind != first.kind
+            assert second.follows
+            assert second.objects == first.objects
+            seen[second.kind] += 1
+    assert min(seen[kind] for kind in FOLLOW_UPS) > 50
+    everything = questions(scene_of("train", 0), generator(0, 78), "en", kinds=["count_all"])
+    assert follow_up(scene_of("train", 0), everything[0], generator(0, 78)) is None
+
+
+def test_a_thought_names_the_objects_and_their_centres() -> None:
+    scene = next(s for s in (scene_of("train", i) for i in range(99)) if len(s.objects) > 1)
+    item = scene.objects[0]
+    question = Question("exist", "en", "", "yes", 0, (0,))
+    assert reasoning(scene, question) == (
+        f"{item.color} {item.shape} {round(item.x):02d} {round(item.y):02d}"
+    )
+    assert reasoning(scene, replace(question, objects=())) == "no"
+
+
+def test_movers_keep_their_velocity_and_stay_on_the_canvas() -> None:
+    movers: Counter[int] = Counter()
+    for index in range(400):
+        clip = clip_of("train", index)
+        assert clip.frames in (4, 6, 8)
+        moving = [i for i, direction in enumerate(clip.motion) if direction is not None]
+        movers[len(moving)] += 1
+        last = clip.at(clip.frames - 1)
+        for i, (before, after) in enumerate(zip(clip.scene.objects, last.objects, strict=True)):
+            across, down = after.x - before.x, after.y - before.y
+            if i not in moving:
+                assert before == after
+                continue
+            assert min(after.x, after.y) >= 0
+            assert max(after.x, after.y) <= 63
+            speed = np.hypot(across, down) / (clip.frames - 1)
+            assert 1.95 < speed < 5.05
+            direction = clip.motion[i]
+            assert direction == (np.sign(round(across, 6)), np.sign(round(down, 6)))
+    assert set(movers) == {0, 1, 2}
+    assert movers[1] > movers[0]
+
+
+def test_frames_of_a_video_share_all_but_noise_and_movers() -> None:
+    clip = next(c for c in (clip_of("train", i) for i in range(99)) if any(c.motion))
+    pictures = clip.pictures().astype(float)
+    assert pictures.shape == (clip.frames, 64, 64, 3)
+    np.testing.assert_array_equal(pictures[0], render(clip.scene))
+    still = replace(clip, steps=((0.0, 0.0),) * len(clip.steps)).pictures().astype(float)
+    assert np.abs(still[1] - still[0]).mean() < 6  # two draws of noise of sigma 3.5
+    assert (still[1] != still[0]).mean() > 0.5
+    assert np.abs(pictures[-1] - pictures[0]).max() > 40
+
+
+def test_questions_about_a_video_say_what_moves() -> None:
+    checked: Counter[str] = Counter()
+    for index in range(600):
+        clip = clip_of("val", index)
+        moving = [i for i, direction in enumerate(clip.motion) if direction is not None]
+        asked = questions(clip.scene, generator(index, 79), "en", motion=clip.motion)
+        assert {q.kind for q in asked} <= set(VIDEO_KINDS)
+        for q in asked:
+            checked[q.kind] += 1
+            if q.kind == "video_count":
+                assert q.answer == str(len(moving))
+            elif q.kind == "video_which":
+                item = clip.scene.objects[moving[0]]
+                assert (q.answer, len(moving)) == (f"{item.color} {item.shape}", 1)
+            elif q.kind == "video_moves":
+                assert (q.answer == "yes") == (q.objects[0] in moving)
+            else:
+                direction = clip.motion[q.objects[0]]
+                assert direction is not None
+                assert q.answer == DIRECTIONS[direction].en
+    assert min(checked[kind] for kind in VIDEO_KINDS) > 100
 
 
 def test_no_question_twice_about_one_picture() -> None:
     for index in range(300):
-        asked = [q.question for q in training_example(index, n_questions=24)[2]]
+        asked = [q.question for q in _asked(index, Mix(questions=24))]
         assert len(asked) == len(set(asked))
 
 
@@ -355,8 +488,9 @@ def test_the_last_phrase_is_held_out() -> None:
             assert len(phrases) >= 4, (kind, language)
             assert len(set(phrases)) == len(phrases)
     for index in range(300):
-        for question in training_example(index, "mixed")[2]:
-            assert question.paraphrase < len(PHRASES[question.kind][question.lang]) - 1
+        for question in _asked(index, Mix(video=0.3, dialogue=0.3)):
+            table = FOLLOW_UPS if question.follows else PHRASES
+            assert question.paraphrase < len(table[question.kind][question.lang]) - 1
     scene = scene_of("test", 0)
     for question in questions(scene, generator(0, 77), "zh", held_out_phrasing=True):
         assert question.paraphrase == len(PHRASES[question.kind]["zh"]) - 1
@@ -364,8 +498,9 @@ def test_the_last_phrase_is_held_out() -> None:
 
 def test_words_of_held_out_phrases_are_known() -> None:
     for language in ("en", "zh"):
-        known = " ".join(p for kind in PHRASES.values() for p in kind[language][:-1])
-        for kind in PHRASES.values():
+        tables = [*PHRASES.values(), *FOLLOW_UPS.values()]
+        known = " ".join(p for kind in tables for p in kind[language][:-1])
+        for kind in tables:
             last = re.sub(r"\{\w+\}", " ", kind[language][-1])
             units = re.findall(r"[a-z]+", last) if language == "en" else set(last) - {" "}
             assert all(unit in known for unit in units), last
@@ -377,7 +512,7 @@ def test_unknown_kind_and_language_are_explained() -> None:
         questions(scene, generator(0, 77), "en", kinds=["locat"])
     with pytest.raises(BadConfig, match="choose 'en' or 'zh'"):
         questions(scene, generator(0, 77), "fr")  # type: ignore[arg-type]
-    assert set(KIND_WEIGHTS) == set(PHRASES)
+    assert set(KIND_WEIGHTS) | set(VIDEO_WEIGHTS) == set(PHRASES)
 
 
 _PLAIN = Background("gray", "plain", 5)
@@ -546,12 +681,17 @@ def test_records_round_trip_and_errors(tmp_path: Path) -> None:
     assert list(read_jsonl(tmp_path / "a.jsonl")) == records
     assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 
-    record = make_record("test", 12, "relation", "en")
-    assert record["id"] == "test-000012-relation"
-    assert record["world"] == "shapes-world/1"
+    record = make_record("test", 13, "relation", "en")
+    assert record["id"] == "test-000013-relation"
+    assert record["world"] == "shapes-world/2"
     assert record["messages"][0]["content"][0] == {"type": "image", "source": "scene"}
     assert record["messages"][1]["content"][0]["text"] in ("yes", "no")
     assert make_record("test", 12, "locate", "zh")["task"] == "ground"
+    moving = make_record("test", 12, "video_count", "en")
+    assert moving["task"] == "video_qa"
+    assert moving["messages"][0]["content"][0]["type"] == "video"
+    still = [step == [0.0, 0.0] for step in moving["video"]["steps"]]
+    assert moving["messages"][1]["content"][0]["text"] == str(still.count(False))
 
     silent = next(i for i in range(20) if scene_of("test", i).text is None)
     with pytest.raises(BadConfig, match="allows no question of kind 'text'"):
@@ -653,9 +793,9 @@ def test_prompt_of_a_turn_is_short(tokenizer: Tokenizer) -> None:
     lengths = [
         len(tokenizer.encode(q.question + q.answer).ids)
         for index in range(100)
-        for q in training_example(index)[2]
+        for q in _asked(index)
     ]
-    assert np.mean(lengths) < 11
+    assert np.mean(lengths) < 12
 
 
 def test_the_stock_class_loads_the_files(tokenizer_folder: Path, tokenizer: Tokenizer) -> None:
@@ -679,10 +819,10 @@ def test_generator_is_fast_enough_to_feed_training() -> None:
     from time import process_time
 
     for index in range(20):
-        training_example(index)
+        training_example(index, Mix())
     start = process_time()
     for index in range(100):
-        training_example(index)
+        training_example(index, Mix())
     assert (process_time() - start) / 100 < 0.004
 
 

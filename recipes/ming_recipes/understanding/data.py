@@ -1,7 +1,7 @@
-"""Packed batches of shapes world: one row is an image followed by as many questions as fit.
+"""Packed batches of shapes world: a row is a picture or video and the conversations that fit.
 
-A question sees the image and itself only (a shared-prefix mask) and its positions continue from
-the image, so a packed row computes what separate prompts would, ten times cheaper.
+A conversation sees the picture and itself only (a shared-prefix mask) and its positions continue
+from the picture, so a packed row computes what separate prompts would, ten times cheaper.
 """
 
 from __future__ import annotations
@@ -9,44 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ming_core.chat.formats import ChatFormat
-from ming_core.chat.prompt import MediaTokens, Prompt, build_example
+from ming_core.chat.prompt import IGNORED, MediaTokens, Prompt, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.config import BackboneConfig
-from ming_core.media import Image, assistant, user
-from ming_core.model.encoder import Processor
+from ming_core.media import Image, Message, Video, assistant, user
+from ming_core.model.encoder import Features, Processor, by_modality
 from ming_core.model.omni import OmniBatch
-from ming_core.model.positions import rope_index
+from ming_core.model.positions import frame_grids, rope_index
 from ming_core.packing import prefix_segment_mask
-from ming_recipes.world.batch import training_example
-from ming_recipes.world.language import Question
+from ming_recipes.world.batch import Example, Mix, training_example
+from ming_recipes.world.language import Motion, Question, reasoning
+from ming_recipes.world.motion import FPS
 from ming_recipes.world.scene import Scene
 
 
 @dataclass(frozen=True)
-class Example:
-    """One image with its questions."""
-
-    image: np.ndarray  # [64, 64, 3] uint8
-    scene: Scene
-    questions: list[Question]
-
-
-@dataclass(frozen=True)
 class PackedBatch:
-    """labels, weights [B, T] aligned with the input ids; row_questions[b][s - 1] is segment s."""
+    """labels, weights, question [B, T] are aligned with the input ids: target tokens, their weight
+    in the loss, and the index into `questions` of the answer that a target belongs to (else -1).
+
+    scenes, motions: of each temporal patch, in the order of the visual tokens.
+    """
 
     omni: OmniBatch
     labels: Tensor
     weights: Tensor
+    question: Tensor
+    questions: list[Question]
     scenes: list[Scene]
-    row_questions: list[list[Question]]
+    motions: list[Motion]
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> PackedBatch:
         return replace(
@@ -54,6 +51,7 @@ class PackedBatch:
             omni=self.omni.to(device, dtype),
             labels=self.labels.to(device),
             weights=self.weights.to(device),
+            question=self.question.to(device),
         )
 
 
@@ -81,45 +79,49 @@ class Packer:
         self.tokenizer = CachedTokenizer(tokenizer)
         self.processor = processor
         self.capacity = capacity
+        self._positions: dict[tuple[tuple[int, ...], tuple[int, int, int]], Tensor] = {}
 
     def __call__(self, examples: list[Example]) -> PackedBatch:
-        features = self.processor([Image(example.image) for example in examples])
-        rows = len(examples)
-        ids = torch.full((rows, self.capacity), self.config.pad_token_id)
-        segments = torch.full((rows, self.capacity), -1)
-        modality = torch.zeros(rows, self.capacity, dtype=torch.long)
+        features = by_modality([self._features(example) for example in examples])
+        rows, size = len(examples), (len(examples), self.capacity)
+        ids = torch.full(size, self.config.pad_token_id)
+        segments = torch.full(size, -1)
+        modality = torch.zeros(size, dtype=torch.long)
         positions = torch.ones(3, rows, self.capacity, dtype=torch.long)
-        labels = torch.full((rows, self.capacity), -100)
-        weights = torch.zeros(rows, self.capacity)
-        kept: list[list[Question]] = []
-        grids = features.grid
+        labels, asked = torch.full(size, IGNORED), torch.full(size, -1)
+        weights = torch.zeros(size)
+        questions: list[Question] = []
+        grids = features[0].grid
         assert grids is not None
         for row, example in enumerate(examples):
-            kept.append([])
-            used = 0
-            for question in example.questions:
-                prompt = self._prompt(question, features.tokens[row])
-                start = _prefix_length(prompt)
+            used = segment = following = 0
+            for dialogue in example.dialogues:
+                prompt = self._prompt(example, dialogue, features[0].tokens[row])
+                start = prompt.runs[-1].start + prompt.runs[-1].count + _CLOSING
                 tail = len(prompt.input_ids) - start
                 if used == 0:
-                    at, used = self._prefix(tuple(prompt.input_ids[:start]), grids[row])
-                    ids[row, :start] = torch.tensor(prompt.input_ids[:start])
+                    prefix = tuple(prompt.input_ids[:start])
+                    at = self._prefix(prefix, example.is_video, tuple(grids[row].tolist()))
+                    ids[row, :start] = torch.tensor(prefix)
                     modality[row, :start] = torch.tensor(prompt.modality_ids[:start])
                     positions[:, row, :start] = at
                     segments[row, :start] = 0
-                    following = int(at[0, -1]) + 1
+                    used, following = start, int(at[0, -1]) + 1
                 if used + tail > self.capacity:
                     continue
+                segment += 1
                 span = slice(used, used + tail)
-                kept[-1].append(question)
                 ids[row, span] = torch.tensor(prompt.input_ids[start:])
-                segments[row, span] = len(kept[-1])
+                segments[row, span] = segment
                 positions[:, row, span] = torch.arange(following, following + tail)
-                target = torch.tensor(prompt.labels[start:])
-                labels[row, span] = target
-                # Between "every token counts" and "every question counts": long descriptions
-                # must not drown one-word answers.
-                weights[row, span] = float((target >= 0).sum()) ** -0.5
+                labels[row, span] = torch.tensor(prompt.labels[start:])
+                for question, (first, last) in zip(dialogue, _runs(prompt.targets), strict=True):
+                    answer = slice(used + first - start, used + last - start)
+                    asked[row, answer] = len(questions)
+                    # Between "every token counts" and "every question counts": long descriptions
+                    # must not drown one-word answers.
+                    weights[row, answer] = (last - first) ** -0.5
+                    questions.append(question)
                 used += tail
         omni = OmniBatch(
             input_ids=ids,
@@ -127,37 +129,77 @@ class Packer:
             modality_ids=modality,
             segment_ids=segments,
             mask=prefix_segment_mask(segments),
-            features=[features],
+            features=features,
         )
-        scenes = [example.scene for example in examples]
-        return PackedBatch(omni, labels, weights, scenes, kept)
+        scenes = [scene for example in examples for scene in example.scenes]
+        motions = [motion for example in examples for motion in example.motions]
+        return PackedBatch(omni, labels, weights, asked, questions, scenes, motions)
 
-    def _prompt(self, question: Question, image_tokens: int) -> Prompt:
-        turns = [user(_IMAGE, question.question), assistant(question.answer)]
-        return build_example(turns, self.format, self.tokenizer, [MediaTokens(image_tokens)])
+    def _features(self, example: Example) -> Features:
+        if not example.is_video:
+            return self.processor([Image(example.pictures[0])])
+        return _interleave([self.processor([Image(picture)]) for picture in example.pictures])
 
-    def _prefix(self, ids: tuple[int, ...], grid: Tensor) -> tuple[Tensor, int]:
-        positions, _ = rope_index(self.config, torch.tensor([ids]), None, grid[None])
-        return positions[:, 0], len(ids)
+    def _prompt(self, example: Example, dialogue: tuple[Question, ...], tokens: int) -> Prompt:
+        turns: list[Message] = []
+        seconds = [(2 * i + 0.5) / FPS for i in range(len(example.scenes))]
+        for question in dialogue:
+            answer = question.answer
+            if example.think:
+                thought = reasoning(example.scenes[0], question)
+                answer = f"<think>\n{thought}\n</think>\n\n{answer}"
+            turns += [user(question.question), assistant(answer)]
+        medium = _VIDEO if example.is_video else _IMAGE
+        turns[0] = user(medium, dialogue[0].question)
+        size = MediaTokens(tokens, seconds if example.is_video else ())
+        return build_example(turns, self.format, self.tokenizer, [size], think=example.think)
+
+    def _prefix(self, ids: tuple[int, ...], is_video: bool, grid: tuple[int, int, int]) -> Tensor:
+        key = ids, grid
+        if key not in self._positions:
+            grids = torch.tensor([grid])
+            still, moving = (None, frame_grids(grids)) if is_video else (grids, None)
+            found, _ = rope_index(self.config, torch.tensor([ids]), None, still, moving)
+            self._positions[key] = found[:, 0]
+        return self._positions[key]
 
 
-_IMAGE = Image(None)
-"""Stands for the row's picture in a prompt; its patches are the processor's business."""
+_IMAGE, _VIDEO = Image(None), Video(None)
+"""Stand for the row's picture in a prompt; its patches are the processor's business."""
+
+_CLOSING = 2
+"""Tokens after the last patch that belong to the medium: end marker and newline of an image, end
+markers of the last frame and of the video."""
 
 
-def _prefix_length(prompt: Prompt) -> int:
-    """Tokens up to and including the image block; what follows is the question."""
-    run = prompt.runs[0]
-    return run.start + run.count + 2  # the end marker and the newline
+def _runs(targets: list[bool]) -> Iterator[tuple[int, int]]:
+    """First index and one past the last of each run of targets."""
+    for wanted, group in groupby(range(len(targets)), targets.__getitem__):
+        if wanted:
+            where = list(group)
+            yield where[0], where[-1] + 1
+
+
+def _interleave(frames: list[Features]) -> Features:
+    """Stills, whose one frame fills both places in time of their patches, as a video."""
+    first = frames[0]
+    assert first.grid is not None
+    rows = [frame.tensors["pixel_values"] for frame in frames]
+    pairs = []
+    for early, late in zip(rows[::2], rows[1::2], strict=True):
+        n, width = early.shape
+        pair = early.view(n, 3, 2, width // 6).clone()
+        pair[:, :, 1] = late.view(n, 3, 2, width // 6)[:, :, 1]
+        pairs.append(pair.view(n, width))
+    grid = first.grid * torch.tensor([len(pairs), 1, 1])
+    tokens = [first.tokens[0] * len(pairs)]
+    return Features(first.modality, {"pixel_values": torch.cat(pairs)}, grid, tokens)
 
 
 def batches(
-    packer: Packer, split: str, start: int, stop: int, size: int, **options: Any
+    packer: Packer, split: str, start: int, stop: int, size: int, mix: Mix
 ) -> Iterator[PackedBatch]:
     """Batches of `size` consecutive examples of a split: a pure function of the indices."""
     for first in range(start, stop, size):
-        examples = [
-            Example(*training_example(index, split=split, **options))
-            for index in range(first, min(first + size, stop))
-        ]
-        yield packer(examples)
+        last = min(first + size, stop)
+        yield packer([training_example(index, mix, split) for index in range(first, last)])

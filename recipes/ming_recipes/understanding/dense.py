@@ -18,8 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_recipes.world.batch import CHARACTERS, cell_labels
+from ming_recipes.world.language import Motion
 from ming_recipes.world.scene import Scene
-from ming_recipes.world.vocabulary import CANVAS, COLORS, HUES, SHAPES, SIZES, TEXTURES
+from ming_recipes.world.vocabulary import (
+    CANVAS,
+    COLORS,
+    DIRECTIONS,
+    HUES,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+)
 
 CELLS = 8  # per side of the canvas
 TOKEN_CELLS = 2  # a merged token covers 2x2 cells
@@ -31,6 +40,7 @@ _WIDTHS = {
     "color": len(COLORS),
     "size": len(SIZES),
     "place": 3,
+    "motion": 1 + len(DIRECTIONS),
     "character": len(CHARACTERS) + 1,
 }
 """Outputs of the cell heads; the last character class is none."""
@@ -41,13 +51,15 @@ class DenseLabels:
     """Per image and token; the four cells of a token are in row order.
 
     shape, color, size [B, M, 4] int64, -1 where no object's centre falls into the cell;
-    place [B, M, 4, 3] centre within the cell and radius in cells; character [B, M, 4] int64;
-    hue, texture [B] int64; words [B, M, W] multi-hot over `aligned_words`.
+    motion [B, M, 4] int64, 0 at rest, else 1 + index of the direction; place [B, M, 4, 3] centre
+    within the cell and radius in cells; character [B, M, 4] int64; hue, texture [B] int64;
+    words [B, M, W] multi-hot over `aligned_words`.
     """
 
     shape: Tensor
     color: Tensor
     size: Tensor
+    motion: Tensor
     place: Tensor
     character: Tensor
     hue: Tensor
@@ -60,9 +72,14 @@ def aligned_words() -> list[tuple[str, str]]:
     return [(word.en, word.zh) for table in (SHAPES, COLORS, SIZES) for word in table.values()]
 
 
-def dense_labels(scenes: Sequence[Scene]) -> DenseLabels:
-    """Targets of a batch of scenes."""
+def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLabels:
+    """Targets of a batch of scenes; motions: per scene and object."""
     cells = [cell_labels(scene, CELLS) for scene in scenes]
+    # Index -1, no object, falls on the last entry.
+    moves = [
+        np.array([_MOTION_CLASS[direction] for direction in (*motion, None)])[cell.index]
+        for cell, motion in zip(cells, motions, strict=True)
+    ]
 
     def grouped(name: str) -> Tensor:
         return _by_token(torch.from_numpy(np.stack([getattr(cell, name) for cell in cells])))
@@ -74,12 +91,16 @@ def dense_labels(scenes: Sequence[Scene]) -> DenseLabels:
         shape=grouped("shape"),
         color=grouped("color"),
         size=grouped("size"),
+        motion=_by_token(torch.from_numpy(np.stack(moves))),
         place=torch.cat(place, dim=-1),
         character=character.where(character >= 0, len(CHARACTERS)),
         hue=torch.tensor([hues.index(scene.background.hue) for scene in scenes]),
         texture=torch.tensor([textures.index(scene.background.texture) for scene in scenes]),
         words=grouped("attributes").amax(2),
     )
+
+
+_MOTION_CLASS = {None: 0} | {direction: 1 + i for i, direction in enumerate(DIRECTIONS)}
 
 
 def _by_token(x: Tensor) -> Tensor:
@@ -103,7 +124,7 @@ class DenseHeads(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """tokens [B, M, D] of unit length, word embeddings [languages, W, D].
 
-        Returns the losses by name and the accuracies of shape, colour, size and character.
+        Returns the losses by name and the accuracies of shape, colour, size, motion and character.
         """
         scaled = tokens * tokens.shape[-1] ** 0.5
         parts = self.cells(scaled).float().unflatten(-1, (TOKEN_CELLS**2, -1))
@@ -114,7 +135,7 @@ class DenseHeads(nn.Module):
             "object": F.binary_cross_entropy_with_logits(cells["object"].squeeze(-1), there.float())
         }
         scores = {}
-        for name in ("shape", "color", "size"):
+        for name in ("shape", "color", "size", "motion"):
             target = getattr(labels, name)[there]
             losses[name] = F.cross_entropy(cells[name][there], target)
             scores[name] = float((cells[name][there].argmax(-1) == target).float().mean())

@@ -1,79 +1,131 @@
 """Scores of a model on held-out scenes, by generating and comparing whole answers.
 
-Slices: `test` (new scenes, known phrasings), `compositional` (scenes that hold a colour-shape pair
-which training neither drew nor named), `unseen pair` (of those, only the questions that name such a
-pair or are answered by it), `paraphrase` (known kinds, phrasings kept from training); each in
-English and Chinese.
+Each slice is scored in English and Chinese:
+test: new scenes, known phrasings. compositional: scenes that hold a colour-shape pair which
+training neither drew nor named. unseen pair: of those, only the questions that name such a pair or
+are answered by it. paraphrase: phrasings kept from training. conversation: the questions of `test`,
+each asked after two others and the model's own answers to them. follow-up: a second question about
+"it". thinking: answers after a thought. video: what moves, and where.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from rich.progress import track
 
 from ming_core.api import OmniModel
-from ming_core.media import Image, Message, user
-from ming_recipes.world.language import Question, questions
+from ming_core.media import Frames, Image, Message, Video, assistant, user
+from ming_core.thinking import parse_thinking
+from ming_recipes.world.batch import THINKING_KINDS
+from ming_recipes.world.language import Question, follow_up, questions
+from ming_recipes.world.motion import FPS, clip_of
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, Scene, generator, scene_of, seed_of
-from ming_recipes.world.vocabulary import HELD_OUT, Language
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A split, asked in held-out phrasings or not, and whether only about unseen pairs."""
-
-    split: str
-    held_out_phrasing: bool = False
-    unseen_pairs_only: bool = False
-
-
-SLICES: dict[str, Slice] = {
-    "test": Slice("test"),
-    "compositional": Slice("compositional"),
-    "unseen pair": Slice("compositional", unseen_pairs_only=True),
-    "paraphrase": Slice("test", held_out_phrasing=True),
-}
+from ming_recipes.world.vocabulary import CANVAS, HELD_OUT, Language
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 CAPTION = "describe"
 BATCH = 64
-LONGEST = 96  # tokens; the longest description has about 60
+LONGEST = 128  # tokens; the longest description or thought has about 60
+CLICK_RADIUS = 5.0  # px; a click this near to its centre hits the smallest object
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question of a slice and the picture it is about."""
+    """Questions about a picture or video in one conversation, of which the last is scored."""
 
-    message: Message
-    question: Question
+    medium: Image | Video
+    questions: tuple[Question, ...]
+    think: bool = False
+
+    @property
+    def scored(self) -> Question:
+        return self.questions[-1]
 
 
-def ask_slice(name: str, language: Language, images: int) -> Iterator[Asked]:
-    """One question of every kind that a scene allows, for the first `images` scenes of a slice."""
-    chosen = SLICES[name]
+def _stills(
+    language: Language, images: int, split: str = "test", held_out_phrasing: bool = False
+) -> Iterator[Asked]:
+    """One question of every kind that a scene allows, for the first `images` scenes."""
+    for picture, _, asked in _scenes(language, images, split, held_out_phrasing):
+        yield from (Asked(picture, (question,)) for question in asked)
+
+
+def _unseen_pairs(language: Language, images: int) -> Iterator[Asked]:
+    for picture, scene, asked in _scenes(language, images, "compositional"):
+        for question in asked:
+            items = (scene.objects[i] for i in question.objects)
+            if any((item.color, item.shape) in HELD_OUT for item in items):
+                yield Asked(picture, (question,))
+
+
+def _conversations(language: Language, images: int) -> Iterator[Asked]:
+    for picture, _, asked in _scenes(language, images, "test"):
+        for i, question in enumerate(asked):
+            yield Asked(picture, (asked[i - 2], asked[i - 1], question))
+
+
+def _follow_ups(language: Language, images: int) -> Iterator[Asked]:
+    for picture, scene, asked in _scenes(language, images, "test"):
+        rng = generator(scene.background.seed, QUESTION_STREAM)
+        for first in asked:
+            second = follow_up(scene, first, rng)
+            if second is not None:
+                yield Asked(picture, (first, second))
+
+
+def _thoughts(language: Language, images: int) -> Iterator[Asked]:
+    for picture, _, asked in _scenes(language, images, "test"):
+        about = (question for question in asked if question.kind in THINKING_KINDS)
+        yield from (Asked(picture, (question,), think=True) for question in about)
+
+
+def _videos(language: Language, images: int) -> Iterator[Asked]:
     for index in range(images):
-        scene = scene_of(chosen.split, index)
-        picture = Image(render(scene))
-        rng = generator(seed_of(chosen.split, index), QUESTION_STREAM)
-        for question in questions(scene, rng, language, chosen.held_out_phrasing):
-            if not chosen.unseen_pairs_only or _about_unseen(scene, question):
-                yield Asked(user(picture, question.question), question)
+        clip = clip_of("test", index)
+        seconds = [frame / FPS for frame in range(clip.frames)]
+        video = Video(Frames(list(clip.pictures()), seconds))
+        rng = generator(seed_of("test", index), QUESTION_STREAM)
+        for question in questions(clip.scene, rng, language, motion=clip.motion):
+            yield Asked(video, (question,))
 
 
-def _about_unseen(scene: Scene, question: Question) -> bool:
-    items = (scene.objects[i] for i in question.objects)
-    return any((item.color, item.shape) in HELD_OUT for item in items)
+def _scenes(
+    language: Language, images: int, split: str, held_out_phrasing: bool = False
+) -> Iterator[tuple[Image, Scene, list[Question]]]:
+    for index in range(images):
+        scene = scene_of(split, index)
+        rng = generator(seed_of(split, index), QUESTION_STREAM)
+        yield Image(render(scene)), scene, questions(scene, rng, language, held_out_phrasing)
+
+
+SLICES: dict[str, Callable[[Language, int], Iterator[Asked]]] = {
+    "test": _stills,
+    "compositional": partial(_stills, split="compositional"),
+    "unseen pair": _unseen_pairs,
+    "paraphrase": partial(_stills, held_out_phrasing=True),
+    "conversation": _conversations,
+    "follow-up": _follow_ups,
+    "thinking": _thoughts,
+    "video": _videos,
+}
 
 
 def is_right(question: Question, answer: str) -> bool:
-    """Whether the whole answer is right; a box counts from an overlap (IoU) of one half."""
-    if question.kind != "locate":
-        return answer == question.answer
-    return box_iou(answer, question.answer) >= 0.5
+    """Whether the whole answer is right.
+
+    A box counts from an overlap (IoU) of one half, a click up to CLICK_RADIUS from the centre.
+    """
+    if question.kind == "locate":
+        return box_iou(answer, question.answer) >= 0.5
+    if question.kind == "click":
+        return click_distance(answer, question.answer) <= CLICK_RADIUS
+    return answer == question.answer
 
 
 def box_iou(first: str, second: str) -> float:
@@ -92,32 +144,58 @@ def box_iou(first: str, second: str) -> float:
     return overlap / (areas - overlap)
 
 
+def click_distance(first: str, second: str) -> float:
+    """Distance in px between two answers `click(x=0.38,y=0.52)`; infinite for an unreadable one."""
+    a, b = (_CLICK.fullmatch(text) for text in (first, second))
+    if a is None or b is None:
+        return float("inf")
+    across, down = (CANVAS * (float(a[i]) - float(b[i])) for i in (1, 2))
+    return float((across**2 + down**2) ** 0.5)
+
+
+_CLICK = re.compile(r"click\(x=(\d\.\d+),y=(\d\.\d+)\)")
+
+
 def evaluate(model: OmniModel, images: int) -> dict[str, dict[str, float]]:
     """Share of right answers per slice and language ("test en", …), by kind.
 
     `vqa` is the mean over the kinds of question, `caption` the exactly right full descriptions.
     """
-    scores = {}
-    for name in SLICES:
-        for language in LANGUAGES:
-            asked = list(ask_slice(name, language, images))
-            scores[f"{name} {language}"] = _score(model, asked, f"{name} {language}")
-    return scores
+    return {
+        f"{name} {language}": _score(model, list(asks(language, images)), f"{name} {language}")
+        for name, asks in SLICES.items()
+        for language in LANGUAGES
+    }
 
 
 def _score(model: OmniModel, asked: list[Asked], title: str) -> dict[str, float]:
     hits: dict[str, list[bool]] = defaultdict(list)
     # Similar lengths together: a batch runs until its longest answer has ended.
-    asked = sorted(asked, key=lambda item: len(item.question.answer))
+    asked = sorted(asked, key=lambda item: len(item.scored.answer))
     starts = range(0, len(asked), BATCH)
     for start in track(starts, title, transient=True, disable=len(asked) < BATCH):
         batch = asked[start : start + BATCH]
-        answers = model.answer_batch([[item.message] for item in batch], max_new_tokens=LONGEST)
-        for item, answer in zip(batch, answers, strict=True):
-            hits[item.question.kind].append(is_right(item.question, answer.text))
+        for item, answer in zip(batch, _last_answers(model, batch), strict=True):
+            hits[item.scored.kind].append(is_right(item.scored, answer))
     kinds = {kind: sum(right) / len(right) for kind, right in sorted(hits.items())}
     captions = kinds.pop(CAPTION, None)
     scores = {"vqa": sum(kinds.values()) / len(kinds) if kinds else 0.0}
     if captions is not None:
         scores["caption"] = captions
     return {**scores, **kinds}
+
+
+def _last_answers(model: OmniModel, batch: list[Asked]) -> list[str]:
+    """The answers to the last questions, after the model's own to those before."""
+    conversations: list[list[Message]] = [[] for _ in batch]
+    answers = [""] * len(batch)
+    for turn in range(len(batch[0].questions)):
+        for item, messages, answer in zip(batch, conversations, answers, strict=True):
+            question = item.questions[turn].question
+            if turn == 0:
+                messages.append(user(item.medium, question))
+            else:
+                messages += [assistant(answer), user(question)]
+        said = model.answer_batch(conversations, think=batch[0].think, max_new_tokens=LONGEST)
+        answers = [parse_thinking(one.text).answer for one in said]
+    return answers

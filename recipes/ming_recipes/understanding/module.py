@@ -23,6 +23,7 @@ from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.understanding.config import NanoUnderstanding
 from ming_recipes.understanding.data import PackedBatch, Packer, batches
 from ming_recipes.understanding.dense import DenseHeads, aligned_words, dense_labels
+from ming_recipes.world.batch import Mix
 
 MATRICES = (
     "query_key_value.weight",
@@ -140,9 +141,9 @@ class Understanding(LightningModule):
         self, batch: PackedBatch, tokens: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         words = self.omni.backbone.word_embeddings(self.word_ids.to(self.device))
-        images = len(batch.scenes)
-        by_image = tokens.view(images, -1, tokens.shape[-1])
-        return self.heads(by_image, words, dense_labels(batch.scenes))
+        pictures = len(batch.scenes)
+        by_picture = tokens.view(pictures, -1, tokens.shape[-1])
+        return self.heads(by_picture, words, dense_labels(batch.scenes, batch.motions))
 
     def _answers(self, batch: PackedBatch, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy of the answers, and the routers' auxiliary losses."""
@@ -205,9 +206,12 @@ class Understanding(LightningModule):
         first = self.global_rank * share
         for split in ("val", "compositional"):
             hits: dict[str, list[bool]] = defaultdict(list)
-            for batch in batches(self.packer, split, first, first + share, self.config.images):
-                for key, right in exact_answers(self.omni, batch):
-                    hits[key].append(right)
+            for mix in VALIDATION:
+                for batch in batches(
+                    self.packer, split, first, first + share, self.config.images, mix
+                ):
+                    for key, right in exact_answers(self.omni, batch):
+                        hits[key].append(right)
             row = {key: [sum(hits[key]), len(hits[key])] for key in hits}
             gathered: list[Any] = [row]
             if self.trainer.world_size > 1:
@@ -255,16 +259,19 @@ def stage_steps(config: NanoUnderstanding, stage: str) -> int:
     return int(getattr(config, f"{stage}_steps"))
 
 
+VALIDATION = (Mix(dialogue=0.25), Mix(video=1.0))
+"""What is asked in validation: stills with some conversations, and videos."""
+
+
 def exact_answers(omni: Omni, batch: PackedBatch) -> Iterator[tuple[str, bool]]:
-    """("language kind", right) for each question of a packed batch."""
+    """("language kind", right) for each question of a packed batch; "it" questions apart."""
     moved = batch.omni.to("cpu", torch.bfloat16)
     predicted = omni.backbone.lm_head(omni(moved).hidden).argmax(-1)
     wrong = (predicted[:, :-1] != batch.labels[:, 1:]) & (batch.labels[:, 1:] >= 0)
-    assert moved.segment_ids is not None
-    for row, questions in enumerate(batch.row_questions):
-        failed = set(moved.segment_ids[row, 1:][wrong[row]].tolist())
-        for segment, question in enumerate(questions, start=1):
-            yield f"{question.lang} {question.kind}", segment not in failed
+    failed = set(batch.question[:, 1:][wrong].tolist())
+    for number, question in enumerate(batch.questions):
+        kind = f"it_{question.kind}" if question.follows else question.kind
+        yield f"{question.lang} {kind}", number not in failed
 
 
 def _move(gate: Gate, counts: Tensor, rate: float) -> None:

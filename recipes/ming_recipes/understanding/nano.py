@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ from ming_recipes.understanding.data import PackedBatch, Packer, batches
 from ming_recipes.understanding.dense import DenseHeads
 from ming_recipes.understanding.evaluate import evaluate
 from ming_recipes.understanding.module import Understanding, stage_steps
+from ming_recipes.world.batch import Mix
 from ming_recipes.world.records import fingerprint
 from ming_recipes.world.scene import SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
@@ -162,19 +163,24 @@ class Scenes(IterableDataset):
             seen += config.language_steps * config.images * self.world
         for step in range(self.start, stage_steps(config, self.stage)):
             first = seen + (step * self.world + self.rank) * size
-            easy = self.stage == "language" and step < config.easy_steps
+            last = first + size
             yield from batches(
-                self.packer,
-                "train",
-                first,
-                first + size,
-                size,
-                language="mixed",
-                max_objects=2 if easy else 5,
-                n_questions=0 if sight else 14,
-                text_probability=getattr(config, f"{self.stage}_text"),
-                focus=config.joint_focus if self.stage == "joint" else None,
+                self.packer, "train", first, last, size, mix(config, self.stage, step)
             )
+
+
+def mix(config: NanoUnderstanding, stage: str, step: int) -> Mix:
+    """What the examples of a training step are made of."""
+    if stage == "sight":
+        text, video = config.sight_text, config.sight_video
+        return Mix(questions=0, text=text, video=video, still_clips=True)
+    general = Mix(text=config.language_text, dialogue=config.dialogue)
+    if stage == "language" and step < config.easy_steps:
+        return replace(general, max_objects=2)
+    general = replace(general, video=config.video, think=config.think)
+    if stage == "language":
+        return general
+    return replace(general, text=config.joint_text, focus=config.joint_focus)
 
 
 class Stage(LightningDataModule):

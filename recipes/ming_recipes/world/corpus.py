@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ming_recipes.world.language import caption, draw_language, name_of, sample_questions
+from ming_recipes.world.language import (
+    caption,
+    draw_language,
+    follow_up,
+    name_of,
+    sample_questions,
+)
+from ming_recipes.world.motion import sample_clip
 from ming_recipes.world.scene import pick, sample_scene
 from ming_recipes.world.vocabulary import (
     COLORS,
@@ -71,15 +78,6 @@ _TEMPLATES: dict[Language, tuple[str, ...]] = {
         "the largest {color} one",
         "the big {color} one",
         "the {name} that is {rel} the {other} and next to the {shape}",
-        "which way does the {name} move?",
-        "how many shapes move in the video?",
-        "which shape moves to the {grid}?",
-        "up",
-        "down",
-        "up left",
-        "up right",
-        "down left",
-        "down right",
         "send the {name} to {person}",
         "{person} likes the {name}",
         "please tell {person} to draw a {name}",
@@ -119,12 +117,6 @@ _TEMPLATES: dict[Language, tuple[str, ...]] = {
         "最大的{shape}",
         "最小的{color}的",
         "唯一的{shape}",
-        "{name}往哪个方向移动？",
-        "有几个图形在移动？",
-        "向上",
-        "向下",
-        "向左",
-        "向右",
         "把{name}发给{person}",
         "{person}喜欢{name}",
         "请告诉{person}画一个{name}",
@@ -141,11 +133,15 @@ _TEMPLATES: dict[Language, tuple[str, ...]] = {
 
 
 def sentences(rng: np.random.Generator, scenes: int) -> Iterator[str]:
-    """Per scene one caption, 6 questions, their answers and 4 sentences of other tasks."""
+    """Per scene one caption, 6 questions and their answers, 2 about it in motion, and 4 sentences
+    of other tasks."""
     for _ in range(scenes):
         scene = sample_scene(rng)
         yield caption(scene, rng, draw_language(rng))
-        for question in sample_questions(scene, rng, 6):
+        asked = sample_questions(scene, rng, 6)
+        asked += sample_questions(scene, rng, 2, motion=sample_clip(rng, scene).motion)
+        more = follow_up(scene, asked[0], rng)
+        for question in (*asked, more) if more else asked:
             yield question.question
             yield question.answer
         for _ in range(4):

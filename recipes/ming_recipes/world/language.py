@@ -14,10 +14,12 @@ from functools import cached_property
 import numpy as np
 
 from ming_core.errors import BadConfig, UnknownName
-from ming_recipes.world.phrases import PHRASES
+from ming_recipes.world.phrases import FOLLOW_UPS, PHRASES
 from ming_recipes.world.scene import Scene, SceneObject, pick, relation
 from ming_recipes.world.vocabulary import (
+    CANVAS,
     COLORS,
+    DIRECTIONS,
     GRID,
     HELD_OUT,
     HUES,
@@ -25,6 +27,7 @@ from ming_recipes.world.vocabulary import (
     PLURALS,
     RELATIONS,
     SHAPES,
+    SIDES,
     SIZES,
     TEXTURES,
     Language,
@@ -39,21 +42,47 @@ KIND_WEIGHTS: dict[str, float] = {
     "shape": 1.0,
     "size": 1.0,
     "position": 2.0,
-    "relation": 2.4,
+    "relation": 3.0,
+    "relation_side": 2.4,
     "relation_query": 2.0,
     "text": 6.0,  # only 3 scenes of 10 hold text
     "background": 0.5,
-    "locate": 2.0,
+    "locate": 2.5,
+    "click": 1.0,
     "describe": 0.6,
 }
 """Relative frequency of the kinds in training: what is hard is asked more often."""
 
+VIDEO_WEIGHTS: dict[str, float] = {
+    "video_direction": 3.0,
+    "video_count": 1.0,
+    "video_which": 1.0,
+    "video_moves": 1.5,
+    # Of a still: what motion does not change.
+    "count_all": 0.3,
+    "count_color": 0.3,
+    "exist": 0.4,
+    "color": 0.4,
+    "shape": 0.4,
+    "size": 0.4,
+    "background": 0.2,
+}
+"""The same for videos."""
+
 KINDS = tuple(KIND_WEIGHTS)
+VIDEO_KINDS = tuple(kind for kind in VIDEO_WEIGHTS if kind not in KIND_WEIGHTS)
+
+Motion = tuple[tuple[int, int] | None, ...]
+"""Per object of a scene: the direction of its motion, a key of DIRECTIONS, or None at rest."""
+
+ANTECEDENTS = ("exist", "color", "shape", "size", "position", "locate", "click")
+"""Kinds of question after which "it" denotes their one object."""
 
 _ABSENT = 0.3  # share of counting questions whose answer is 0
 _WITH_SIZE = 0.2  # share of names that carry a size although they are unique without it
 _ENGLISH = 0.7
-_ONCE = ("count_all", "background", "describe")  # a single answer per scene: once is enough
+# A single answer per scene: once is enough.
+_ONCE = ("count_all", "background", "describe", "video_count", "video_which")
 _LANGUAGES: tuple[Language, Language] = ("en", "zh")
 _YES_NO: dict[Language, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("是", "不是")}
 _EXIST: dict[Language, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("有", "没有")}
@@ -63,8 +92,8 @@ _EXIST: dict[Language, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("有", "�
 class Question:
     """One question with its only right answer.
 
-    paraphrase indexes PHRASES[kind][lang]; objects are the indices of the scene objects that the
-    question names or its answer is about.
+    paraphrase indexes the phrases of the kind; objects are the indices of the scene objects that
+    the question names or its answer is about; follows: it says "it" of the question before.
     """
 
     kind: str
@@ -73,6 +102,7 @@ class Question:
     answer: str
     paraphrase: int
     objects: tuple[int, ...]
+    follows: bool = False
 
 
 def draw_language(rng: np.random.Generator) -> Language:
@@ -124,13 +154,16 @@ def questions(
     language: Language,
     held_out_phrasing: bool = False,
     kinds: Sequence[str] | None = None,
+    motion: Motion = (),
 ) -> list[Question]:
     """One question of each kind that the scene allows, in the order of `kinds`.
 
-    held_out_phrasing asks with the phrase that training never uses. Raises UnknownName for a kind
-    that does not exist and BadConfig for another language than en or zh.
+    held_out_phrasing asks with the phrase that training never uses; with motion the kinds of a
+    video are asked. Raises UnknownName for a kind that does not exist and BadConfig for another
+    language than en or zh.
     """
-    facts = _Facts(scene)
+    facts = _Facts(scene, motion)
+    kinds = VIDEO_KINDS if motion and kinds is None else kinds
     found = (
         _ask(facts, kind, rng, _checked(language), held_out_phrasing)
         for kind in _checked_kinds(kinds)
@@ -145,21 +178,25 @@ def sample_questions(
     language: Language | None = None,
     kinds: Sequence[str] | None = None,
     focus: Mapping[str, float] | None = None,
+    motion: Motion = (),
 ) -> list[Question]:
     """Up to `count` different questions by KIND_WEIGHTS; language None mixes 70 / 30.
 
-    focus multiplies the weights of some kinds. A scene with a single object may allow fewer.
+    focus multiplies the weights of some kinds; with motion the questions are about a video, by
+    VIDEO_WEIGHTS. A scene with a single object may allow fewer.
     """
     if language is not None:
         _checked(language)
-    facts = _Facts(scene)
+    facts = _Facts(scene, motion)
     focus = focus or {}
-    open_kinds = {kind: KIND_WEIGHTS[kind] * focus.get(kind, 1.0) for kind in _checked_kinds(kinds)}
+    weights = VIDEO_WEIGHTS if motion else KIND_WEIGHTS
+    chosen = tuple(weights) if kinds is None else _checked_kinds(kinds)
+    open_kinds = {kind: weights[kind] * focus.get(kind, 1.0) for kind in chosen}
     if scene.text is None:
         open_kinds.pop("text", None)
     if not facts.relations:
-        open_kinds.pop("relation", None)
-        open_kinds.pop("relation_query", None)
+        for kind in ("relation", "relation_side", "relation_query"):
+            open_kinds.pop(kind, None)
     total = sum(open_kinds.values())
     seen: set[str] = set()
     drawn: list[Question] = []
@@ -183,11 +220,47 @@ def sample_questions(
     return drawn
 
 
+def follow_up(
+    scene: Scene,
+    before: Question,
+    rng: np.random.Generator,
+    held_out_phrasing: bool = False,
+) -> Question | None:
+    """A question about "it", the one object of the question before; None if that has not one."""
+    if before.kind not in ANTECEDENTS or len(before.objects) != 1:
+        return None
+    kind = pick(rng, tuple(kind for kind in FOLLOW_UPS if kind != before.kind))
+    index, language = before.objects[0], before.lang
+    item = scene.objects[index]
+    answer = {
+        "color": COLORS[item.color][language],
+        "size": SIZES[item.size][language],
+        "position": GRID[item.grid][language],
+        "locate": _box(item),
+    }[kind]
+    phrases = FOLLOW_UPS[kind][language]
+    chosen = _draw_phrase(phrases, rng, held_out_phrasing)
+    return Question(kind, language, phrases[chosen], answer, chosen, (index,), follows=True)
+
+
+def reasoning(scene: Scene, question: Question) -> str:
+    """The thought before an answer: which objects matter, and their centres x y in px."""
+    return (
+        "; ".join(
+            f"{name_of(item, question.lang)} {_two_digits(item.x)} {_two_digits(item.y)}"
+            for item in (scene.objects[index] for index in question.objects)
+        )
+        or {"en": "no", "zh": "没有"}[question.lang]
+    )
+
+
 class _Facts:
     """What the askers look up, computed once per scene."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, motion: Motion = ()) -> None:
         self.scene = scene
+        self.motion = motion
+        self.moving = tuple(i for i, direction in enumerate(motion) if direction is not None)
         self.objects = scene.objects
         self.colors = Counter(item.color for item in scene.objects)
         self.shapes = Counter(item.shape for item in scene.objects)
@@ -326,6 +399,14 @@ def _relation(facts: _Facts, rng: np.random.Generator, language: Language) -> Dr
     return slots, _YES_NO[language][0 if holds else 1], (a, b)
 
 
+def _relation_side(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.relations:
+        return None
+    a, b, rel = pick(rng, facts.relations)
+    slots = {"a": facts.reference(a, rng, language), "b": facts.reference(b, rng, language)}
+    return slots, SIDES[rel][language], (a, b)
+
+
 def _relation_query(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
     if not facts.only_relations:
         return None
@@ -347,8 +428,53 @@ def _locate(facts: _Facts, rng: np.random.Generator, language: Language) -> Draf
     if not facts.named:
         return None
     index = pick(rng, facts.named)
-    box = " ".join(f"{value:02d}" for value in facts.objects[index].box)
-    return {"name": facts.reference(index, rng, language)}, box, (index,)
+    slots = {"name": facts.reference(index, rng, language)}
+    return slots, _box(facts.objects[index]), (index,)
+
+
+def _click(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if not facts.named:
+        return None
+    index = pick(rng, facts.named)
+    item = facts.objects[index]
+    x, y = ((position + 0.5) / CANVAS for position in (item.x, item.y))
+    slots = {"name": facts.reference(index, rng, language)}
+    return slots, f"click(x={x:.2f},y={y:.2f})", (index,)
+
+
+def _video_direction(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    options = [index for index in facts.moving if index in facts.named]
+    if not options:
+        return None
+    index = pick(rng, options)
+    direction = facts.motion[index]
+    assert direction is not None
+    return _video_name(facts, index, language), DIRECTIONS[direction][language], (index,)
+
+
+def _video_count(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    return {}, str(len(facts.moving)), facts.moving
+
+
+def _video_which(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    if len(facts.moving) != 1:
+        return None
+    return {}, name_of(facts.objects[facts.moving[0]], language), facts.moving
+
+
+def _video_moves(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
+    moving = [index for index in facts.named if index in facts.moving]
+    resting = [index for index in facts.named if index not in facts.moving]
+    if not moving or not resting:  # else the answer shows in whether it is asked
+        return None
+    holds = rng.random() < 0.5
+    index = pick(rng, moving if holds else resting)
+    return _video_name(facts, index, language), _YES_NO[language][0 if holds else 1], (index,)
+
+
+def _video_name(facts: _Facts, index: int, language: Language) -> Slots:
+    item = facts.objects[index]
+    return {"name": name_of(item, language, facts.pairs[item.color, item.shape] > 1)}
 
 
 def _describe(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
@@ -365,11 +491,17 @@ _ASKERS: dict[str, Callable[[_Facts, np.random.Generator, Language], Draft | Non
     "size": _size,
     "position": _position,
     "relation": _relation,
+    "relation_side": _relation_side,
     "relation_query": _relation_query,
     "text": _text,
     "background": _background,
     "locate": _locate,
+    "click": _click,
     "describe": _describe,
+    "video_direction": _video_direction,
+    "video_count": _video_count,
+    "video_which": _video_which,
+    "video_moves": _video_moves,
 }
 _COLOR_NAMES, _SHAPE_NAMES = tuple(COLORS), tuple(SHAPES)
 
@@ -382,9 +514,21 @@ def _ask(
         return None
     slots, answer, used = draft
     phrases = PHRASES[kind][language]
-    last = len(phrases) - 1
-    chosen = last if held_out else int(rng.random() * last)
+    chosen = _draw_phrase(phrases, rng, held_out)
     return Question(kind, language, phrases[chosen].format_map(slots), answer, chosen, used)
+
+
+def _draw_phrase(phrases: Sequence[str], rng: np.random.Generator, held_out: bool) -> int:
+    last = len(phrases) - 1
+    return last if held_out else int(rng.random() * last)
+
+
+def _box(item: SceneObject) -> str:
+    return " ".join(f"{value:02d}" for value in item.box)
+
+
+def _two_digits(position: float) -> str:
+    return f"{min(max(round(position), 0), CANVAS - 1):02d}"
 
 
 def _counted(present: Counter[str], names: Sequence[str], rng: np.random.Generator) -> str:
@@ -442,6 +586,6 @@ def _checked_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
     if kinds is None:
         return KINDS
     for kind in kinds:
-        if kind not in KIND_WEIGHTS:
-            raise UnknownName("question kind", kind, KINDS)
+        if kind not in _ASKERS:
+            raise UnknownName("question kind", kind, tuple(_ASKERS))
     return kinds

@@ -1,4 +1,4 @@
-"""Records as JSON lines: what is asked about which scene; pictures come back from the seed."""
+"""Records as JSON lines: what is asked about which scene; pixels come back from the seed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ming_core.errors import BadConfig
-from ming_recipes.world.language import KINDS, caption, draw_language, questions
+from ming_recipes.world.language import (
+    KINDS,
+    VIDEO_KINDS,
+    caption,
+    draw_language,
+    follow_up,
+    questions,
+)
+from ming_recipes.world.motion import clip_of
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, generator, pick, scene_of, seed_of
 from ming_recipes.world.vocabulary import WORLD, Language
 
-_TASKS = {"locate": "ground", "describe": "caption"}
+_TASKS = {"locate": "ground", "click": "click", "describe": "caption"}
 
 
 def make_record(
@@ -25,33 +33,37 @@ def make_record(
     lang: Language | None = None,
     held_out_phrasing: bool = False,
 ) -> dict[str, Any]:
-    """One single-turn record about a picture; kind and language are drawn where not given.
+    """One single-turn record about a picture, or about a video if `kind` is one of videos.
 
-    Raises BadConfig if the scene does not allow the kind (reading where nothing is written).
+    Kind and language are drawn where not given. Raises BadConfig if the scene does not allow the
+    kind (reading where nothing is written).
     """
+    clip = clip_of(split, index) if kind in VIDEO_KINDS else None
     scene = scene_of(split, index)
     rng = generator(seed_of(split, index), QUESTION_STREAM)
     language = lang or draw_language(rng)
-    asked = questions(scene, rng, language, held_out_phrasing, None if kind is None else [kind])
+    kinds = None if kind is None else [kind]
+    motion = clip.motion if clip else ()
+    asked = questions(scene, rng, language, held_out_phrasing, kinds, motion)
     if not asked:
         raise BadConfig(
             f"scene {index} of split {split!r} allows no question of kind {kind!r}; "
             f"choose another index or one of: {', '.join(KINDS)}"
         )
     question = asked[0] if kind else pick(rng, asked)
-    return {
+    record = {
         "id": f"{split}-{index:06d}-{question.kind}",
         "world": WORLD,
         "split": split,
         "index": index,
-        "task": _TASKS.get(question.kind, "vqa"),
+        "task": "video_qa" if clip else _TASKS.get(question.kind, "vqa"),
         "kind": question.kind,
         "lang": language,
         "messages": [
             {
                 "role": "HUMAN",
                 "content": [
-                    {"type": "image", "source": "scene"},
+                    {"type": "video" if clip else "image", "source": "scene"},
                     {"type": "text", "text": question.question},
                 ],
             },
@@ -59,6 +71,9 @@ def make_record(
         ],
         "scene": scene.to_dict(),
     }
+    if clip:
+        record["video"] = {"frames": clip.frames, "steps": [list(step) for step in clip.steps]}
+    return record
 
 
 def write_jsonl(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
@@ -99,17 +114,22 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
 
 
 def fingerprint(split: str, n: int = 32) -> str:
-    """SHA-256 over pixels, scenes and all sentences of the first n records of a split."""
+    """SHA-256 over pixels, scenes and all sentences of the first n records of a split, each as a
+    still and as a video."""
     digest = hashlib.sha256()
     for index in range(n):
-        scene = scene_of(split, index)
+        scene, clip = scene_of(split, index), clip_of(split, index)
         digest.update(render(scene).tobytes())
+        digest.update(clip.pictures().tobytes())
         rng = generator(seed_of(split, index), QUESTION_STREAM)
         said: list[Any] = [scene.to_dict()]
         for language in ("en", "zh"):
             said.append(caption(scene, rng, language))
             for held_out in (False, True):
                 asked = questions(scene, rng, language, held_out)
+                more = [follow_up(scene, item, rng, held_out) for item in asked]
+                asked += [item for item in more if item is not None]
+                asked += questions(scene, rng, language, held_out, motion=clip.motion)
                 said += [[item.question, item.answer] for item in asked]
         digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from ming_recipes.world.lettering import lettering
 from ming_recipes.world.scene import (
     NOISE_STREAM,
     REACH,
+    STREAMS,
     TEXTURE_STREAM,
     Background,
     Scene,
@@ -37,8 +38,11 @@ _VIGNETTE = 1 - np.float32(0.12 / 2048) * (_FROM_CENTER[:, None] ** 2 + _FROM_CE
 Window = tuple[slice, slice]
 
 
-def render(scene: Scene) -> np.ndarray:
-    """The picture [64, 64, 3] uint8, a pure function of the scene."""
+def render(scene: Scene, frame: int = 0) -> np.ndarray:
+    """The picture [64, 64, 3] uint8, a pure function of the scene.
+
+    frame: number of a video's frame, each of which has its own sensor noise.
+    """
     # Planes first: row operations then run over 64 contiguous values.
     image = _background(scene.background)
     if scene.text is not None:
@@ -53,9 +57,8 @@ def render(scene: Scene) -> np.ndarray:
         base += np.array(item.jitter, dtype=np.float32)
         across = np.float32(math.cos(item.shade)) * u + np.float32(math.sin(item.shade)) * v
         _blend(image, window, cover, base[:, None, None] * (1 + _SHADING * across))
-    noise = generator(scene.background.seed, NOISE_STREAM).standard_normal(
-        image.shape, dtype=np.float32
-    )
+    stream = NOISE_STREAM + STREAMS * frame
+    noise = generator(scene.background.seed, stream).standard_normal(image.shape, dtype=np.float32)
     noise *= np.float32(_NOISE_SIGMA)
     image += noise
     image += np.float32(0.5)

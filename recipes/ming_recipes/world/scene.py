@@ -50,8 +50,11 @@ SPLITS: dict[str, range] = {
 }
 """Seeds of each split; an index counts from the start of its split."""
 
-SCENE_STREAM, QUESTION_STREAM, TEXTURE_STREAM, NOISE_STREAM = range(4)
+SCENE_STREAM, QUESTION_STREAM, TEXTURE_STREAM, NOISE_STREAM, MOTION_STREAM = range(5)
 """Independent random streams of one seed."""
+
+STREAMS = 16
+"""Distance of the streams of one frame of a video from those of the next."""
 
 
 @dataclass(frozen=True, slots=True)

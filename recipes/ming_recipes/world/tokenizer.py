@@ -80,6 +80,9 @@ PROMPT_PIECES: tuple[str, ...] = (
     "你是一个友好的AI助手。",
     "detailed thinking off",
     "detailed thinking on",
+    "<think>",
+    "</think>",
+    " seconds>",
 )
 """Text that every prompt repeats: ordinary vocabulary entries, one token each."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Language = Literal["en", "zh"]
 
-WORLD = "shapes-world/1"
+WORLD = "shapes-world/2"
 """Version of the world: any change of a pixel or a sentence needs a new one."""
 
 CANVAS = 64
@@ -117,6 +118,23 @@ RELATIONS: dict[str, Word] = {
 }
 OPPOSITE: dict[str, str] = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
+SIDES: dict[str, Word] = {
+    name: Word(name, RELATIONS[name].zh) for name in ("left", "right", "above", "below")
+}
+"""Answers that name a relation alone."""
+
+DIRECTIONS: dict[tuple[int, int], Word] = {
+    (0, -1): Word("up", "向上"),
+    (0, 1): Word("down", "向下"),
+    (-1, 0): Word("left", "向左"),
+    (1, 0): Word("right", "向右"),
+    (-1, -1): Word("up left", "向左上"),
+    (1, -1): Word("up right", "向右上"),
+    (-1, 1): Word("down left", "向左下"),
+    (1, 1): Word("down right", "向右下"),
+}
+"""Where a moving object goes, by the signs of its step to the right and down."""
+
 TEXT_LETTERS = "ABCDEFGHJKLMNPRSTUVXYZ"
 TEXT_DIGITS = "23456789"
 
@@ -133,15 +151,29 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
 """(colour, shape) pairs that only the split "compositional" draws or names."""
 
 
+CHINESE_FUNCTION_WORDS = (
+    "什么 哪里 哪个 哪种 哪边 多少 几个 多大 有没有 没有 不是 颜色 形状 大小 位置 图形 图中 图片 "
+    "这张图 物体 文字 背景 数量 方向 移动 看到 说出 读出 写着 给出 找到 描述 详细 定位 告诉我 "
+    "数一数 位于 点击 点一下 你能 请 它 并 框 里 是 在 有 的 吗 了 个"
+)
+"""What questions are made of besides the vocabulary: Chinese writes no spaces between words."""
+
+
 def chinese_words() -> list[str]:
-    """Every Chinese vocabulary word, longest first, without repeats."""
-    tables = (SHAPES, COLORS, SIZES, HUES, TEXTURES, RELATIONS)
-    words = {word.zh for table in tables for word in table.values()} | {word.zh for word in GRID}
+    """Every Chinese word that is never split or joined, longest first, without repeats."""
+    tables: tuple[Iterable[Word], ...] = (
+        *(table.values() for table in (SHAPES, COLORS, SIZES, HUES, TEXTURES, RELATIONS)),
+        GRID,
+        DIRECTIONS.values(),
+    )
+    words = {word.zh for table in tables for word in table}
+    words |= set(CHINESE_FUNCTION_WORDS.split())
     return sorted(words, key=lambda word: (-len(word), word))
 
 
 def english_words() -> list[str]:
     """Every single English word of the vocabulary tables, sorted, without repeats."""
     tables = (SHAPES, PLURALS, COLORS, SIZES, HUES, TEXTURES, RELATIONS)
-    phrases = [word.en for table in tables for word in table.values()] + [word.en for word in GRID]
+    phrases = [word.en for table in tables for word in table.values()]
+    phrases += [word.en for word in (*GRID, *DIRECTIONS.values())]
     return sorted({part for phrase in phrases for part in phrase.split()})
