@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import pytest
 from ming_core.errors import BadCheckpoint
 from ming_core.media import Message, Part
 from ming_core.plugins import get_plugins
+from ming_core.thinking import parse_thinking
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,22 @@ class FakeAnswer:
     text: str
     tokens: int = 2
 
+    @property
+    def thinking(self) -> str | None:
+        return parse_thinking(self.text).thinking
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"text": self.text, **asdict(parse_thinking(self.text)), "tokens": self.tokens}
+
     def __str__(self) -> str:
-        return self.text
+        return parse_thinking(self.text).answer
 
 
 @dataclass
 class FakeModel:
-    """Answers `three shapes`, or raises `error`; remembers what it was asked."""
+    """Answers `pieces`, or raises `error`; remembers what it was asked."""
 
+    pieces: tuple[str, ...] = ("three", " shapes")
     asked: list[tuple[str, tuple[Part, ...], dict[str, Any]]] = field(default_factory=list)
     heard: list[list[Message]] = field(default_factory=list)
     loaded: list[tuple[str, str, str]] = field(default_factory=list)
@@ -66,7 +75,7 @@ class FakeModel:
         self.asked.append((question, media, options))
         if self.error:
             raise self.error
-        return iter(["three", " shapes"]) if stream else FakeAnswer("three shapes")
+        return iter(self.pieces) if stream else FakeAnswer("".join(self.pieces))
 
     def chat(self, messages: list[Message], stream: bool, **options: Any) -> Iterator[str]:
         self.heard.append(list(messages))

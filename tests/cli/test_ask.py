@@ -8,18 +8,20 @@ import pytest
 from ming_core.errors import BadMedia
 from ming_core.media import Audio, Image, Video
 
+OPTIONS = {"max_new_tokens": 256, "seed": None, "think": False}
+
 
 def test_prints_the_answer_and_nothing_else(run, fake) -> None:
     result = run("ask", "how many?")
     assert (result.code, result.out, result.err) == (0, "three shapes\n", "")
     assert fake.loaded == [("nano", "auto", "auto")]
-    assert fake.asked == [("how many?", (), {"max_new_tokens": 256, "seed": None})]
+    assert fake.asked == [("how many?", (), OPTIONS)]
 
 
 def test_passes_options_on(run, fake) -> None:
     run("ask", "x", "-m", "m", "--device", "cpu", "--dtype", "float32", "--seed", "3")
     assert fake.loaded == [("m", "cpu", "float32")]
-    assert fake.asked[0][2] == {"max_new_tokens": 256, "seed": 3}
+    assert fake.asked[0][2] == OPTIONS | {"seed": 3}
 
 
 def test_media_kinds_follow_the_suffix(run, fake, tmp_path: Path) -> None:
@@ -43,7 +45,10 @@ def test_json_is_one_object(run, fake, tmp_path: Path) -> None:
         "model": "nano",
         "question": "几个？",
         "media": [str(picture)],
+        "text": "three shapes",
         "answer": "three shapes",
+        "thinking": None,
+        "boxed": None,
         "tokens": 2,
     }
     assert "几个？" in result.out  # readable, not escaped
@@ -54,6 +59,22 @@ def test_streams_on_a_terminal_and_times_on_stderr(run, fake) -> None:
     assert result.out == "three shapes\n"
     assert result.err == "loaded nano in 0.0 s\nanswered in 0.0 s\n"
     assert run("ask", "how many?", "--quiet", tty=True).err == ""
+
+
+def test_reasoning_is_shown_apart(run, fake) -> None:
+    fake.pieces = ("<thi", "nk>one, ", "two</th", "ink>\n", "\n", "\\boxed{2}", " < 3")
+    piped = run("ask", "how many?", "--think")
+    assert (piped.out, piped.err) == ("\\boxed{2} < 3\n", "one, two\n")
+    assert fake.asked[0][2] == OPTIONS | {"max_new_tokens": 8192, "think": True}
+    shown = run("ask", "how many?", "--think", "--max-new-tokens", "9", tty=True)
+    assert shown.out == "\\boxed{2} < 3\n"
+    dimmed = "\x1b[2mone, \x1b[0m\x1b[2mtwo\x1b[0m\x1b[2m\n\x1b[0m"
+    assert shown.err == f"loaded nano in 0.0 s\n{dimmed}answered in 0.0 s\n"
+    assert fake.asked[1][2]["max_new_tokens"] == 9
+    assert run("ask", "how many?", "--think", "-q").err == ""
+    answer = json.loads(run("ask", "how many?", "--think", "--json").out)
+    assert (answer["thinking"], answer["boxed"]) == ("one, two", "2")
+    assert answer["text"].startswith("<think>one")
 
 
 def test_dash_reads_the_question_from_stdin(run, fake) -> None:

@@ -64,3 +64,17 @@ def test_an_error_ends_a_piped_chat(run, fake) -> None:
     result = run("chat", stdin="hello\nagain\n")
     assert (result.code, result.err) == (2, "ming: cannot read it; convert it\n")
     assert len(fake.heard) == 1
+
+
+def test_reasoning_stays_out_of_the_history(run, fake, monkeypatch) -> None:
+    heard = []
+
+    def chat(messages, stream: bool, think: bool, max_new_tokens: int, seed: int | None):
+        heard.append([message.text for message in messages])
+        assert (stream, think, max_new_tokens, seed) == (True, True, 8192, None)
+        return iter(["<think>why", "</think>\n\n", "so"])
+
+    monkeypatch.setattr(fake, "chat", chat)
+    result = run("chat", "--think", stdin="one\ntwo\n")
+    assert (result.out, result.err) == ("so\nso\n", "why\nwhy\n")
+    assert heard == [["one"], ["one", "so", "two"]]

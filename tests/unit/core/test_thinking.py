@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ming_core.api import Answer
-from ming_core.thinking import Reasoned, last_boxed, parse_thinking
+from ming_core.thinking import Reasoned, last_boxed, parse_thinking, split_stream
 
 CASES = {
     "Lite 1.0": (
@@ -97,3 +97,14 @@ def test_an_answer_shows_and_saves_what_follows_the_reasoning(tmp_path: Path) ->
         "stopped": True,
     }
     assert answer.save(tmp_path / "a.txt").read_text("utf-8") == "\\boxed{2}\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_a_stream_is_split_however_it_is_cut(size: int) -> None:
+    text = "<thinking>1 < 2, a<b</thinking>\n<answer>x < <b>y</b></answer>"
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    split = list(split_stream(pieces))
+    assert "".join(text for thinking, text in split if thinking) == "1 < 2, a<b"
+    assert "".join(text for thinking, text in split if not thinking) == "\nx < <b>y</b>"
+    assert all(text for _, text in split)
+    assert list(split_stream(["a ", "<thin"])) == [(False, "a "), (False, "<thin")]

@@ -8,6 +8,7 @@ tags. Lite 1.0 writes `<think>…</think><answer>\\boxed{C}</answer>`, Lite 1.5 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 THINKING_TOKENS = 8192
@@ -18,6 +19,8 @@ _OPEN = re.compile(rf"\s*{_OPEN_ANYWHERE.pattern}")
 _CLOSE = re.compile(r"</think(?:ing)?>")
 _ANSWER = re.compile(r"<answer>")
 _ANSWER_END = re.compile(r"</answer>")
+_TAG = re.compile(r"<(?P<opens>think(?:ing)?)>|</?(?:think(?:ing)?|answer)>")
+_PERHAPS_TAG = re.compile(r"<[/a-z]{0,9}$")
 _BRACES = re.compile(r"(?P<box>\\boxed\s*\{)|\\.|[{}]", re.DOTALL)
 
 
@@ -62,6 +65,27 @@ def last_boxed(text: str) -> str | None:
         elif match["box"]:
             starts.append(match.end())
     return found
+
+
+def split_stream(pieces: Iterable[str]) -> Iterator[tuple[bool, str]]:
+    """Pieces of an answer with reasoning, each with whether it is reasoning; tags are left out.
+
+    For showing an answer while it is written. What may be the beginning of a tag is held back.
+    """
+    thinking, held = False, ""
+    for piece in pieces:
+        held += piece
+        while match := _TAG.search(held):
+            if held[: match.start()]:
+                yield thinking, held[: match.start()]
+            thinking, held = match["opens"] is not None, held[match.end() :]
+        perhaps = _PERHAPS_TAG.search(held)
+        ready = perhaps.start() if perhaps else len(held)
+        if ready:
+            yield thinking, held[:ready]
+        held = held[ready:]
+    if held:
+        yield thinking, held
 
 
 def _split(text: str) -> tuple[str | None, str]:

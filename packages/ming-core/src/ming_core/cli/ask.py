@@ -15,12 +15,16 @@ from ming_core.cli.common import (
     ModelOption,
     QuietOption,
     SeedOption,
+    ThinkOption,
     TokensOption,
     load_model,
     note,
     print_json,
+    print_pieces,
+    print_reasoning,
     read_media,
     read_text,
+    token_budget,
 )
 
 
@@ -33,7 +37,8 @@ def ask(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     seed: SeedOption = None,
-    max_new_tokens: TokensOption = 256,
+    max_new_tokens: TokensOption = None,
+    think: ThinkOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -44,17 +49,18 @@ def ask(
     text = read_text(question)
     parts = [read_media(path) for path in media or ()]
     omni = load_model(model, device, dtype, quiet)
+    budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()
     if sys.stdout.isatty() and not as_json:
-        pieces = omni.ask(text, *parts, stream=True, max_new_tokens=max_new_tokens, seed=seed)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print()
+        pieces = omni.ask(text, *parts, stream=True, think=think, max_new_tokens=budget, seed=seed)
+        print_pieces(pieces, think, quiet)
         note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
         return
-    answer = omni.ask(text, *parts, max_new_tokens=max_new_tokens, seed=seed)
+    answer = omni.ask(text, *parts, think=think, max_new_tokens=budget, seed=seed)
     seconds = time.perf_counter() - start
     if not as_json:
+        if answer.thinking:
+            print_reasoning(f"{answer.thinking}\n", quiet)
         print(answer)
         note(f"{answer.tokens} tokens in {seconds:.1f} s", quiet)
         return
@@ -64,8 +70,7 @@ def ask(
             "model": model,
             "question": text,
             "media": media or [],
-            "answer": answer.text,
-            "tokens": answer.tokens,
+            **answer.to_dict(),
             "seconds": round(seconds, 3),
         }
     )

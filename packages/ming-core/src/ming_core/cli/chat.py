@@ -15,9 +15,12 @@ from ming_core.cli.common import (
     ModelOption,
     QuietOption,
     SeedOption,
+    ThinkOption,
     TokensOption,
     load_model,
+    print_pieces,
     read_media,
+    token_budget,
 )
 from ming_core.errors import MingError, UnknownName
 from ming_core.media import Message, Part, assistant, system, user
@@ -36,7 +39,8 @@ def chat(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     seed: SeedOption = None,
-    max_new_tokens: TokensOption = 256,
+    max_new_tokens: TokensOption = None,
+    think: ThinkOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Talk with a model; it remembers what was said.
@@ -44,6 +48,7 @@ def chat(
     Lines starting with / are commands, see /help. Example: echo "hello" | ming chat
     """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    budget = token_budget(max_new_tokens, think)
     omni = load_model(model, device, dtype, quiet)
     if interactive and not quiet:
         print(HELP, file=sys.stderr)
@@ -65,12 +70,9 @@ def chat(
                 raise UnknownName("chat command", command, COMMANDS)
             elif line:
                 turn = [*messages, user(*shown, line)]
-                pieces = []
-                for piece in omni.chat(turn, stream=True, max_new_tokens=max_new_tokens, seed=seed):
-                    pieces.append(piece)
-                    print(piece, end="", flush=True)
-                print()
-                messages, shown = [*turn, assistant("".join(pieces))], []
+                pieces = omni.chat(turn, stream=True, think=think, max_new_tokens=budget, seed=seed)
+                messages = [*turn, assistant(print_pieces(pieces, think, quiet))]
+                shown = []
         except MingError as error:
             if not interactive:
                 raise

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from ming_core.errors import BadMedia
 from ming_core.media import Part, media_from_path
+from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
@@ -24,7 +25,13 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
 SeedOption = Annotated[int | None, typer.Option(help="Makes sampled answers repeatable.")]
-TokensOption = Annotated[int, typer.Option(min=1, help="Longest answer.")]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Longest answer in tokens: 256, or 8192 with --think."),
+]
+ThinkOption = Annotated[
+    bool, typer.Option("--think", help="Reason first; the reasoning goes to stderr.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or timings.")]
 
@@ -32,6 +39,11 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or
 def read_text(argument: str) -> str:
     """The argument itself, or standard input for `-`."""
     return sys.stdin.read().strip() if argument == "-" else argument
+
+
+def token_budget(given: int | None, think: bool) -> int:
+    """The longest answer of a command: what was asked for, or what the help promises."""
+    return given or (THINKING_TOKENS if think else 256)
 
 
 def read_media(path: str) -> Part:
@@ -58,6 +70,35 @@ def note(message: str, quiet: bool) -> None:
     """Progress for a person who watches: on stderr, and only on a terminal."""
     if not quiet and sys.stderr.isatty():
         print(message, file=sys.stderr)
+
+
+def print_pieces(pieces: Iterable[str], think: bool, quiet: bool) -> str:
+    """Print an answer while it is written, with `think` its reasoning apart.
+
+    Returns the answer without reasoning.
+    """
+    reasoning, answer = "", ""
+    for thinking, text in split_stream(pieces) if think else ((False, text) for text in pieces):
+        if thinking:
+            reasoning = text
+            print_reasoning(text, quiet)
+            continue
+        if think and not answer:  # blank lines stand between reasoning and answer
+            text = text.lstrip()
+        if text and reasoning:
+            print_reasoning("" if reasoning.endswith("\n") else "\n", quiet)
+            reasoning = ""
+        answer += text
+        print(text, end="", flush=True)
+    print()
+    return answer
+
+
+def print_reasoning(text: str, quiet: bool) -> None:
+    """Reasoning goes to stderr, dimmed on a terminal."""
+    if text and not quiet:
+        dimmed = f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() else text
+        print(dimmed, end="", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
