@@ -115,8 +115,8 @@ def test_stage_two_of_lite_refuses_a_side_below_one_token() -> None:
         processor(LITE).fit_size(27, 200)
 
 
-def test_only_images_are_read() -> None:
-    with pytest.raises(BadMedia, match="this encoder reads images, not audio input"):
+def test_sound_is_not_read() -> None:
+    with pytest.raises(BadMedia, match="reads images and videos, not audio input"):
         processor(LITE)([Audio("hello.wav")])
 
 

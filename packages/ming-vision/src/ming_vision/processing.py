@@ -1,4 +1,4 @@
-"""Pictures to patches: the two resizing stages of the release, normalisation, patch order."""
+"""Pictures and videos to patches: resizing as released, normalisation, patch order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image as pil
+from torch.nn import functional as F
 
 from ming_core import media
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.model.encoder import Features
 from ming_vision.image import open_image
+from ming_vision.sampling import FLASH, LITE, VideoRule
+from ming_vision.video import read_video
 
 MAX_ASPECT = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -30,17 +34,21 @@ class Release:
     rounds_up: the second resize never rounds a shrunk side to nothing (Flash); Lite instead
     refuses a side below one token.
     min_pixels, max_pixels: limits of the second resize where the file gives none.
+    video: how videos are sampled and sized.
+    refits_video: frames get a second resize, too, and the first one smooths (Lite).
     """
 
     fetch_tokens: tuple[int, int]
     rounds_up: bool
     min_pixels: int
     max_pixels: int
+    video: VideoRule
+    refits_video: bool
 
 
 RELEASES = {
-    "BailingMMImageProcessor": Release((4, 1024), False, 3136, 1003520),
-    "BailingMM2ImageProcessor": Release((4, 16384), True, 4096, 1310720),
+    "BailingMMImageProcessor": Release((4, 1024), False, 3136, 1003520, LITE, True),
+    "BailingMM2ImageProcessor": Release((4, 16384), True, 4096, 1310720, FLASH, False),
 }
 """By `image_processor_type` of preprocessor_config.json: Lite 1.0/1.5, and Flash."""
 
@@ -52,6 +60,8 @@ class ImageProcessor:
     Sides become multiples of `factor` = patch_size * merge_size pixels. Stage 1 (when a message is
     read) keeps the area in fetch_min_pixels..fetch_max_pixels, stage 2 in min_pixels..max_pixels;
     both run because the second bicubic resize of the first one's result is what the models saw.
+    Frames of a video have limits of their own, which depend on their number (`video`). With
+    `refits_video` they are resized twice, too: smoothing, then within video_refit_pixels.
     """
 
     patch_size: int = 14
@@ -62,6 +72,8 @@ class ImageProcessor:
     fetch_min_pixels: int = 3136
     fetch_max_pixels: int = 802816
     rounds_up: bool = False
+    video: VideoRule = LITE
+    refits_video: bool = True
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
     rescale_factor: float = 1 / 255
@@ -92,6 +104,12 @@ class ImageProcessor:
                     f"{of_tower}; they must be equal"
                 )
         token = (sizes["patch_size"] * sizes["merge_size"]) ** 2
+        names = ("min_pixels", "max_pixels", "fps", "max_frames")
+        own = {n: preprocessor[f"video_{n}"] for n in names if f"video_{n}" in preprocessor}
+        if "max_frames" in own:
+            own["max_listed"] = own["max_frames"]
+        if "max_pixels" in own:
+            own["bounded"] = True
         return cls(
             **sizes,
             min_pixels=preprocessor.get("min_pixels", release.min_pixels),
@@ -99,6 +117,8 @@ class ImageProcessor:
             fetch_min_pixels=release.fetch_tokens[0] * token,
             fetch_max_pixels=release.fetch_tokens[1] * token,
             rounds_up=release.rounds_up,
+            video=replace(release.video, **own),
+            refits_video=release.refits_video,
             mean=tuple(preprocessor.get("image_mean", CLIP_MEAN)),
             std=tuple(preprocessor.get("image_std", CLIP_STD)),
             rescale_factor=preprocessor.get("rescale_factor", 1 / 255),
@@ -110,21 +130,33 @@ class ImageProcessor:
         return self.patch_size * self.merge_size
 
     def __call__(self, parts: Sequence[media.Media]) -> Features:
-        """`pixel_values` [N, C*t*p*p] float32 of all images one after another, and their grids."""
-        patches, grids = [], []
+        """`pixel_values` [N, C*t*p*p] float32 of all images and videos one after another.
+
+        With their grids, and the times of the temporal patches of videos. Raises BadMedia.
+        """
+        rows, grids, seconds = [], [], []
         for part in parts:
-            if not isinstance(part, media.Image):
+            if isinstance(part, media.Image):
+                item, grid = self.patches(self.fit(self.fetch(open_image(part.source))))
+                times: tuple[float, ...] = ()
+            elif isinstance(part, media.Video):
+                item, grid, times = self.video_patches(part)
+            else:
                 raise BadMedia(
-                    f"this encoder reads images, not {type(part).__name__.lower()} input"
+                    f"this encoder reads images and videos, not {type(part).__name__.lower()} input"
                 )
-            rows, grid = self.patches(self.fit(self.fetch(open_image(part.source))))
-            patches.append(rows)
+            rows.append(item)
             grids.append(grid)
+            seconds.append(times)
+        # A long video is large: the only item is not copied.
+        joined = rows[0] if len(rows) == 1 else np.concatenate(rows)
         return Features(
             modality="image",
-            tensors={"pixel_values": torch.from_numpy(np.concatenate(patches))},
+            tensors={"pixel_values": torch.from_numpy(joined)},
             grid=torch.tensor(grids),
             tokens=[t * h * w // self.merge_size**2 for t, h, w in grids],
+            seconds=seconds,
+            frames_per_patch=self.temporal_patch_size,
         )
 
     def with_limits(self, min_pixels: int, max_pixels: int) -> Self:
@@ -154,6 +186,67 @@ class ImageProcessor:
         """Stage 2 on a picture."""
         return _resize(image, self.fit_size(image.height, image.width))
 
+    def frame_fetch_size(self, height: int, width: int, count: int) -> tuple[int, int]:
+        """Height and width of each of `count` frames of a video after their first resize."""
+        return smart_resize(
+            height, width, self.factor, *self.video.pixels(count), at_least_one=True
+        )
+
+    def frame_fit_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after the second resize of the frames, if the release has one."""
+        if not self.refits_video:
+            return height, width
+        limits = self.video.min_pixels, self.video.max_pixels
+        return smart_resize(height, width, self.factor, *limits)
+
+    def resize_frame(self, frame: pil.Image, size: tuple[int, int]) -> pil.Image:
+        """A frame of a video at height and width `size`, which is the result of the two above.
+
+        Lite smooths while it shrinks, Flash (OpenCV's bicubic) does not. Both kernels have
+        a = -0.75 where torch has no smoothing, and a = -0.5 where it has, like the reference.
+        """
+        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None]
+        if self.refits_video:
+            resized = F.interpolate(pixels, size, mode="bicubic", antialias=True)
+        else:
+            resized = F.interpolate(pixels.float(), size, mode="bicubic")
+            resized = resized.round_().clamp_(0, 255).to(torch.uint8)
+        return pil.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
+
+    def video_patches(
+        self, video: media.Video
+    ) -> tuple[np.ndarray, tuple[int, int, int], tuple[float, ...]]:
+        """Rows [t*h*w, 3*T*p*p] float32, grid (t, h, w) and t times of one video.
+
+        All frames get the size that the first one asks for; the last is repeated until they fill
+        the last temporal patch. Frames are read, resized and let go one temporal patch at a time.
+        The time of a patch is the mean of its frames'. Raises BadMedia.
+        """
+        frames = read_video(video.source, self.video, video.sampling)
+        count, depth = len(frames.seconds), self.temporal_patch_size
+        padding = -count % depth
+        first = next(frames.pictures)
+        size = self.frame_fetch_size(first.height, first.width, count)
+        final = self.frame_fit_size(*size)
+        pictures = chain([first], frames.pictures)
+
+        rows, grid, pair = None, (0, 0, 0), []
+        for number, picture in enumerate(pictures, 1):
+            resized = _resize(self.resize_frame(picture, size), final)
+            pair += [np.asarray(resized)] * (1 + padding if number == count else 1)
+            if len(pair) < depth:
+                continue
+            part, (_, high, wide) = self._temporal_patch(pair)
+            if rows is None:
+                grid = (count + padding) // depth, high, wide
+                rows = np.empty((grid[0], *part.shape), dtype=np.float32)
+            rows[(number - 1) // depth] = part
+            pair = []
+        assert rows is not None
+        seconds = [*frames.seconds, *[frames.seconds[-1]] * padding]
+        times = [sum(seconds[i : i + depth]) / depth for i in range(0, len(seconds), depth)]
+        return rows.reshape(-1, rows.shape[-1]), grid, tuple(times)
+
     @cached_property
     def _levels(self) -> np.ndarray:
         """Normalised value of each grey level, [3, 256] float32, rounded like the reference."""
@@ -163,10 +256,14 @@ class ImageProcessor:
 
     def patches(self, image: pil.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """Rows [h*w, 3*t*p*p] float32 of one still picture and its grid (1, h, w)."""
-        pixels = np.asarray(image)
-        normal = np.stack([self._levels[c][pixels[..., c]] for c in range(3)])
-        still = np.broadcast_to(normal, (self.temporal_patch_size, *normal.shape))
-        return patchify(still, self.patch_size, self.merge_size, self.temporal_patch_size)
+        return self._temporal_patch([np.asarray(image)] * self.temporal_patch_size)
+
+    def _temporal_patch(
+        self, frames: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """Rows of as many frames [H, W, 3] uint8 as one temporal patch holds."""
+        normal = np.stack([[self._levels[c][f[..., c]] for c in range(3)] for f in frames])
+        return patchify(normal, self.patch_size, self.merge_size, self.temporal_patch_size)
 
 
 def patchify(
