@@ -40,7 +40,7 @@ from ming_recipes.world.batch import Mix
 from ming_recipes.world.records import fingerprint
 from ming_recipes.world.scene import SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
-from ming_recipes.world.vocabulary import WORLD
+from ming_recipes.world.vocabulary import CANVAS, WORLD
 from ming_vision.encoder import QwenVisionEncoder
 
 STAGES = ("sight", "language", "joint")
@@ -102,7 +102,23 @@ PREPROCESSOR: dict[str, Any] = {
     "temporal_patch_size": 2,
     "merge_size": 2,
     "use_interleaved_frame_timestamp": True,
+    # Videos: the same size, 2 frames per second, 4 to 8 of them in training.
+    "video_min_pixels": 4096,
+    "video_max_pixels": 4096,
+    "video_fps": 2.0,
+    "video_max_frames": 8,
 }
+TASKS: dict[str, Any] = {
+    "describe": {"en": "describe the picture.", "zh": "描述这张图。"},
+    "describe_video": {"en": "what moves?", "zh": "什么在移动？"},
+    "read": {"en": "read the text.", "zh": "读出文字。"},
+    "ground": {"en": "locate the {name}.", "zh": "定位{name}。"},
+    "click": {"en": "click the {name}.", "zh": "点击{name}。"},
+    "box_scale": CANVAS,
+    "box_style": "plain",
+}
+"""How nano's training worded the tasks of ming-vision, in place of the releases' sentences."""
+
 TOKEN_FIELDS = {
     "pad_token_id": "<|endoftext|>",
     "eos_token_id": "<|role_end|>",
@@ -124,6 +140,7 @@ def released_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "mlp_depth": 2,
         "llm_config": {**LLM, "vocab_size": vocabulary, **ids},
         "vision_config": VISION,
+        "vision_tasks": TASKS,
     }
 
 
@@ -295,7 +312,7 @@ def ship(config: NanoUnderstanding, omni: Omni, released: dict[str, Any], comman
         "torch": torch.__version__,
         "metrics": rounded(evaluate(load(folder), config.test_images)),
     }
-    vision = {"vision_config", "mlp_depth"}
+    vision = {"vision_config", "mlp_depth", "vision_tasks"}
     shares = {
         "backbone": ({k: v for k, v in released.items() if k not in vision}, words),
         "vision": ({k: released[k] for k in sorted(vision)}, [preprocessor]),
