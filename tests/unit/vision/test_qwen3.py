@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
 from transformers.models.qwen3_vl_moe.configuration_qwen3_vl_moe import Qwen3VLMoeVisionConfig
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeVisionModel
 
@@ -16,6 +15,7 @@ from ming_core.errors import BadConfig
 from ming_core.model.encoder import Features
 from ming_vision.encoder import Qwen3VisionEncoder
 from ming_vision.layout import resampling
+from ming_vision.qwen3_moe_vit import VisionTower
 
 RELEASED = Path(__file__).parents[2] / "golden/released/ming-flash-omni"
 VISION = {
@@ -65,15 +65,15 @@ def test_tower_and_deepstack_equal_transformers() -> None:
     batch = features(GRIDS)
     pixels, grid = batch.tensors["pixel_values"], batch.grid
     assert grid is not None
-    streams: list[Tensor] = []
-    for block in encoder.vision.blocks:
+    streams: list[Any] = []
+    tower = cast(VisionTower, encoder.vision)
+    for block in tower.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: streams.append(output))
     with torch.no_grad():
         expected = theirs(pixels, grid_thw=grid)
         actual = encoder.vision(pixels, grid)
         deepstack = [
-            merger(streams[block])
-            for merger, block in zip(encoder.vision.deepstack_merger_list, (0, 2))
+            merger(streams[block]) for merger, block in zip(tower.deepstack_merger_list, (0, 2))
         ]
     torch.testing.assert_close(actual, expected.pooler_output, rtol=1e-5, atol=1e-5)
     assert len(deepstack) == len(expected.deepstack_features) == 2
@@ -83,7 +83,7 @@ def test_tower_and_deepstack_equal_transformers() -> None:
 
 def test_dormant_mergers_are_not_computed_and_get_no_gradient() -> None:
     encoder = make()
-    for merger in encoder.vision.deepstack_merger_list:
+    for merger in cast(VisionTower, encoder.vision).deepstack_merger_list:
         merger.register_forward_hook(lambda *_: pytest.fail("deepstack was computed"))
     encoder(features(GRIDS)).sum().backward()
     silent = {name for name, p in encoder.named_parameters() if p.grad is None}

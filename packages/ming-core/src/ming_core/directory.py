@@ -59,7 +59,7 @@ def missing_media(modality: str) -> MissingPlugin:
 
 def missing_encoder(name: str) -> MissingPlugin:
     """For a checkpoint whose encoder nobody registered."""
-    return missing(f"the encoder {name!r}", package_for("encoders", name))
+    return missing(f"the encoder {name!r}", package_for("encoders", name.partition(":")[0]))
 
 
 def missing_task(name: str) -> MissingPlugin | None:

@@ -25,7 +25,11 @@ hookimpl = HookimplMarker("ming")
 
 @hookspec
 def ming_register_encoders(register: Registrar) -> None:
-    """Add encoders: raw media of one modality to backbone embeddings."""
+    """Add encoders: raw media of one modality to backbone embeddings.
+
+    The name is the `model_type` of a section of config.json, up to a colon if it has one: `timm`
+    gets `timm:resnet18` and reads the rest itself.
+    """
 
 
 @hookspec

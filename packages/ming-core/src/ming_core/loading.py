@@ -69,10 +69,13 @@ class Sources:
         first = next(iter(slots))
         holders = [c for c in self.checkpoints if first in c.tensors] or self.checkpoints
         load_module(encoder, holders[0], slots, self.device, self.dtype)
-        return encoder.eval()
+        return encoder.to(self.device).eval()  # `to`: buffers that no checkpoint holds
 
     def encoder_entry(self, modality: str) -> Entry:
-        """The registered encoder that config.json names for a modality."""
+        """The registered encoder that config.json names for a modality.
+
+        What follows a colon in the `model_type` is the encoder's own business.
+        """
         if self.parts is not None and modality not in self.parts:
             raise MissingPlugin(
                 f"this model was loaded with parts={list(self.parts)}; "
@@ -85,7 +88,7 @@ class Sources:
         for entry in entries:
             section = self.config.get(entry.extra["section"])
             if isinstance(section, Mapping):
-                if section.get("model_type") == entry.name:
+                if str(section.get("model_type")).partition(":")[0] == entry.name:
                     return entry
                 wanted[entry.extra["section"]] = section.get("model_type")
         for name in wanted.values():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_core.errors import BadConfig
-from ming_core.model.encoder import Features, Processor
+from ming_core.model.encoder import Features
 from ming_vision import qwen2_5_vit, qwen3_moe_vit
 from ming_vision.processing import ImageProcessor
 
@@ -44,7 +44,7 @@ class VisionEncoder(nn.Module):
         width: int,
         hidden_size: int,
         mlp_depth: int,
-        processor: Processor,
+        processor: ImageProcessor,
     ) -> None:
         """width: channels of a token that leaves `vision`; hidden_size: those of the backbone."""
         super().__init__()

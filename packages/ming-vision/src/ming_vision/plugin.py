@@ -22,6 +22,20 @@ def ming_register_encoders(register: Registrar) -> None:
         section="vision_config",
         summary="images at native resolution (Flash 2.0)",
     )
+    register(
+        "navit",
+        "ming_vision.navit:NavitEncoder",
+        modality="image",
+        section="vision_config",
+        summary="images at native resolution, to train from scratch (needs timm)",
+    )
+    register(
+        "timm",
+        "ming_vision.timm_encoder:TimmEncoder",
+        modality="image",
+        section="vision_config",
+        summary="any timm backbone by name, as timm:resnet18 (needs timm)",
+    )
 
 
 @hookimpl
