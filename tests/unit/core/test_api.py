@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
 from ming_core.api import Answer, _common, _Memory
@@ -29,9 +30,10 @@ from ming_core.errors import (
     MissingPlugin,
     UnknownName,
 )
-from ming_core.media import Media, Message
+from ming_core.media import Message
 from ming_core.model.cache import Cache
-from ming_core.model.seen import SeenMedia
+from ming_core.model.encoder import Features
+from ming_core.model.seen import Seen, SeenMedia
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
 from ming_vision.encoder import QwenVisionEncoder
@@ -378,7 +380,7 @@ def test_an_answer_ends_where_the_context_ends(model: OmniModel) -> None:
 
 
 def test_media_that_the_model_cannot_read(model: OmniModel) -> None:
-    with pytest.raises(BadMedia, match="reads images, not video"):
+    with pytest.raises(BadMedia, match="there is no video file"):
         model.ask("what happens?", Video("clip.mp4"))
     with pytest.raises(MissingPlugin):
         model.ask("what is said?", Audio("speech.wav"))
@@ -489,23 +491,40 @@ def test_ask_leaves_a_conversation_alone(model: OmniModel, work: Work) -> None:
 
 
 def test_what_two_prompts_share() -> None:
-    """A medium counts as a whole: frames of a video are runs of one medium."""
-    video, image = Video("clip.mp4"), Image("a.png")
+    """Media count by what was seen of them; a video that has grown keeps its beginning."""
+
+    def seen(grid: tuple[int, int, int], values: Tensor | None = None) -> Seen:
+        tokens, seconds = grid[0] * grid[1] * grid[2] // 4, tuple(map(float, range(grid[0])))
+        return Seen(Features("image", {}, torch.tensor([grid]), [tokens], [seconds]), values)
+
+    video, image = seen((2, 2, 4)), seen((1, 2, 2))
     runs = [Run(0, 1, 2), Run(0, 4, 2), Run(1, 7, 1)]
     ids = [9, 5, 5, 8, 5, 5, 8, 6, 9, 3]
-    old = Prompt(ids, [0] * 10, [False] * 10, (video, image), runs)
-    memory = _Memory([*ids, 4], old, Cache())
+    memory = _Memory([*ids, 4], [video, image], Cache())
 
-    def shared(ids: list[int], media: tuple[Media, ...], runs: list[Run]) -> int:
-        return _common(memory, Prompt(ids, [0] * len(ids), [False] * len(ids), media, runs))
+    def shared(ids: list[int], seen: list[Seen], runs: list[Run] = runs) -> int:
+        media = tuple(Video("clip.mp4") for _ in seen)
+        return _common(memory, Prompt(ids, [0] * len(ids), [False] * len(ids), media, runs), seen)
 
-    assert shared([*ids, 4, 2], (video, image), runs) == 11
-    assert shared(ids, (video, image), runs) == 9  # one token is left to compute
-    assert shared([*ids[:8], 2, 2], (video, image), runs) == 8
-    assert shared(ids, (video, Image("a.png")), runs) == 7
-    assert shared(ids, (Video("clip.mp4"), image), runs) == 1
-    assert shared([*ids[:5], 2, 2], (video,), [Run(0, 1, 2), Run(0, 4, 1)]) == 1
-    assert shared([2, *ids], (video, image), runs) == 0
+    assert shared([*ids, 4, 2], [video, image]) == 11
+    assert shared(ids, [video, image]) == 9  # one token is left to compute
+    assert shared([*ids[:8], 2, 2], [video, image]) == 8
+    assert shared(ids, [video, seen((1, 2, 2))]) == 7
+    assert shared(ids, [seen((2, 2, 4)), image]) == 1
+    assert shared([2, *ids], [video, image], [Run(0, 2, 2), Run(0, 5, 2), Run(1, 8, 1)]) == 0
+
+    video.values = torch.arange(8.0).view(4, 2)
+    assert shared(ids, [seen((2, 2, 4), video.values.clone()), image]) == 9
+    grown = torch.cat([video.values[:3], torch.ones(3, 2)])
+    grid, longer = (3, 2, 4), [9, 5, 5, 8, 5, 5, 8, 5, 5, 8, 2]
+    runs = [Run(0, 1, 2), Run(0, 4, 2), Run(0, 7, 2)]
+    assert shared(longer, [seen(grid, grown)], runs) == 5
+    grown[3] = video.values[3]
+    assert shared(longer, [seen(grid, grown)], runs) == 7
+    assert shared(longer, [seen((3, 4, 2), grown)], runs) == 1  # another shape
+    block = [9, 5, 5, 5, 5, 5, 5, 8]  # all patches in one run
+    memory = _Memory([9, 5, 5, 5, 5, 8, 4], [video], Cache())
+    assert shared(block, [seen(grid, grown)], [Run(0, 1, 6)]) == 5
 
 
 # Batches

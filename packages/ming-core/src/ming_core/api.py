@@ -36,7 +36,7 @@ from ming_core.model.cache import Cache
 from ming_core.model.encoder import Encoder, Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
-from ming_core.model.seen import Seen, SeenMedia, encode, encoded
+from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.plugins import get_plugins
 from ming_core.thinking import THINKING_TOKENS, parse_thinking
 
@@ -120,7 +120,7 @@ class _Memory:
     """The last conversation: token ids whose keys and values `cache` holds, and its media."""
 
     ids: list[int]
-    prompt: Prompt
+    seen: list[Seen]
     cache: Cache
 
 
@@ -224,8 +224,9 @@ class OmniModel:
     ) -> Answer | Iterator[str]:
         """Answer the last turn of a conversation.
 
-        What the conversation shares with the one before (same text, same media objects) is not
-        computed again: a follow-up question costs its own tokens only.
+        What the conversation shares with the one before (same text, same media objects, the start
+        of a video that has grown) is not computed again: a follow-up question costs its own tokens
+        only.
         """
         pieces = self._run(tuple(messages), think, _sampling(think, sampling), remember=True)
         return _texts(pieces) if stream else self._collect(pieces)
@@ -322,11 +323,19 @@ class OmniModel:
         return rope_index(self.config, ids, attention_mask, stills, videos)
 
     @torch.inference_mode()
-    def _embed(self, batch: OmniBatch, media: Sequence[Seen]) -> tuple[Tensor, OmniBatch]:
-        """Embeddings of a batch whose placeholders stand for `media`, and the moved batch."""
+    def _embed(
+        self, batch: OmniBatch, media: Sequence[Seen], skip: Sequence[int] | None = None
+    ) -> tuple[Tensor, OmniBatch]:
+        """Embeddings of a batch whose placeholders stand for `media`, and the moved batch.
+
+        skip: leading tokens of each medium that have no placeholder in the batch.
+        """
         device, dtype = self.sources.device, self.sources.dtype
-        encode(self.omni, media, device, dtype)
-        batch = replace(batch, encoded=encoded(media)).to(device, dtype)
+        skip = skip or [0] * len(media)
+        shown = [(item, n) for item, n in zip(media, skip, strict=True) if n < item.tokens]
+        items, skip = [item for item, _ in shown], [n for _, n in shown]
+        encode(self.omni, items, device, dtype)
+        batch = replace(batch, encoded=encoded(items, skip)).to(device, dtype)
         return self.omni.embed(batch), batch
 
     def _room(
@@ -362,13 +371,13 @@ class OmniModel:
         memory, self._memory = (self._memory, None) if remember else (None, self._memory)
         cache, known = Cache(), 0
         if memory is not None:
-            cache, known = memory.cache, _common(memory, prompt)
+            cache, known = memory.cache, _common(memory, prompt, seen)
             cache.crop(known)
         ids = torch.tensor([prompt.input_ids])
         positions, deltas = self._positions(ids, torch.ones_like(ids), seen)
         modality = torch.tensor([prompt.modality_ids])
         batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
-        embeds, batch = self._embed(batch, _unwritten(prompt, seen, known))
+        embeds, batch = self._embed(batch, seen, _written(prompt, known))
         if remember:
             self._seen.keep(prompt.media, seen)
         decoder, tokens = StreamDecoder(self.tokenizer), []
@@ -389,31 +398,34 @@ class OmniModel:
         yield decoder.flush(), tokens
         if remember:  # the last token was chosen but not yet fed
             fed = [*prompt.input_ids, *tokens][: cache.length]
-            self._memory = _Memory(fed, prompt, cache)
+            self._memory = _Memory(fed, seen, cache)
 
 
-def _common(memory: _Memory, prompt: Prompt) -> int:
-    """How many leading tokens two conversations share, with the very same media in them.
+def _common(memory: _Memory, prompt: Prompt, seen: Sequence[Seen]) -> int:
+    """How many leading tokens two conversations share, with the same media behind them.
 
-    At least one token is left over: its hidden state starts the answer.
+    A video that has grown shares what it was before (`shared_tokens`). At least one token is left
+    over: its hidden state starts the answer.
     """
     limit = min(len(memory.ids), len(prompt.input_ids) - 1)
     pairs = zip(memory.ids[:limit], prompt.input_ids, strict=False)
     shared = next((i for i, (old, new) in enumerate(pairs) if old != new), limit)
+    left = [shared_tokens(old, new) for old, new in zip(memory.seen, seen, strict=False)]
     for run in prompt.runs:
-        same = run in memory.prompt.runs and (
-            memory.prompt.media[run.index] is prompt.media[run.index]
-        )
-        if not same or run.start + run.count > shared:
-            # A medium may have several runs (the frames of a video); it is encoded as a whole.
-            return min(shared, next(r.start for r in prompt.runs if r.index == run.index))
+        if run.start >= shared:
+            break
+        if left[run.index] < run.count:
+            return min(shared, run.start + left[run.index])
+        left[run.index] -= run.count
     return shared
 
 
-def _unwritten(prompt: Prompt, seen: Sequence[Seen], known: int) -> list[Seen]:
-    """The media whose tokens are not among the first `known`, which the cache holds."""
-    written = {run.index for run in prompt.runs if run.start < known}
-    return [item for i, item in enumerate(seen) if i not in written]
+def _written(prompt: Prompt, known: int) -> list[int]:
+    """How many tokens of each medium are among the first `known` of the prompt."""
+    counts = [0] * len(prompt.media)
+    for run in prompt.runs:
+        counts[run.index] += min(max(known - run.start, 0), run.count)
+    return counts
 
 
 def _within(sampling: Sampling, room: int) -> Sampling:

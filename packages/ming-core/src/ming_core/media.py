@@ -97,7 +97,7 @@ class Frames:
 @dataclass(frozen=True, eq=False)
 class Video(Media):
     """One video. `source`: path of a file or of a folder of frames, a sequence of pictures, an
-    array [T, H, W, 3] uint8, or `Frames`.
+    array [T, H, W, 3] uint8, `Frames`, or what a model has made of it already (`Seen`).
 
     sampling: which frames; None is the release's own rule. sound: also listen to it, which only a
     file can offer; raises BadMedia otherwise.

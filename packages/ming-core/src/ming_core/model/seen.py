@@ -17,7 +17,7 @@ from ming_core.model.omni import Omni
 
 @dataclass(eq=False)
 class Seen:
-    """One medium as a model knows it.
+    """One medium as a model knows it; as the `source` of a medium it stands for itself.
 
     features: what its processor made. values: [tokens, D], None until it has been encoded; from
     then on `features` keeps the sizes only.
@@ -57,7 +57,8 @@ class SeenMedia:
         found: dict[Media, Seen] = {}
         for medium in (media := list(media)):
             if medium not in found:
-                found[medium] = self._known.get(medium) or Seen(read(medium))
+                given = medium.source if isinstance(medium.source, Seen) else None
+                found[medium] = given or self._known.get(medium) or Seen(read(medium))
         return [found[medium] for medium in media]
 
     def keep(self, media: Sequence[Media], seen: Sequence[Seen]) -> None:
@@ -85,11 +86,34 @@ def encode(
             item.features = replace(item.features, tensors={})
 
 
-def encoded(seen: Iterable[Seen]) -> dict[str, Tensor]:
-    """Values of encoded media per modality, in reading order: `OmniBatch.encoded`."""
+def encoded(seen: Sequence[Seen], skip: Sequence[int] | None = None) -> dict[str, Tensor]:
+    """Values of encoded media per modality, in reading order: `OmniBatch.encoded`.
+
+    skip: how many leading tokens of each to leave out.
+    """
     groups: dict[str, list[Tensor]] = {}
-    for item in seen:
+    for item, start in zip(seen, skip or [0] * len(seen), strict=True):
         if item.values is None:
             raise ValueError("a medium has not been encoded yet")
-        groups.setdefault(item.features.modality, []).append(item.values)
+        groups.setdefault(item.features.modality, []).append(item.values[start:])
     return {modality: torch.cat(values) for modality, values in groups.items()}
+
+
+def shared_tokens(old: Seen, new: Seen) -> int:
+    """How many leading tokens of two media are the same, as far as both are encoded."""
+    if old is new:
+        return old.tokens
+    if old.values is None or new.values is None or not _alike(old.features, new.features):
+        return 0
+    count = min(old.tokens, new.tokens)
+    differ = (old.values[:count] != new.values[:count]).any(dim=1).nonzero()
+    return int(differ[0]) if len(differ) else count
+
+
+def _alike(old: Features, new: Features) -> bool:
+    """Whether equal values are also at equal places: same modality, kind, height and width."""
+    if old.modality != new.modality or any(item_seconds(old)) != any(item_seconds(new)):
+        return False
+    if old.grid is None or new.grid is None:
+        return old.grid is new.grid
+    return torch.equal(old.grid[:, 1:], new.grid[:, 1:])
