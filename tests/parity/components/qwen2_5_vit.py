@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ming_core.model.segments import Segments
 from ming_core.testing import Check, GoldenCase
 from ming_vision.config import VisionConfig
-from ming_vision.layout import Segments
 from ming_vision.qwen2_5_vit import VisionTower, rotary_angles
 
 

@@ -7,12 +7,13 @@ the result for a batch is kept (`layout` is cached).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from ming_core.model.segments import Segments
 
 Grid = tuple[int, int, int]
 """Frames, rows and columns of one image or video, in patches (frames already merged in time)."""
@@ -21,33 +22,6 @@ Grid = tuple[int, int, int]
 def grids_of(grid: Tensor) -> tuple[Grid, ...]:
     """A grid tensor [items, 3] as the key under which tables are kept."""
     return tuple((t, h, w) for t, h, w in grid.tolist())
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Consecutive runs of a packed sequence that attend only to themselves.
-
-    lengths: the run lengths in order.
-    rows: one index [runs, length] for each distinct length; inverse [N] puts their concatenation
-    back in order. Empty and None if all lengths are equal: then a reshape separates the runs.
-    """
-
-    lengths: tuple[int, ...]
-    rows: tuple[Tensor, ...]
-    inverse: Tensor | None
-
-    @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Segments:
-        """Group runs of equal length, so that each length costs one attention call."""
-        if len(set(lengths)) <= 1:
-            return cls(tuple(lengths), (), None)
-        size = torch.tensor(lengths)
-        start = size.cumsum(0) - size
-        rows = tuple(
-            start[size == length, None] + torch.arange(length) for length in sorted(set(lengths))
-        )
-        inverse = torch.cat([index.flatten() for index in rows]).argsort()
-        return cls(tuple(lengths), tuple(index.to(device) for index in rows), inverse.to(device))
 
 
 @dataclass(frozen=True)

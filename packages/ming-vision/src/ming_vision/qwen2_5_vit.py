@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ming_core.model.attention import attend
 from ming_core.model.linear import Linear, linear
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate, rotation
+from ming_core.model.segments import Segments, attend_segments
 from ming_vision.config import TowerConfig, VisionConfig
-from ming_vision.layout import Grid, Layout, Segments, grids_of, layout
+from ming_vision.layout import Grid, Layout, grids_of, layout
 
 ROPE_THETA = 10000.0
 NORM_EPS = 1e-6
@@ -138,16 +138,3 @@ def rotary_angles(position: Tensor, head_dim: int) -> Tensor:
     half = head_dim // 2
     exponent = torch.arange(0, half, 2, dtype=torch.float32, device=position.device) / half
     return (position[..., None].float() * (1.0 / ROPE_THETA**exponent)).flatten(1)
-
-
-def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """q, k, v [N, H, d] -> [N, H, d]; one attention call for each distinct segment length."""
-
-    def run(*batch: Tensor) -> Tensor:  # three times [runs, L, H, d]
-        heads = (x.transpose(1, 2) for x in batch)
-        return attend(*heads, mask=None, causal=False).transpose(1, 2).flatten(0, 1)
-
-    if segments.inverse is None:
-        return run(*(x.unflatten(0, (len(segments.lengths), -1)) for x in (q, k, v)))
-    parts = [run(q[rows], k[rows], v[rows]) for rows in segments.rows]
-    return torch.cat(parts).index_select(0, segments.inverse)

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from ming_core.model.linear import Linear
 from ming_core.model.rotary import rotation
+from ming_core.model.segments import Segments
 from ming_vision.config import Qwen3VisionConfig
-from ming_vision.layout import Segments, grids_of, layout, resampling
+from ming_vision.layout import grids_of, layout, resampling
 from ming_vision.qwen2_5_vit import Attention, PatchEmbed, rotary_angles
 
 NORM_EPS = 1e-6

@@ -1,0 +1,51 @@
+"""Attention inside consecutive runs of a packed sequence: what encoders of any modality share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ming_core.model.attention import attend
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Consecutive runs of a packed sequence that attend only to themselves.
+
+    lengths: the run lengths in order.
+    rows: one index [runs, length] for each distinct length; inverse [N] puts their concatenation
+    back in order. Empty and None if all lengths are equal: then a reshape separates the runs.
+    """
+
+    lengths: tuple[int, ...]
+    rows: tuple[Tensor, ...]
+    inverse: Tensor | None
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Segments:
+        """Group runs of equal length, so that each length costs one attention call."""
+        if len(set(lengths)) <= 1:
+            return cls(tuple(lengths), (), None)
+        size = torch.tensor(lengths)
+        start = size.cumsum(0) - size
+        rows = tuple(
+            start[size == length, None] + torch.arange(length) for length in sorted(set(lengths))
+        )
+        inverse = torch.cat([index.flatten() for index in rows]).argsort()
+        return cls(tuple(lengths), tuple(index.to(device) for index in rows), inverse.to(device))
+
+
+def attend_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """q, k, v [N, H, d] -> [N, H, d]; one attention call for each distinct segment length."""
+
+    def run(*batch: Tensor) -> Tensor:  # three times [runs, L, H, d]
+        heads = (x.transpose(1, 2) for x in batch)
+        return attend(*heads, mask=None, causal=False).transpose(1, 2).flatten(0, 1)
+
+    if segments.inverse is None:
+        return run(*(x.unflatten(0, (len(segments.lengths), -1)) for x in (q, k, v)))
+    parts = [run(q[rows], k[rows], v[rows]) for rows in segments.rows]
+    return torch.cat(parts).index_select(0, segments.inverse)
