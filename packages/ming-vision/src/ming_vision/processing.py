@@ -18,7 +18,7 @@ from ming_core import media
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.model.encoder import Features
 from ming_vision.image import open_image
-from ming_vision.sampling import FLASH, LITE, VideoRule
+from ming_vision.sampling import FLASH, LITE, VideoRule, patch_times
 from ming_vision.video import read_video
 
 MAX_ASPECT = 200
@@ -202,15 +202,12 @@ class ImageProcessor:
     def resize_frame(self, frame: pil.Image, size: tuple[int, int]) -> pil.Image:
         """A frame of a video at height and width `size`, which is the result of the two above.
 
-        Lite smooths while it shrinks, Flash (OpenCV's bicubic) does not. Both kernels have
-        a = -0.75 where torch has no smoothing, and a = -0.5 where it has, like the reference.
+        Lite smooths while it shrinks (torchvision), Flash does not (OpenCV). In float32, as the
+        references: torch's kernel for uint8 rounds between the axes and is 17 grey levels off.
         """
-        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None]
-        if self.refits_video:
-            resized = F.interpolate(pixels, size, mode="bicubic", antialias=True)
-        else:
-            resized = F.interpolate(pixels.float(), size, mode="bicubic")
-            resized = resized.round_().clamp_(0, 255).to(torch.uint8)
+        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float()
+        resized = F.interpolate(pixels, size, mode="bicubic", antialias=self.refits_video)
+        resized = resized.round_().clamp_(0, 255).to(torch.uint8)
         return pil.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
 
     def video_patches(
@@ -243,9 +240,7 @@ class ImageProcessor:
             rows[(number - 1) // depth] = part
             pair = []
         assert rows is not None
-        seconds = [*frames.seconds, *[frames.seconds[-1]] * padding]
-        times = [sum(seconds[i : i + depth]) / depth for i in range(0, len(seconds), depth)]
-        return rows.reshape(-1, rows.shape[-1]), grid, tuple(times)
+        return rows.reshape(-1, rows.shape[-1]), grid, tuple(patch_times(frames.seconds, depth))
 
     @cached_property
     def _levels(self) -> np.ndarray:

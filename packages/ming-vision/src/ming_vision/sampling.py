@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -161,6 +161,12 @@ def middles(total: int, count: int) -> list[int]:
     """The middle of each of `count` equal intervals of whole indices."""
     bounds = [int(k * (total / count)) for k in range(count)] + [total]
     return [(low + high - 1) // 2 for low, high in pairwise(bounds)]
+
+
+def patch_times(seconds: Sequence[float], depth: int) -> list[float]:
+    """Time of each temporal patch: the mean of its `depth` frames, the last one repeated."""
+    padded = [*seconds, *[seconds[-1]] * (-len(seconds) % depth)]
+    return [sum(padded[i : i + depth]) / depth for i in range(0, len(padded), depth)]
 
 
 LITE = VideoRule(
