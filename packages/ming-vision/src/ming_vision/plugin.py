@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ming_core import hookimpl
 from ming_core.registry import Registrar
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -41,3 +46,22 @@ def ming_register_encoders(register: Registrar) -> None:
 @hookimpl
 def ming_register_presets(register: Registrar) -> None:
     register("nano", "ming_vision:presets/nano", part="vision", summary="sees 64 x 64 scenes")
+
+
+@hookimpl
+def ming_register_tasks(register: Registrar) -> None:
+    for name, takes, gives, summary in (
+        ("describe", ("image", "video"), "text", "say what a picture or a video shows"),
+        ("read", ("image",), "text", "read text, markdown or tables from a picture"),
+        ("ground", ("image", "text"), "boxes", "find what words name in a picture"),
+        ("click", ("image", "text"), "action", "say where to click in a screenshot"),
+    ):
+        register(name, f"ming_vision.tasks:{name}", takes=takes, gives=gives, summary=summary)
+
+
+@hookimpl
+def ming_register_commands(app: typer.Typer) -> None:
+    from ming_vision import cli
+
+    for command in (cli.describe, cli.read, cli.ground, cli.click):
+        app.command()(command)

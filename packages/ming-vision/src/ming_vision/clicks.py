@@ -1,0 +1,143 @@
+"""Actions that a model writes for a screenshot, such as `click(x=0.384,y=0.082)`.
+
+`click` with fractions of width and height is the only published action; any `name(key=value, …)`
+is read the same way, by a small scanner that executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from PIL import Image
+
+from ming_vision.drawing import draw_point, save_picture, save_text
+
+UNPARSED = "unparsed"
+Value = str | float | bool
+
+_CALL = re.compile(r"\b([A-Za-z_]\w*)\(")
+_ARGUMENT = re.compile(
+    r"\s*(?P<key>[A-Za-z_]\w*)\s*=\s*"
+    r"(?:\"(?P<double>(?:[^\"\\]|\\.)*)\"|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s,()\"']+))\s*",
+    re.DOTALL,
+)
+_NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})")
+_END = re.compile(r"\s*\)")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t"}
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do on a screen.
+
+    kind: name of the action, `unparsed` if the answer holds none that can be used. x, y: the pixel
+    of the screenshot, None for an action without a place. arguments: all of them as written, and
+    call: the action as written. thought: what precedes it. text: the whole answer.
+    """
+
+    kind: str
+    x: int | None
+    y: int | None
+    arguments: Mapping[str, Value]
+    call: str
+    thought: str
+    text: str
+    image: Image.Image = field(repr=False, compare=False)
+
+    @property
+    def parsed(self) -> bool:
+        """Whether there is an action."""
+        return self.kind != UNPARSED
+
+    def __str__(self) -> str:
+        """The action as written; the whole answer if there is none."""
+        return self.call or self.text
+
+    def draw(self) -> Image.Image:
+        """The screenshot with a mark where the action takes place."""
+        if self.x is None or self.y is None:
+            return self.image.copy()
+        return draw_point(self.image, self.x, self.y)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON."""
+        return {
+            "kind": self.kind,
+            "x": self.x,
+            "y": self.y,
+            "arguments": dict(self.arguments),
+            "call": self.call,
+            "thought": self.thought,
+            "image_size": list(self.image.size),
+            "text": self.text,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """The marked screenshot, or the values for a path in .json; complete or not at all."""
+        if Path(path).suffix.lower() == ".json":
+            return save_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", path)
+        return save_picture(self.draw(), path)
+
+
+def parse_action(text: str, image: Image.Image) -> Action:
+    """The last well-formed action in an answer about a screenshot.
+
+    A click needs a place, and a place must be a fraction from 0 to 1 in both directions; an action
+    that breaks this is not taken for something else: the result is `unparsed`.
+    """
+    calls = [call for match in _CALL.finditer(text) if (call := _read_call(text, match))]
+    if calls:
+        kind, (start, end), arguments = calls[-1]
+        x, y = (_pixel(arguments.get(axis), side) for axis, side in zip("xy", image.size))
+        nowhere = kind != "click" and not {"x", "y"} & arguments.keys()
+        if nowhere or (x is not None and y is not None):
+            written = MappingProxyType(arguments)
+            return Action(kind, x, y, written, text[start:end], text[:start].strip(), text, image)
+    return Action(UNPARSED, None, None, MappingProxyType({}), "", "", text, image)
+
+
+def written_history(history: Sequence[Action | str]) -> str:
+    """Earlier actions for a prompt, numbered, one a line."""
+    return "\n".join(f"{number}. {action}" for number, action in enumerate(history, 1))
+
+
+def _read_call(
+    text: str, opening: re.Match[str]
+) -> tuple[str, tuple[int, int], dict[str, Value]] | None:
+    """Name, place in the text and arguments of one call; None if it is not well-formed."""
+    arguments: dict[str, Value] = {}
+    at = opening.end()
+    if empty := _END.match(text, at):
+        return opening[1], (opening.start(), empty.end()), arguments
+    while match := _ARGUMENT.match(text, at):
+        if match["bare"] is not None:
+            arguments[match["key"]] = _value(match["bare"])
+        else:
+            quoted = match["double"] if match["double"] is not None else match["single"]
+            arguments[match["key"]] = _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), quoted)
+        at = match.end() + 1
+        if text[match.end() : at] == ")":
+            return opening[1], (opening.start(), at), arguments
+        if text[match.end() : at] != ",":
+            return None
+    return None
+
+
+def _value(bare: str) -> Value:
+    if bare.lower() in ("true", "false"):
+        return bare.lower() == "true"
+    return float(bare) if _NUMBER.fullmatch(bare) else bare
+
+
+def _pixel(fraction: Value | None, side: int) -> int | None:
+    """The pixel that holds a fraction of a side; None if it lies outside."""
+    if not isinstance(fraction, float) or not 0 <= fraction <= 1:
+        return None
+    return min(int(fraction * side), side - 1)

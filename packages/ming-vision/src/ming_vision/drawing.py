@@ -1,0 +1,81 @@
+"""Marks on pictures, and saving pictures whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ming_core.errors import BadMedia
+
+COLOURS = ("#e6194b", "#1f6fd6", "#188a3c", "#c05600", "#8026b8", "#00808a")
+"""Apart from each other and from most backgrounds; white letters can be read on each."""
+
+
+def draw_boxes(
+    image: Image.Image, boxes: Sequence[tuple[float, float, float, float]], labels: Sequence[str]
+) -> Image.Image:
+    """A copy with a frame and a label for each box (x0, y0, x1, y1 in px), coloured by label.
+
+    Pillow's own font is Latin: a label in another script is replaced by the number of its box.
+    """
+    picture = image.convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    width = _stroke(picture)
+    font = ImageFont.load_default(size=7 * width)
+    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
+    for number, (box, label) in enumerate(zip(boxes, labels, strict=True), 1):
+        draw.rectangle(box, outline=colours[label], width=width)
+        text = label if label.isascii() else str(number)
+        if not text:
+            continue
+        left, top, right, bottom = draw.textbbox((0, 0), text, font)
+        wide, high = right - left + 2 * width, bottom - top + 2 * width
+        x = min(max(box[0], 0), max(picture.width - wide, 0))
+        y = box[1] - high if box[1] >= high else box[1]
+        draw.rectangle((x, y, x + wide, y + high), fill=colours[label])
+        draw.text((x + width - left, y + width - top), text, "white", font)
+    return picture
+
+
+def draw_point(image: Image.Image, x: float, y: float) -> Image.Image:
+    """A copy with a ring and a dot around the point (px)."""
+    picture = image.convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    width = _stroke(picture)
+    for radius, colour in ((5 * width, "white"), (4 * width, COLOURS[0])):
+        draw.ellipse(_square(x, y, radius), outline=colour, width=width)
+    draw.ellipse(_square(x, y, width), fill=COLOURS[0])
+    return picture
+
+
+def save_picture(image: Image.Image, path: str | Path) -> Path:
+    """Write a picture in the format of the file's suffix. Raises BadMedia for an unknown one."""
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise BadMedia(f"cannot write {str(path)!r} as a picture; end its name in .png or .jpg")
+    temporary = path.with_name(f".{path.name}.partial")
+    image.save(temporary, format=kind)
+    os.replace(temporary, path)
+    return path
+
+
+def save_text(text: str, path: str | Path) -> Path:
+    """Write UTF-8 text."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
+    return path
+
+
+def _stroke(picture: Image.Image) -> int:
+    """Width of a line that is seen at any size of the picture: 2 px at 400 px."""
+    return max(1, round(min(picture.size) / 200))
+
+
+def _square(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    return x - radius, y - radius, x + radius, y + radius

@@ -1,0 +1,165 @@
+"""What one asks of pictures besides free questions: describe, read, ground, click.
+
+Each is a method of the model: `model.read("page.png")`. A picture may be an `Image`, or anything
+that `Image` takes. `think` and the sampling options go to `OmniModel.ask`; only the answer after
+the reasoning is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+
+from ming_core.errors import BadConfig, BadMedia
+from ming_core.media import Audio, Image, Video, media_from_path
+from ming_vision.clicks import Action, parse_action, written_history
+from ming_vision.documents import Document, DocumentFormat, unfenced
+from ming_vision.grounding import Grounding, parse_boxes
+from ming_vision.image import open_image
+from ming_vision.prompts import Language, VisionPrompts, language_of, prompts_of, say
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    from ming_core.api import Answer, OmniModel
+    from ming_core.generate import SamplingOptions
+
+Detail = Literal["full", "short"]
+READING_TOKENS = 4096
+"""Longest text of a page unless asked otherwise: a dense A4 page has about 1,500 words."""
+
+
+def describe(
+    model: OmniModel,
+    media: Any,
+    *,
+    detail: Detail = "full",
+    language: Language = "en",
+    think: bool = False,
+    **sampling: Unpack[SamplingOptions],
+) -> Answer:
+    """Say in English ("en") or Chinese ("zh") what a picture or a video shows.
+
+    A path is taken for a video by its suffix. Raises BadConfig for an unknown detail or language
+    and BadMedia for what cannot be seen.
+    """
+    _check("detail", detail, get_args(Detail))
+    _check("language", language, get_args(Language))
+    part = _part(media)
+    if isinstance(part, Audio):
+        raise BadMedia(f"describe needs a picture or a video, and {part} is a sound")
+    prompts = _prompts(model)
+    full, short = (
+        (prompts.describe_video, prompts.describe_video_short)
+        if isinstance(part, Video)
+        else (prompts.describe, prompts.describe_short)
+    )
+    question = say(full if detail == "full" else short, language)
+    return model.ask(question, part, think=think, **sampling)
+
+
+def read(
+    model: OmniModel,
+    image: Any,
+    *,
+    format: DocumentFormat = "text",
+    think: bool = False,
+    **sampling: Unpack[SamplingOptions],
+) -> Document:
+    """Read what is written in a picture: as it stands ("text"), as markdown, or tables only.
+
+    Raises BadConfig for an unknown format and BadMedia for what is no picture.
+    """
+    _check("format", format, get_args(DocumentFormat))
+    prompts = _prompts(model)
+    sentences = {
+        "text": prompts.read,
+        "markdown": prompts.read_markdown,
+        "table": prompts.read_table,
+    }
+    sampling = {"max_new_tokens": READING_TOKENS, **sampling}
+    question = say(sentences[format], "en")
+    answer = model.ask(question, Image(_still("read", image)), think=think, **sampling)
+    text = answer.answer if format == "text" else unfenced(answer.answer)
+    return Document(text, format, complete=answer.stopped)
+
+
+def ground(
+    model: OmniModel,
+    image: Any,
+    expression: str | None = None,
+    *,
+    think: bool = False,
+    **sampling: Unpack[SamplingOptions],
+) -> Grounding:
+    """Find what an expression names, such as "red star"; without one, caption with boxes.
+
+    The boxes are in pixels of the upright picture (EXIF orientation applied). An answer without a
+    readable box gives none. Raises BadConfig for an empty expression, BadMedia for no picture.
+    """
+    prompts, picture = _prompts(model), _still("ground", image)
+    if expression is None:
+        name, question = "", say(prompts.ground_all, "en")
+    else:
+        name = _words("ground", expression, "red star").removeprefix("the ")
+        question = say(prompts.ground, language_of(name), name=name)
+    text = model.ask(question, Image(picture), think=think, **sampling).answer
+    boxes = parse_boxes(text, picture.size, name, prompts.box_scale, prompts.box_style)
+    return Grounding(boxes, text, picture)
+
+
+def click(
+    model: OmniModel,
+    screenshot: Any,
+    instruction: str,
+    history: Sequence[Action | str] = (),
+    *,
+    think: bool = False,
+    **sampling: Unpack[SamplingOptions],
+) -> Action:
+    """What to do on a screen: where to click for "the search bar".
+
+    history: earlier actions, oldest first. An answer without a readable action gives the kind
+    `unparsed`. Raises BadConfig for an empty instruction, BadMedia for no picture.
+    """
+    prompts, picture = _prompts(model), _still("click", screenshot)
+    name = _words("click", instruction, "search bar").removeprefix("the ")
+    language = language_of(name)
+    question = say(prompts.click, language, name=name)
+    if history:
+        earlier = say(prompts.click_history, language, actions=written_history(history))
+        question = earlier + question
+    answer = model.ask(question, Image(picture), think=think, **sampling)
+    return parse_action(answer.answer, picture)
+
+
+def _prompts(model: OmniModel) -> VisionPrompts:
+    return prompts_of(model.sources.config)
+
+
+def _part(value: Any) -> Image | Audio | Video:
+    if isinstance(value, Image | Audio | Video):
+        return value
+    return media_from_path(value) if isinstance(value, str | Path) else Image(value)
+
+
+def _still(task: str, value: Any) -> Picture:
+    """The opened picture. Raises BadMedia for sounds, videos and what cannot be opened."""
+    part = _part(value)
+    if isinstance(part, Image):
+        return open_image(part.source)
+    kind = "video; give one frame of it" if isinstance(part, Video) else "sound"
+    raise BadMedia(f"{task} needs a still picture, and {part} is a {kind}")
+
+
+def _words(task: str, text: str, example: str) -> str:
+    words = text.strip()
+    if not words:
+        raise BadConfig(f"{task} needs words that say what to look for, such as {example!r}")
+    return words
+
+
+def _check(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise BadConfig(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
