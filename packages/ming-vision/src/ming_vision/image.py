@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ming_core.errors import BadMedia
 
@@ -113,13 +113,14 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             "allowed; make it smaller first"
         )
     image.load()  # a file is decoded only here: damage must show inside our error handling
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _grey_to_8_bit(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` always copies
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:

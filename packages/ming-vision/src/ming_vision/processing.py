@@ -251,18 +251,28 @@ class ImageProcessor:
 
     def patches(self, image: pil.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """Rows [h*w, 3*t*p*p] float32 of one still picture and its grid (1, h, w)."""
-        return self._temporal_patch([np.asarray(image)] * self.temporal_patch_size)
+        return self._temporal_patch([np.asarray(image)])
 
     def _temporal_patch(
         self, frames: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """Rows of as many frames [H, W, 3] uint8 as one temporal patch holds."""
-        normal = np.stack([[self._levels[c][f[..., c]] for c in range(3)] for f in frames])
-        return patchify(normal, self.patch_size, self.merge_size, self.temporal_patch_size)
+        """Rows of the frames [H, W, 3] uint8 of one temporal patch; one frame fills all of it."""
+        count, depth = len(frames), self.temporal_patch_size
+        grid, normal = (0, 0, 0), np.empty(0)
+        for t, frame in enumerate(frames):
+            # Cut while it is uint8, and look each grey level up once: far less memory to move.
+            rows, grid = patchify(frame.transpose(2, 0, 1)[None], self.patch_size, self.merge_size)
+            rows = rows.reshape(len(rows), 3, self.patch_size**2)
+            if not t:
+                normal = np.empty((len(rows), 3, depth, rows.shape[-1]), dtype=np.float32)
+            times = slice(None) if count == 1 else slice(t, t + 1)
+            for c in range(3):  # "clip" spares numpy a check and a copy
+                normal[:, c, times] = np.take(self._levels[c], rows[:, c], mode="clip")[:, None]
+        return normal.reshape(len(normal), -1), grid
 
 
 def patchify(
-    frames: np.ndarray, patch: int, merge: int, temporal: int
+    frames: np.ndarray, patch: int, merge: int, temporal: int = 1
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Frames [T, C, H, W] -> rows [t*h*w, C*temporal*patch*patch] and the grid (t, h, w).
 
@@ -320,4 +330,6 @@ def smart_resize(
 
 def _resize(image: pil.Image, size: tuple[int, int]) -> pil.Image:
     high, wide = size
+    if image.size == (wide, high):
+        return image
     return image.resize((wide, high), pil.Resampling.BICUBIC)
