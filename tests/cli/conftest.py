@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -43,6 +44,11 @@ class Stream(io.StringIO):
 class FakeAnswer:
     text: str
     tokens: int = 2
+    stopped: bool = True
+
+    @property
+    def answer(self) -> str:
+        return parse_thinking(self.text).answer
 
     @property
     def thinking(self) -> str | None:
@@ -51,8 +57,12 @@ class FakeAnswer:
     def to_dict(self) -> dict[str, Any]:
         return {"text": self.text, **asdict(parse_thinking(self.text)), "tokens": self.tokens}
 
+    def save(self, path: Path) -> Path:
+        path.write_text(f"{self}\n", "utf-8")
+        return path
+
     def __str__(self) -> str:
-        return parse_thinking(self.text).answer
+        return self.answer
 
 
 @dataclass
@@ -60,6 +70,7 @@ class FakeModel:
     """Answers `pieces`, or raises `error`; remembers what it was asked."""
 
     pieces: tuple[str, ...] = ("three", " shapes")
+    stopped: bool = True
     asked: list[tuple[str, tuple[Part, ...], dict[str, Any]]] = field(default_factory=list)
     heard: list[list[Message]] = field(default_factory=list)
     loaded: list[tuple[str, str, str]] = field(default_factory=list)
@@ -75,7 +86,9 @@ class FakeModel:
         self.asked.append((question, media, options))
         if self.error:
             raise self.error
-        return iter(self.pieces) if stream else FakeAnswer("".join(self.pieces))
+        return (
+            iter(self.pieces) if stream else FakeAnswer("".join(self.pieces), stopped=self.stopped)
+        )
 
     def chat(self, messages: list[Message], stream: bool, **options: Any) -> Iterator[str]:
         self.heard.append(list(messages))
