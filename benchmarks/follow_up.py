@@ -2,11 +2,12 @@
 
     python benchmarks/follow_up.py [--seconds 20] [--depth 4] [--json FILE]
 
-`chat` keeps what it computed: a follow-up opens and encodes no picture again and reads its own tokens
-only. Beside the first question it is compared with the obvious alternative, the same follow-up sent
-whole with a picture that nobody has seen, as a server without memory would. Two models: nano as it
-is, and nano's backbone behind a random tower of the geometry of Lite 1.5 (`--depth` of its 32
-blocks), which sees 560 x 560 pixels. Claims: a follow-up takes at most LIMITS of the first question.
+`chat` keeps what it computed: a follow-up opens and encodes no picture again and reads its own
+tokens only. Beside the first question it is compared with the obvious alternative, the same
+follow-up sent whole with a picture that nobody has seen, as a server without memory would. Two
+models: nano as it is, and nano's backbone behind a random tower of the geometry of Lite 1.5
+(`--depth` of its 32 blocks), which sees 560 x 560 pixels. Claims: a follow-up takes at most LIMITS
+of the first question.
 """
 
 from __future__ import annotations
