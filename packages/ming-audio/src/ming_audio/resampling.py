@@ -1,0 +1,95 @@
+"""Windowed-sinc resampling as the reference does it, of whole signals or block by block."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+ZEROS = 6
+"""Zero crossings of the sinc on each side of its centre."""
+
+ROLLOFF = 0.99
+"""Cut-off as a share of the lower Nyquist frequency."""
+
+CHUNK = 1 << 14
+"""Samples put out at a time, so that the gathered taps of a long signal need little memory."""
+
+
+def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """[N] float32 at `rate` -> [ceil(N * target / rate)] float32 at `target`."""
+    resampler = Resampler(rate, target)
+    return np.concatenate([resampler.feed(samples), resampler.flush()])
+
+
+class Resampler:
+    """Resamples a signal that arrives in blocks; their sizes make no difference to the result.
+
+    With o / n = rate / target in lowest terms, output j * n + p is centred on input j * o + p * o/n
+    and weighs the inputs around it by a sinc under a squared cosine (torchaudio's default).
+    """
+
+    def __init__(self, rate: int, target: int) -> None:
+        divisor = math.gcd(rate, target)
+        self._in, self._out = rate // divisor, target // divisor
+        self._starts, self._weights = _kernel(self._in, self._out)
+        self._margin = -int(self._starts[0])
+        self._fed = self._given = 0
+        self._dropped = -self._margin  # inputs before the buffer; the signal begins in silence
+        self._buffer = np.zeros(self._margin, np.float32)
+
+    def feed(self, block: np.ndarray) -> np.ndarray:
+        """What can be put out once these inputs [N] float32 are known."""
+        self._fed += len(block)
+        if self._in == self._out:
+            return block
+        self._buffer = np.concatenate([self._buffer, block])
+        return self._put_out(self._known(self._fed))
+
+    def flush(self) -> np.ndarray:
+        """The rest, with silence after the end."""
+        if self._in == self._out:
+            return np.zeros(0, np.float32)
+        total = -(-self._fed * self._out // self._in)
+        tail = self._weights.shape[1] + self._in
+        self._buffer = np.concatenate([self._buffer, np.zeros(tail, np.float32)])
+        return self._put_out(total)
+
+    def _known(self, inputs: int) -> int:
+        """How many outputs depend on the first `inputs` inputs only (a few less may be said)."""
+        reach = self._weights.shape[1] - self._margin + 1
+        return max(self._given, (inputs - reach) * self._out // self._in)
+
+    def _put_out(self, until: int) -> np.ndarray:
+        pieces = []
+        taps = self._weights.shape[1]
+        for first in range(self._given, until, CHUNK):
+            period, phase = np.divmod(np.arange(first, min(first + CHUNK, until)), self._out)
+            starts = period * self._in + self._starts[phase] - self._dropped
+            windows = np.lib.stride_tricks.sliding_window_view(self._buffer, taps)[starts]
+            pieces.append(np.einsum("nt,nt->n", windows, self._weights[phase]))
+        self._given = max(self._given, until)
+        period, phase = divmod(self._given, self._out)
+        # The next outputs begin here at the earliest: starts rise with the phase.
+        spare = max(0, period * self._in + int(self._starts[phase]) - self._dropped)
+        spare = min(spare, len(self._buffer))
+        self._buffer, self._dropped = self._buffer[spare:], self._dropped + spare
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _kernel(o: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(first input [n], weights [n, taps]) of each phase; inputs count from that of phase 0.
+
+    The reference has all taps from -W to W + o for every phase; nearly all are zero, so only those
+    under the window are kept. Its phases are rounded to float32 before anything else, and so here.
+    """
+    cutoff = ROLLOFF * min(o, n)
+    width = math.ceil(ZEROS * o / cutoff)
+    phases = -np.arange(n, dtype=np.float32) / np.float32(n)
+    starts = np.arange(n, dtype=np.int64) * o // n - width
+    taps = starts[:, None] + np.arange(2 * width + 2)
+    t = np.clip(cutoff * (phases.astype(np.float64)[:, None] + taps / o), -ZEROS, ZEROS)
+    weights = cutoff / o * np.sinc(t) * np.cos(np.pi * t / (2 * ZEROS)) ** 2
+    return starts, weights.astype(np.float32)

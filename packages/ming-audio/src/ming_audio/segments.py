@@ -1,0 +1,233 @@
+"""Long recordings as pieces that an encoder can take, cut where nobody speaks, and their texts joined.
+
+Speech is what rises above the noise, whose level follows the signal down at once and up slowly; it
+begins with more than it ends with, so that a word is not torn at its quiet sounds. No model is
+needed, and music counts as speech. Where somebody speaks on for longer than a piece may last, the
+cut is at the quietest moment of its last third, and the next piece begins a little before it.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import numpy as np
+
+from ming_audio.reading import RATE
+from ming_core.errors import BadConfig
+
+FRAME = RATE // 100
+"""Samples of one loudness value: 10 ms."""
+
+MAX_WORDS_PER_SECOND = 6
+"""Words, or Chinese characters, that somebody can say."""
+
+
+@dataclass(frozen=True)
+class SegmentRule:
+    """How a recording is cut; lengths in seconds, levels in decibels (0 is full scale).
+
+    longest: most that a segment lasts. silence: a pause of this length ends one. shortest: less
+    than this above the noise is a click. margin: kept before and after what was heard. overlap: how
+    much before a cut through speech the next segment begins. onset, release: how far above the
+    noise speech begins and stops. quietest: noise is never taken to be lower. adapt: how fast
+    the level of the noise rises, per second. Raises BadConfig for rules that contradict themselves.
+    """
+
+    longest: float = 30.0
+    silence: float = 0.5
+    shortest: float = 0.05
+    margin: float = 0.2
+    overlap: float = 1.0
+    onset: float = 12.0
+    release: float = 6.0
+    quietest: float = -75.0
+    adapt: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.release <= self.onset:
+            raise BadConfig(
+                f"release of a segment rule is {self.release}; it must be 0 to onset={self.onset}"
+            )
+        for name in ("silence", "shortest", "margin", "overlap"):
+            if not 0 <= getattr(self, name) < self.longest / 6:
+                raise BadConfig(
+                    f"{name} of a segment rule is {getattr(self, name)} s; it must be 0 or more "
+                    f"and less than a sixth of longest={self.longest} s"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A piece of a recording. start, end: seconds. samples: [N] float32 at 16 kHz.
+
+    overlap: seconds at its start that the segment before has heard, too; 0 after a pause.
+    """
+
+    start: float
+    end: float
+    samples: np.ndarray
+    overlap: float = 0.0
+
+
+def segments(blocks: Iterable[np.ndarray], rule: SegmentRule | None = None) -> Iterator[Segment]:
+    """What is spoken in a recording, in order; nothing for silence.
+
+    blocks: [N] float32 at 16 kHz of any size (`stream_audio`), which makes no difference to the
+    result. Holds little more than one block and one segment in memory.
+    """
+    cutter = _Cutter(rule or SegmentRule())
+    for block in blocks:
+        yield from cutter.feed(block)
+    yield from cutter.finish()
+
+
+class _Cutter:
+    """Turns loudness into segments. Positions are numbers of frames since the start."""
+
+    def __init__(self, rule: SegmentRule) -> None:
+        self.rule = rule
+        self.samples = np.zeros(0, np.float32)  # what may still be put out, from frame `kept` on
+        self.kept = 0
+        self.loudness: list[float] = []  # of the frames from `kept` on that were judged
+        self.floor = rule.quietest
+        self.begin: int | None = None  # of the segment that is open, margin included
+        self.overlap = 0.0
+        self.loud = 0  # frames above the onset in a row, while none is open
+        self.heard = 0  # where the speech of the open segment ended so far
+        self.closed = 0  # end of the last segment: no margin reaches behind it
+
+    def feed(self, block: np.ndarray) -> Iterator[Segment]:
+        self.samples = np.concatenate([self.samples, block])
+        first = len(self.loudness)
+        whole = len(self.samples) // FRAME
+        frames = self.samples[first * FRAME : whole * FRAME].reshape(-1, FRAME)
+        # Without its mean: the offset of a bad microphone is no sound.
+        power = np.square(frames - frames.mean(1, keepdims=True), dtype=np.float64).mean(1)
+        levels = 10 * np.log10(np.maximum(power, 1e-20))
+        at = self.kept + first
+        for level in levels.tolist():
+            self.loudness.append(level)
+            segment = self._judge(at, level)
+            at += 1
+            if segment is not None:
+                yield segment
+        self._forget(at)
+
+    def finish(self) -> Iterator[Segment]:
+        if self.begin is not None:
+            yield self._put_out(self._end_of_speech(len(self.samples) / FRAME + self.kept))
+
+    def _judge(self, at: int, level: float) -> Segment | None:
+        """Take in one frame; the segment that ends with it, if one does."""
+        rule = self.rule
+        risen = self.floor + rule.adapt * FRAME / RATE
+        self.floor = max(rule.quietest, min(level, risen))
+        above = level - self.floor
+        if self.begin is None:
+            self.loud = self.loud + 1 if above >= rule.onset else 0
+            if self.loud >= max(1, _frames(rule.shortest)):
+                start = at + 1 - self.loud
+                self.begin = max(self.closed, start - _frames(rule.margin))
+                self.heard, self.loud = at + 1, 0
+            return None
+        if above >= rule.release:
+            self.heard = at + 1
+        elif at + 1 - self.heard >= _frames(rule.silence):
+            return self._put_out(self._end_of_speech(at + 1))
+        if at + 1 - self.begin >= _frames(rule.longest):
+            return self._split(at + 1)
+        return None
+
+    def _end_of_speech(self, known: float) -> float:
+        return min(self.heard + _frames(self.rule.margin), known)
+
+    def _split(self, until: int) -> Segment:
+        """End the open segment within its last third and open the next one there."""
+        assert self.begin is not None
+        third = (until - self.begin) // 3
+        levels = self.loudness[until - third - self.kept :]
+        # Over 50 ms: a single frame between two periods of a low voice is no pause.
+        smooth = np.convolve(levels, np.full(5, 0.2), mode="same")
+        smooth[:2] = smooth[-2:] = math.inf
+        cut = until - third + int(smooth.argmin())
+        segment = self._put_out(cut + 1)
+        pause = smooth.min() - self.floor < self.rule.release
+        again = 0 if pause else _frames(self.rule.overlap)
+        self.begin, self.overlap = cut + 1 - again, again * FRAME / RATE
+        return segment
+
+    def _put_out(self, end: float) -> Segment:
+        """The open segment up to frame `end`; afterwards none is open."""
+        assert self.begin is not None
+        first, last = (int((frame - self.kept) * FRAME) for frame in (self.begin, end))
+        samples = self.samples[first:last].copy()
+        start = self.begin * FRAME / RATE
+        segment = Segment(start, start + len(samples) / RATE, samples, self.overlap)
+        self.begin, self.overlap, self.closed = None, 0.0, math.ceil(end)
+        return segment
+
+    def _forget(self, at: int) -> None:
+        """Drop what no later segment can need."""
+        rule = self.rule
+        back = _frames(rule.margin) + _frames(rule.shortest) + 1
+        needed = max(self.kept, at - back if self.begin is None else self.begin)
+        self.samples = self.samples[(needed - self.kept) * FRAME :].copy()
+        del self.loudness[: needed - self.kept]
+        self.kept = needed
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds * RATE / FRAME)
+
+
+def stitch(texts: Sequence[str], overlaps: Sequence[float]) -> str:
+    """The text of a recording from those of its segments; words heard twice are written once.
+
+    overlaps: of each segment, as in `Segment`. Where two of them overlap, the longest run of words
+    that both have there joins them: torn words lie outside it and fall away. Case and punctuation
+    do not matter for that. Without such a run nothing is dropped.
+    """
+    tokens: list[str] = []
+    for text, overlap in zip(texts, overlaps, strict=True):
+        new = _tokens(text)
+        if tokens and new and tokens[-1].isascii() and new[0].isascii():
+            new[0] = " " + new[0].lstrip()
+        tokens = _joined(tokens, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
+    return "".join(tokens).strip()
+
+
+def _joined(before: list[str], after: list[str], most: int) -> list[str]:
+    tail = before[max(0, len(before) - most) :]
+    match = SequenceMatcher(
+        None, [_bare(t) for t in tail], [_bare(t) for t in after[:most]], autojunk=False
+    ).find_longest_match()
+    if not match.size:
+        return before + after
+    kept = len(before) - len(tail) + match.a + match.size
+    return before[:kept] + after[match.b + match.size :]
+
+
+def _tokens(text: str) -> list[str]:
+    """Words with the space before them; characters that are written without spaces one by one."""
+    tokens: list[str] = []
+    for character in text:
+        wide = unicodedata.east_asian_width(character) in "WF"
+        starts = wide or character.isspace()
+        previous = tokens[-1] if tokens else ""
+        if starts or not tokens or unicodedata.east_asian_width(previous[-1]) in "WF":
+            if character.isspace() and previous.isspace():
+                continue
+            tokens.append(" " if character.isspace() else character)
+        else:
+            tokens[-1] += character
+    return [token for token in tokens if token.strip()]
+
+
+def _bare(token: str) -> str:
+    """What of a word is compared. Pure punctuation is compared as it is."""
+    letters = "".join(c for c in token.casefold() if c.isalnum() or unicodedata.combining(c))
+    return letters or token.strip()
