@@ -14,8 +14,8 @@ class NanoUnderstanding:
     processes: int = 2  # one thread each; two threads of one process gain nothing at this size
     sight_steps: int = 900  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
-    language_steps: int = 1600  # the language model in front of the frozen tower
-    joint_steps: int = 2000  # both
+    language_steps: int = 1000  # the language model in front of the frozen tower
+    joint_steps: int = 2600  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -23,13 +23,13 @@ class NanoUnderstanding:
     sight_text: float = 0.8
     sight_video: float = 0.3
     language_text: float = 0.5
-    joint_text: float = 0.7
+    joint_text: float = 0.6
     video: float = 0.15
     think: float = 0.05
     dialogue: float = 0.25  # of the questions: asked after another one
     # What is learnt last is asked more often by then: multiples of the world's frequencies.
     joint_focus: dict[str, float] = field(
-        default_factory=lambda: {"relation": 2.0, "text": 2.0, "locate": 2.0, "position": 1.5}
+        default_factory=lambda: {"text": 1.5, "color": 1.5, "position": 1.5, "locate": 1.2}
     )
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -38,6 +38,7 @@ class NanoUnderstanding:
     clip: float = 1.0
     dense_weight: float = 0.5
     align_weight: float = 0.3
+    where_weight: float = 0.1
     balance_weight: float = 0.0001
     z_weight: float = 0.00001
     bias_rate: float = 0.001

@@ -4,7 +4,8 @@ The language model learns to *bind* words to places only once the image tokens s
 Two losses teach the tower that, at the tokens that the language model reads: linear heads that
 name the contents of each 8x8-px cell, and an alignment of tokens with the word embeddings of the
 objects centred in them. Without the second one the model stays at chance on everything but counts
-and backgrounds.
+and backgrounds. A third one, on an early layer of the language model, asks each image token for its
+own place in the picture, which rotary positions give only relative to other tokens.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from ming_recipes.world.vocabulary import (
 
 CELLS = 8  # per side of the canvas
 TOKEN_CELLS = 2  # a merged token covers 2x2 cells
+TOKENS = (CELLS // TOKEN_CELLS) ** 2  # of a picture
+WHERE_LAYER = 1  # of the language model: after it a token must know its place
 EMPTY_WEIGHT = 0.15  # of a cell without a character
 
 _WIDTHS = {
@@ -116,6 +119,7 @@ class DenseHeads(nn.Module):
         super().__init__()
         self.cells = nn.Linear(hidden_size, TOKEN_CELLS**2 * sum(_WIDTHS.values()))
         self.background = nn.Linear(hidden_size, len(HUES) + len(TEXTURES))
+        self.where = nn.Linear(hidden_size, TOKENS)
         self.align_scale = nn.Parameter(torch.tensor(8.0))
         self.align_bias = nn.Parameter(torch.tensor(-3.0))
 
@@ -158,3 +162,12 @@ class DenseHeads(nn.Module):
             aligned, labels.words.expand_as(aligned)
         )
         return losses, scores
+
+    def place_of_tokens(self, hidden: Tensor) -> Tensor:
+        """Loss of naming the index of each token in its picture.
+
+        hidden [N, D]: states of the language model at the image tokens, picture after picture.
+        """
+        logits = self.where(hidden).float()
+        index = torch.arange(len(hidden), device=hidden.device) % TOKENS
+        return F.cross_entropy(logits, index)

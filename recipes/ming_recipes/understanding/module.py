@@ -22,7 +22,12 @@ from ming_core.model.routing import Gate, Routing
 from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.understanding.config import NanoUnderstanding
 from ming_recipes.understanding.data import PackedBatch, Packer, batches
-from ming_recipes.understanding.dense import DenseHeads, aligned_words, dense_labels
+from ming_recipes.understanding.dense import (
+    WHERE_LAYER,
+    DenseHeads,
+    aligned_words,
+    dense_labels,
+)
 from ming_recipes.world.batch import Mix
 
 MATRICES = (
@@ -69,6 +74,7 @@ class Understanding(LightningModule):
             parameter.requires_grad_(stage != "sight" or name == "word_embeddings.weight")
         for part in (omni.encoders, heads):
             part.requires_grad_(stage != "language")
+        heads.where.requires_grad_(stage == "joint")
         encode, words = packer.tokenizer.encode, aligned_words()
         ids = [[encode(f" {en}") for en, _ in words], [encode(zh) for _, zh in words]]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
@@ -130,8 +136,10 @@ class Understanding(LightningModule):
                 losses["align"] * (1.0 if sight else self.config.align_weight),
             ]
         if self.stage != "sight":
-            losses["answers"], losses["balance"] = self._answers(batch, tokens)
+            losses |= self._answers(batch, tokens)
             terms += [losses["answers"], losses["balance"]]
+        if self.stage == "joint":
+            terms.append(losses["where"] * self.config.where_weight)
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)
@@ -145,19 +153,28 @@ class Understanding(LightningModule):
         by_picture = tokens.view(pictures, -1, tokens.shape[-1])
         return self.heads(by_picture, words, dense_labels(batch.scenes, batch.motions))
 
-    def _answers(self, batch: PackedBatch, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy of the answers, and the routers' auxiliary losses."""
+    def _answers(self, batch: PackedBatch, tokens: Tensor) -> dict[str, Tensor]:
+        """Weighted cross-entropy of the answers, the routers' auxiliary losses, and how well image
+        tokens know their place."""
         omni, backbone = batch.omni, self.omni.backbone
         places = (omni.modality_ids == 1).unsqueeze(-1)
         embeds = backbone.embed(omni.input_ids).masked_scatter(places, tokens)
+        early: list[Tensor] = []
+        watch = backbone.layers[WHERE_LAYER].register_forward_hook(
+            lambda layer, inputs, output: early.append(output[0])
+        )
         out = backbone(embeds, omni.position_ids, modality_ids=omni.modality_ids, mask=omni.mask)
+        watch.remove()
         self.routed, self.batch = out.routing, batch
         wanted = batch.labels[:, 1:] >= 0
         logits = backbone.lm_head(out.hidden[:, :-1][wanted]).float()
         errors = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
         weight = batch.weights[:, 1:][wanted]
-        answers = (errors * weight).sum() / weight.sum()
-        return answers, self._balance(out.routing, omni.segment_ids)
+        return {
+            "answers": (errors * weight).sum() / weight.sum(),
+            "balance": self._balance(out.routing, omni.segment_ids),
+            "where": self.heads.place_of_tokens(early[0][places.squeeze(-1)]),
+        }
 
     def _balance(self, routing: list[Routing], segments: Tensor | None) -> Tensor:
         assert segments is not None
