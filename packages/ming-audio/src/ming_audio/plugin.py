@@ -1,1 +1,27 @@
-"""Everything this package adds: nothing before its first encoder or head is released."""
+"""Everything this package adds to the toolkit, on one page."""
+
+from __future__ import annotations
+
+from ming_core import hookimpl
+from ming_core.registry import Registrar
+
+
+@hookimpl
+def ming_register_encoders(register: Registrar) -> None:
+    register(
+        "whisper",
+        "ming_audio.encoder:AudioEncoder",
+        modality="audio",
+        section="audio_config",
+        # Releases leave the type empty or write that of the whole model; the rest of the section
+        # says which towers there are.
+        spellings=("", "bailingmm"),
+        summary="speech by Whisper (Lite 1.5, Flash, nano; with SANM beside it Lite 1.0)",
+    )
+    register(
+        "sanm",
+        "ming_audio.encoder:AudioEncoder",
+        modality="audio",
+        section="audio_config",
+        summary="speech by SANM alone (the preview of Lite)",
+    )

@@ -29,6 +29,7 @@ def ming_register_encoders(register: Registrar) -> None:
 
     The name is the `model_type` of a section of config.json, up to a colon if it has one: `timm`
     gets `timm:resnet18` and reads the rest itself.
+    `spellings` are further values of `model_type` that mean this encoder.
     """
 
 

@@ -88,7 +88,8 @@ class Sources:
         for entry in entries:
             section = self.config.get(entry.extra["section"])
             if isinstance(section, Mapping):
-                if str(section.get("model_type")).partition(":")[0] == entry.name:
+                kind = str(section.get("model_type")).partition(":")[0]
+                if kind in (entry.name, *entry.extra.get("spellings", ())):
                     return entry
                 wanted[entry.extra["section"]] = section.get("model_type")
         for name in wanted.values():

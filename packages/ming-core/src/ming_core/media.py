@@ -50,8 +50,14 @@ class Image(Media):
     """One still picture."""
 
 
+@dataclass(frozen=True, eq=False)
 class Audio(Media):
-    """One sound recording."""
+    """One sound recording.
+
+    purpose: to "listen" to what it says, or to "transcribe" it; Lite 1.0 has an encoder for each.
+    """
+
+    purpose: Literal["listen", "transcribe"] = "listen"
 
 
 @dataclass(frozen=True)

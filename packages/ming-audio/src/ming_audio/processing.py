@@ -1,0 +1,130 @@
+"""Sounds to frames: read, resampled, and through the front end of the ear that is to hear them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ming_audio.config import AudioConfig, Ear, WhisperConfig
+from ming_audio.fbank import fbank_features, released_cmvn
+from ming_audio.lengths import RATE, mel_frames
+from ming_audio.logmel import log_mel
+from ming_audio.reading import stream_audio
+from ming_core import media
+from ming_core.errors import BadConfig, BadMedia
+from ming_core.model.encoder import Features
+
+
+@dataclass(frozen=True)
+class AudioProcessor:
+    """Which ear hears a sound is decided by its `purpose`."""
+
+    config: AudioConfig
+
+    @classmethod
+    def from_config(cls, config: AudioConfig, preprocessor: Mapping[str, Any]) -> Self:
+        """Check a released preprocessor_config.json (or {}) against the towers.
+
+        Raises BadConfig for front ends that do not fit them.
+        """
+        if preprocessor.get("sampling_rate", RATE) != RATE:
+            raise BadConfig(
+                f"preprocessor_config.json says sampling_rate {preprocessor['sampling_rate']}; "
+                f"the front ends work at {RATE}"
+            )
+        mels = (preprocessor.get("whisper_frontend_args") or {}).get("n_mels")
+        for ear in config.ears:
+            if isinstance(ear.config, WhisperConfig) and mels not in (None, ear.config.n_mels):
+                raise BadConfig(
+                    f"preprocessor_config.json says n_mels {mels} for Whisper and config.json says "
+                    f"{ear.config.n_mels}; they must be equal"
+                )
+        return cls(config)
+
+    def __call__(self, parts: Sequence[media.Media]) -> Features:
+        """Frames of all sounds one after another, a tensor for each kind of ear: "mel" [N, n_mels],
+        "fbank" [N, 560], float32.
+
+        "frames" [items, ears] int64 counts them: each item is heard by one ear, the others have 0.
+        Raises BadMedia.
+        """
+        ears = self.config.ears
+        frames: list[Tensor] = []
+        heard_by: list[Ear] = []
+        for part in parts:
+            if not isinstance(part, media.Audio):
+                raise BadMedia(
+                    f"this encoder hears sounds, it cannot read {type(part).__name__.lower()} input"
+                )
+            transcribed = part.purpose == "transcribe"
+            ear = self.config.transcribing if transcribed else self.config.listening
+            frames.append(self.frames(read(part, ear), ear))
+            heard_by.append(ear)
+        tensors = {}
+        for ear in ears:
+            own = [x for x, by in zip(frames, heard_by, strict=True) if by is ear]
+            tensors[ear.config.feature] = torch.cat(own) if own else torch.empty(0, ear.config.bins)
+        counts = [
+            [len(x) if by is ear else 0 for ear in ears]
+            for x, by in zip(frames, heard_by, strict=True)
+        ]
+        return Features(
+            modality="audio",
+            tensors={**tensors, "frames": torch.tensor(counts, dtype=torch.int64)},
+            grid=None,
+            tokens=[by.tokens(len(x)) for x, by in zip(frames, heard_by, strict=True)],
+        )
+
+    def frames(self, samples: np.ndarray | Tensor, ear: Ear) -> Tensor:
+        """What an ear is given: [N] float32 at 16 kHz -> [T, F] float32.
+
+        Raises BadMedia for a sound below one frame.
+        """
+        if isinstance(ear.config, WhisperConfig):
+            return log_mel(samples, ear.config.n_mels)
+        cmvn = released_cmvn()
+        if cmvn.shape[1] != ear.config.bins:
+            raise BadConfig(
+                f"audio_encoder_config_sanm.input_size is {ear.config.bins}; the only front end "
+                f"of this encoder gives {cmvn.shape[1]}"
+            )
+        return fbank_features(samples, cmvn)
+
+    def released_padding(self, features: Features) -> Features:
+        """The same sounds as released code encodes several at once: each Whisper input is followed
+        by zeros up to the longest one.
+
+        Nothing masks them, and zero is no silence, so there the shorter ones sound different in
+        company than alone. Only for comparisons; the tokens stay as they are.
+        """
+        tensors = dict(features.tensors)
+        for column, ear in enumerate(self.config.ears):
+            heard = tensors["frames"][:, column] > 0
+            if isinstance(ear.config, WhisperConfig) and heard.any():
+                lengths = tensors["frames"][heard, column].tolist()
+                parts = list(tensors["mel"].split(lengths))
+                padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+                tensors["mel"] = padded.flatten(0, 1)
+                tensors["frames"] = tensors["frames"].clone()
+                tensors["frames"][heard, column] = max(lengths)
+        return replace(features, tensors=tensors)
+
+
+def read(part: media.Audio, ear: Ear) -> np.ndarray:
+    """A sound as [N] float32 at 16 kHz. Raises BadMedia, also as soon as it proves too long."""
+    blocks, count = [], 0
+    for block in stream_audio(part.source):
+        blocks.append(block)
+        count += len(block)
+        if isinstance(ear.config, WhisperConfig) and mel_frames(count) > ear.config.most_frames:
+            seconds = ear.config.most_frames / mel_frames(RATE)
+            raise BadMedia(
+                f"{part} is longer than the {seconds:g} s that can be heard at once; give a part "
+                "of it, or transcribe it, which takes long sounds piece by piece"
+            )
+    return np.concatenate(blocks)
