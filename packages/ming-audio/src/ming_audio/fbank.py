@@ -6,6 +6,7 @@ import json
 import math
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def read_cmvn(path: Path) -> Tensor:
 
 
 def _numbers(lines: list[str], tag: str) -> list[float]:
-    for line, following in zip(lines, lines[1:]):
+    for line, following in pairwise(lines):
         if line.startswith(tag):
             return [float(word) for word in following.partition("[")[2].rstrip(" ]").split()]
     raise ValueError(f"no {tag}")

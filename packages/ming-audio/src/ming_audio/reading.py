@@ -82,7 +82,7 @@ def open_audio(source: Any, rate: int = RATE) -> Sound:
 def stream_audio(source: Any, rate: int = RATE, seconds: float = 30.0) -> Iterator[np.ndarray]:
     """What `open_audio` gives in blocks of so many seconds; only the last one may be shorter.
 
-    Memory does not grow with the length of the sound. Raises BadMedia as soon as it meets the fault.
+    Memory does not grow with the length of the sound. Raises BadMedia where it meets the fault.
     """
     size = max(1, round(seconds * rate))
     waiting: list[np.ndarray] = []
@@ -251,7 +251,7 @@ def _sndfile(handle: io.IOBase) -> Iterator[SoundFile | None]:
     """The file as libsndfile reads it; None if it does not know the format."""
     import soundfile
 
-    # By descriptor, since soundfile would judge a file by its name: anything called .raw is refused.
+    # By descriptor, since soundfile judges a file by its name: anything called .raw is refused.
     target = handle if isinstance(handle, io.BytesIO) else handle.fileno()
     try:
         sound = soundfile.SoundFile(target, closefd=False)
@@ -277,8 +277,8 @@ def _from_sndfile(file: _File, sound: SoundFile) -> Iterator[Sound]:
             yield Sound(np.ascontiguousarray(block[:, 0]), sound.samplerate)
     except LibsndfileError as error:
         raise BadMedia(
-            f"{file.name} is damaged or cut short at {read / sound.samplerate:.1f} s; get the whole "
-            "file"
+            f"{file.name} is damaged or cut short at {read / sound.samplerate:.1f} s; get the "
+            "whole file"
         ) from error
     if read < sound.frames and sound.format != "MP3":  # there the number may be a guess
         promised, held = (f"{count / sound.samplerate:.1f}" for count in (sound.frames, read))

@@ -1,4 +1,4 @@
-"""Long recordings as pieces that an encoder can take, cut where nobody speaks, and their texts joined.
+"""Long recordings in pieces that an encoder can take, cut at pauses, and their texts joined.
 
 Speech is what rises above the noise, whose level follows the signal down at once and up slowly; it
 begins with more than it ends with, so that a word is not torn at its quiet sounds. No model is
@@ -12,7 +12,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from itertools import takewhile
 
 import numpy as np
 
@@ -157,7 +157,8 @@ class _Cutter:
         segment = self._put_out(cut + 1)
         pause = smooth.min() - self.floor < self.rule.release
         again = 0 if pause else _frames(self.rule.overlap)
-        self.begin, self.overlap = cut + 1 - again, again * FRAME / RATE
+        if self.heard > cut:  # otherwise the speech was over, and the cut lies in the silence
+            self.begin, self.overlap = cut + 1 - again, again * FRAME / RATE
         return segment
 
     def _put_out(self, end: float) -> Segment:
@@ -194,37 +195,46 @@ def stitch(texts: Sequence[str], overlaps: Sequence[float]) -> str:
     tokens: list[str] = []
     for text, overlap in zip(texts, overlaps, strict=True):
         new = _tokens(text)
-        if tokens and new and tokens[-1].isascii() and new[0].isascii():
+        if tokens and new and not (_wide(tokens[-1][-1]) or _wide(new[0][0])):
             new[0] = " " + new[0].lstrip()
         tokens = _joined(tokens, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
     return "".join(tokens).strip()
 
 
 def _joined(before: list[str], after: list[str], most: int) -> list[str]:
-    tail = before[max(0, len(before) - most) :]
-    match = SequenceMatcher(
-        None, [_bare(t) for t in tail], [_bare(t) for t in after[:most]], autojunk=False
-    ).find_longest_match()
-    if not match.size:
+    tail = [_bare(token) for token in before[len(before) - min(most, len(before)) :]]
+    head = [_bare(token) for token in after[:most]]
+    runs = []
+    for i in range(len(tail)):
+        for j in range(len(head)):
+            size = sum(
+                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tail[i:], head[j:]))
+            )
+            outside = len(tail) - i - size + j
+            # A word or two are torn; a lone "the" far from the seam proves nothing.
+            if size and outside <= size + 1:
+                runs.append((size, -outside, len(tail) - i - size, j + size))
+    if not runs:
         return before + after
-    kept = len(before) - len(tail) + match.a + match.size
-    return before[:kept] + after[match.b + match.size :]
+    _, _, torn, used = max(runs)
+    return before[: len(before) - torn] + after[used:]
 
 
 def _tokens(text: str) -> list[str]:
     """Words with the space before them; characters that are written without spaces one by one."""
     tokens: list[str] = []
     for character in text:
-        wide = unicodedata.east_asian_width(character) in "WF"
-        starts = wide or character.isspace()
-        previous = tokens[-1] if tokens else ""
-        if starts or not tokens or unicodedata.east_asian_width(previous[-1]) in "WF":
-            if character.isspace() and previous.isspace():
-                continue
-            tokens.append(" " if character.isspace() else character)
+        before = tokens[-1][-1] if tokens else ""
+        if not before or character.isspace() or _wide(character) or _wide(before):
+            tokens.append(character)
         else:
             tokens[-1] += character
-    return [token for token in tokens if token.strip()]
+    return [token for token in tokens if not token.isspace()]
+
+
+def _wide(character: str) -> bool:
+    """Whether it is of a script that puts no space between words."""
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def _bare(token: str) -> str:
