@@ -158,15 +158,3 @@ def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:
         numbers = batch.question[row][batch.omni.segment_ids[row] == segment]
         talks.append([batch.questions[n] for n in sorted(set(numbers.tolist()) - {-1})])
     return talks
-
-
-def test_pixels_of_a_training_video_are_those_of_the_processor(packer: Packer) -> None:
-    example = training_example(3, Mix(video=1.0))
-    (mine,) = packer([example]).omni.features
-    theirs = packer.processor([Video(example.pictures)])
-    assert mine.grid is not None
-    assert theirs.grid is not None
-    assert torch.equal(mine.grid, theirs.grid)
-    assert mine.tokens == theirs.tokens
-    assert torch.equal(mine.tensors["pixel_values"], theirs.tensors["pixel_values"])
-    assert theirs.seconds == [tuple(0.25 + i for i in range(len(example.scenes)))]

@@ -136,9 +136,9 @@ class Packer:
         return PackedBatch(omni, labels, weights, asked, questions, scenes, motions)
 
     def _features(self, example: Example) -> Features:
-        if not example.is_video:
-            return self.processor([Image(example.pictures[0])])
-        return _interleave([self.processor([Image(picture)]) for picture in example.pictures])
+        if example.is_video:
+            return self.processor([Video(example.pictures)])
+        return self.processor([Image(example.pictures[0])])
 
     def _prompt(self, example: Example, dialogue: tuple[Question, ...], tokens: int) -> Prompt:
         turns: list[Message] = []
@@ -178,22 +178,6 @@ def _runs(targets: list[bool]) -> Iterator[tuple[int, int]]:
         if wanted:
             where = list(group)
             yield where[0], where[-1] + 1
-
-
-def _interleave(frames: list[Features]) -> Features:
-    """Stills, whose one frame fills both places in time of their patches, as a video."""
-    first = frames[0]
-    assert first.grid is not None
-    rows = [frame.tensors["pixel_values"] for frame in frames]
-    pairs = []
-    for early, late in zip(rows[::2], rows[1::2], strict=True):
-        n, width = early.shape
-        pair = early.view(n, 3, 2, width // 6).clone()
-        pair[:, :, 1] = late.view(n, 3, 2, width // 6)[:, :, 1]
-        pairs.append(pair.view(n, width))
-    grid = first.grid * torch.tensor([len(pairs), 1, 1])
-    tokens = [first.tokens[0] * len(pairs)]
-    return Features(first.modality, {"pixel_values": torch.cat(pairs)}, grid, tokens)
 
 
 def batches(

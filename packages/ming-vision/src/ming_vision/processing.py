@@ -205,6 +205,8 @@ class ImageProcessor:
         Lite smooths while it shrinks (torchvision), Flash does not (OpenCV). In float32, as the
         references: torch's kernel for uint8 rounds between the axes and is 17 grey levels off.
         """
+        if (frame.height, frame.width) == size:
+            return frame
         pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float()
         resized = F.interpolate(pixels, size, mode="bicubic", antialias=self.refits_video)
         resized = resized.round_().clamp_(0, 255).to(torch.uint8)
