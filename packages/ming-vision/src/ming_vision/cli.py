@@ -13,6 +13,8 @@ import typer
 from ming_core.cli.common import (
     DeviceOption,
     DtypeOption,
+    FpsOption,
+    FramesOption,
     JsonOption,
     ModelOption,
     QuietOption,
@@ -69,6 +71,8 @@ def describe(
     files: Annotated[list[str], typer.Argument(help="Pictures or videos.", metavar="FILE...")],
     detail: Annotated[Detail, typer.Option(help="How much to say.")] = Detail.full,
     language: Annotated[Language, typer.Option("--language", "-l")] = Language.en,
+    fps: FpsOption = None,
+    max_frames: FramesOption = None,
     out: OutOption = None,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
@@ -82,7 +86,7 @@ def describe(
 
     Example: ming describe scene.png --language zh
     """
-    media = [read_media(path) for path in files]
+    media = [read_media(path, fps, max_frames) for path in files]
     targets = _targets(files, out, ".txt")
     omni = load_model(model, device, dtype, quiet)
     sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}

@@ -11,10 +11,13 @@ import typer
 from ming_core.cli.common import (
     DeviceOption,
     DtypeOption,
+    FpsOption,
+    FramesOption,
     JsonOption,
     ModelOption,
     QuietOption,
     SeedOption,
+    SoundOption,
     ThinkOption,
     TokensOption,
     load_model,
@@ -39,6 +42,9 @@ def ask(
     seed: SeedOption = None,
     max_new_tokens: TokensOption = None,
     think: ThinkOption = False,
+    fps: FpsOption = None,
+    max_frames: FramesOption = None,
+    sound: SoundOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -47,7 +53,7 @@ def ask(
     Example: ming ask "how many shapes are there?" scene.png
     """
     text = read_text(question)
-    parts = [read_media(path) for path in media or ()]
+    parts = [read_media(path, fps, max_frames, sound) for path in media or ()]
     omni = load_model(model, device, dtype, quiet)
     budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()

@@ -7,13 +7,14 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ming_core.errors import BadMedia
-from ming_core.media import Part, media_from_path
+from ming_core.media import Part, Video, VideoSampling, media_from_path
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ TokensOption = Annotated[
     int | None,
     typer.Option(min=1, help="Longest answer in tokens: 256, or 8192 with --think."),
 ]
+FpsOption = Annotated[
+    float | None, typer.Option("--fps", min=0.001, help="Frames of a video per second to look at.")
+]
+FramesOption = Annotated[
+    int | None, typer.Option("--max-frames", min=1, help="Most frames of a video to look at.")
+]
+SoundOption = Annotated[bool, typer.Option("--sound", help="Also listen to the videos.")]
 ThinkOption = Annotated[
     bool, typer.Option("--think", help="Reason first; the reasoning goes to stderr.")
 ]
@@ -46,14 +54,23 @@ def token_budget(given: int | None, think: bool) -> int:
     return given or (THINKING_TOKENS if think else 256)
 
 
-def read_media(path: str) -> Part:
-    """The media part of a path on the command line; refused before a model is loaded for it."""
-    if not Path(path).is_file():
-        reason = "it is a folder" if Path(path).is_dir() else "there is no such file"
+def read_media(
+    path: str, fps: float | None = None, max_frames: int | None = None, sound: bool = False
+) -> Part:
+    """The media part of a path on the command line; refused before a model is loaded for it.
+
+    A folder is a video of the pictures in it. The other arguments are about videos.
+    """
+    if not Path(path).exists():
         raise BadMedia(
-            f"cannot read {path!r}: {reason}; give the path of a picture, sound or video"
+            f"cannot read {path!r}: there is no such file; give the path of a picture, sound or "
+            "video"
         )
-    return media_from_path(path)
+    part = Video(path) if Path(path).is_dir() else media_from_path(path)
+    if not isinstance(part, Video):
+        return part
+    sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
+    return replace(part, sampling=sampling, sound=sound)
 
 
 def load_model(name: str, device: str, dtype: str, quiet: bool) -> OmniModel:
