@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from ming_core.checkpoints.keymap import Slot, backbone_slots
 from ming_core.config import AUDIO, IMAGE, BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.testing import GoldenCase
 
 
 def fill(module: nn.Module, slots: dict[str, Slot], weights: dict[str, Tensor]) -> None:
@@ -37,3 +41,30 @@ def modality(inputs: dict[str, Tensor], like: Tensor) -> Tensor:
 def segments(attention_mask: Tensor) -> Tensor:
     """Padding (0) becomes segment -1."""
     return attention_mask.long() - 1
+
+
+def in_bfloat16(case: GoldenCase) -> bool:
+    """Whether the reference ran in bfloat16; only the text of a case says so."""
+    return "bfloat16" in case.meta["description"] + case.meta.get("notes", "")
+
+
+class ToyTokenizer:
+    """Released ids for special tokens; code points, `offset` higher, for characters."""
+
+    def __init__(self, ids: Mapping[str, int], offset: int = 0) -> None:
+        self._ids = ids
+        self._offset = offset
+        self._pattern = re.compile("(" + "|".join(map(re.escape, ids)) + ")")
+
+    def id(self, token: str) -> int:
+        return self._ids[token]
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) + self._offset for character in text]
+
+    def holds_special(self, text: str) -> bool:
+        return self._pattern.search(text) is not None
+
+    def encode_with_specials(self, text: str) -> list[int]:
+        pieces = enumerate(self._pattern.split(text))
+        return [i for k, s in pieces for i in ([self._ids[s]] if k % 2 else self.encode(s))]

@@ -1,17 +1,14 @@
-"""One adapter body for the three whole perception models: encoders, merge, backbone, decoding.
-
-Sound has no encoder in this toolkit yet: where a case holds some, its recorded features (after the
-projector, at unit length) go in as already encoded, and everything behind them is compared.
-"""
+"""One adapter body for the three whole perception models: encoders, merge, backbone, decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ming_audio.encoder import AudioEncoder
 from ming_core.checkpoints.keymap import identity_slots
 from ming_core.config import AUDIO, IMAGE, BackboneConfig
 from ming_core.generate import Sampling, generate
@@ -22,6 +19,7 @@ from ming_core.plugins import get_plugins
 from ming_core.testing import Check, GoldenCase, Unsupported
 
 from ._common import fill, golden_backbone, segments
+from ._sounds import packed_sounds
 
 # The recorded configurations leave the model types out.
 _LLM = {"omni_v10": "bailing_moe", "omni_v15": "bailing_moe", "omni_flash": "bailing_moe_v2"}
@@ -56,6 +54,12 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
         for features in by_modality(kind):
             yield Check(name, omni.encode(features), wanted[name])
 
+    sounds = _sounds(case, omni)
+    if "audio_embeds" in wanted:
+        rows = wanted["audio_embeds"], wanted["audio_embeds_lengths"].sum(1).tolist()
+        expected = torch.cat([row[:count] for row, count in zip(*rows, strict=True)])
+        yield Check("audio_embeds", omni.encode(sounds[0]), expected)
+
     real = attention.bool()
     positions, deltas = rope_index(config, ids, attention, *split_grids(items))
     if config.rope.kind == "1d":
@@ -70,8 +74,7 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
         position_ids=positions,
         modality_ids=modality,
         segment_ids=segments(attention),
-        features=by_modality(items),
-        encoded={"audio": wanted["audio_embeds"][0]} if "audio_embeds" in wanted else {},
+        features=[*by_modality(items), *sounds],
     )
     embeds = omni.embed(batch)
     yield Check("inputs_embeds", embeds, wanted["inputs_embeds"])
@@ -97,22 +100,33 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
 
 
 def _omni(case: GoldenCase) -> Omni:
-    """The backbone and the image encoder that is registered for the tower of this release."""
+    """The backbone and the registered encoders of this release."""
     llm = case.config["llm_config"] | {"model_type": _LLM[case.component]}
     config: dict[str, Any] = case.config | {"llm_config": llm}
-    tower = _TOWER[case.component]
-    found = get_plugins().encoders.find(tower)
-    if not found:
-        raise Unsupported(f"no encoder {tower!r} is registered")
-    encoder: nn.Module = found[0].load().from_config(config, {})
-    backbone = {
-        name.removeprefix("model."): value
-        for name, value in case.weights.items()
-        if name.startswith("model.")
-    }
-    eyes = {k: v for k, v in case.weights.items() if k.startswith(("vision.", "linear_proj."))}
-    fill(encoder, identity_slots(encoder), eyes)
-    return Omni(golden_backbone(llm, backbone), {"image": encoder.eval()})
+    parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "image": {}, "audio": {}}
+    for name, value in case.weights.items():
+        first = name.partition(".")[0]
+        kind = {"model": "backbone", "vision": "image", "linear_proj": "image"}.get(first, "audio")
+        parts[kind][name.removeprefix("model.")] = value
+    encoders: dict[str, nn.Module] = {}
+    for modality, kind in (("image", _TOWER[case.component]), ("audio", "whisper")):
+        found = get_plugins().encoders.find(kind)
+        if not found:
+            raise Unsupported(f"no encoder {kind!r} is registered")
+        encoder: nn.Module = found[0].load().from_config(config, {})
+        fill(encoder, identity_slots(encoder), parts[modality])
+        encoders[modality] = encoder.eval()
+    return Omni(golden_backbone(llm, parts["backbone"]), encoders)
+
+
+def _sounds(case: GoldenCase, omni: Omni) -> list[Features]:
+    """All sounds of the case, padded as the reference does it; none if it has none."""
+    if "audio_feats" not in case.inputs:
+        return []
+    encoder = cast(AudioEncoder, omni.encoders["audio"])
+    feats, lengths = case.inputs["audio_feats"], case.inputs["audio_feats_lengths"]
+    features, _ = packed_sounds(feats, lengths, encoder.config.transcribing)
+    return [encoder.processor.released_padding(features)]
 
 
 def _modality(inputs: dict[str, Tensor], patches: set[int | None]) -> Tensor:

@@ -20,6 +20,8 @@ from ming_core.media import Audio, Image, Message, Part, Role, Text, Video
 from ming_core.model.positions import frame_grids
 from ming_core.testing import Check, GoldenCase
 
+from ._common import ToyTokenizer
+
 _FORMATS = {"v10": LITE_1_0, "v15": LITE_1_5, "flash": FLASH}
 _KINDS = {"image": Image, "video": Video, "audio": Audio}
 _ROLES: dict[str, Role] = {"HUMAN": "user", "ASSISTANT": "assistant"}
@@ -47,31 +49,10 @@ _FLASH_IDS = {token: 157157 + i for i, token in enumerate(_MEDIA_TOKENS)} | {
 }
 
 
-class _ToyTokenizer:
-    """Released ids for special tokens, code points for characters."""
-
-    def __init__(self, ids: Mapping[str, int]) -> None:
-        self._ids = ids
-        self._pattern = re.compile("(" + "|".join(map(re.escape, ids)) + ")")
-
-    def id(self, token: str) -> int:
-        return self._ids[token]
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(character) for character in text]
-
-    def holds_special(self, text: str) -> bool:
-        return self._pattern.search(text) is not None
-
-    def encode_with_specials(self, text: str) -> list[int]:
-        pieces = enumerate(self._pattern.split(text))
-        return [i for k, s in pieces for i in ([self._ids[s]] if k % 2 else self.encode(s))]
-
-
 def run(case: GoldenCase) -> Iterator[Check]:
     config, wanted = case.config, case.outputs
     chat = _FORMATS[config["family"]]
-    toy = _ToyTokenizer(_FLASH_IDS if chat is FLASH else _LITE_IDS)
+    toy = ToyTokenizer(_FLASH_IDS if chat is FLASH else _LITE_IDS)
     sizes = _sizes(case.inputs)
 
     text = released_prompt(config["messages"], chat, **config["kwargs"])
@@ -97,7 +78,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
 def _safe(
     config: Mapping[str, Any],
     chat: ChatFormat,
-    toy: _ToyTokenizer,
+    toy: ToyTokenizer,
     sizes: Mapping[str, list[MediaTokens]],
     wanted: Mapping[str, Tensor],
 ) -> Iterator[Check]:
@@ -121,7 +102,7 @@ def _safe(
         yield Check("safe_audio_places", torch.tensor([runs]), expected)
 
 
-def _only_released(config: Mapping[str, Any], chat: ChatFormat, toy: _ToyTokenizer) -> bool:
+def _only_released(config: Mapping[str, Any], chat: ChatFormat, toy: ToyTokenizer) -> bool:
     """Tags typed by a user, nested blocks of Lite 1.0, or a system template of another shape."""
     items = [item for message in config["messages"] for item in message["content"]]
     text = "".join(item.get("text", "") for item in items)

@@ -34,7 +34,8 @@ class AudioEncoder(nn.Module):
         self.processor = processor
         for ear in config.ears:
             self.add_module(ear.tower, tower(ear))
-            self.add_module(ear.projector, Projector(ear, config.hidden_size, config.mlp_depth))
+            sizes = config.hidden_size, config.mlp_depth, ear.kernel, ear.stride
+            self.add_module(ear.projector, Projector(ear.config.width, *sizes))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
@@ -67,7 +68,7 @@ class AudioEncoder(nn.Module):
         hidden = self.get_submodule(ear.tower)(frames, lengths)
         states = [ear.config.hidden(length) for length in lengths]
         tokens = self.get_submodule(ear.projector)(hidden, states)
-        return F.normalize(tokens, dim=-1, eps=1e-12) if self.config.unit_length else tokens
+        return unit_length(tokens) if self.config.unit_length else tokens
 
 
 class Projector(nn.ModuleList):
@@ -76,9 +77,11 @@ class Projector(nn.ModuleList):
     The released ones transpose before the GELU, which takes the number 1.
     """
 
-    def __init__(self, ear: Ear, hidden_size: int, depth: int) -> None:
-        padding = ear.kernel // 2
-        conv = nn.Conv1d(ear.config.width, hidden_size, ear.kernel, ear.stride, padding)
+    def __init__(
+        self, width: int, hidden_size: int, depth: int, kernel: int, stride: int
+    ) -> None:
+        """width: channels of a hidden state; hidden_size: those of the backbone."""
+        conv = nn.Conv1d(width, hidden_size, kernel, stride, padding=kernel // 2)
         layers: list[nn.Module] = [conv, nn.Identity()]
         for _ in range(depth - 1):
             layers += [nn.GELU(), Linear(hidden_size, hidden_size)]
@@ -99,3 +102,8 @@ def tower(ear: Ear) -> WhisperTower | SanmTower:
     if isinstance(ear.config, WhisperConfig):
         return WhisperTower(ear.config)
     return SanmTower(ear.config)
+
+
+def unit_length(x: Tensor) -> Tensor:
+    """Every token [..., D] at L2 norm 1, the scale at which the backbones met sounds."""
+    return F.normalize(x, dim=-1, eps=1e-12)
