@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ming_audio.logmel import RATE, too_short
+from ming_audio.logmel import CHUNK, RATE, too_short
 from ming_core.errors import BadCheckpoint, BadMedia
 
 WINDOW = 400
@@ -47,13 +47,18 @@ def fbank(samples: Tensor | np.ndarray, n_mels: int = 80) -> Tensor:
     signal = torch.as_tensor(samples, dtype=torch.float32)
     if len(signal) < WINDOW:
         raise BadMedia(too_short(len(signal), WINDOW))
+    window, filters = _window(signal.device), _filters(n_mels).to(signal.device).T
     frames = (signal * PCM).unfold(0, WINDOW, HOP)
+    mel = torch.cat([_power(some, window) @ filters for some in frames.split(CHUNK)])
+    return mel.clamp_(min=FLOOR).log_()
+
+
+def _power(frames: Tensor, window: Tensor) -> Tensor:
+    """[T, 400] -> [T, 257]"""
     frames = frames - frames.mean(1, keepdim=True)
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-    frames = (frames - PREEMPHASIS * before) * _window(signal.device)
-    power = torch.fft.rfft(frames, n=FFT).abs().square()
-    mel = power @ _filters(n_mels).to(signal.device).T
-    return mel.clamp_(min=FLOOR).log_()
+    frames = (frames - PREEMPHASIS * before) * window
+    return torch.fft.rfft(frames, n=FFT).abs().square()
 
 
 def stack_frames(frames: Tensor) -> Tensor:

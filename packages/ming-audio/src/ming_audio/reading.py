@@ -162,10 +162,11 @@ def _is_file(source: Any) -> bool:
 def _from_array(source: Any) -> Sound:
     if isinstance(source, Sound):
         return source
+    samples: Any
     samples, rate = source if isinstance(source, tuple) and len(source) == 2 else (source, RATE)
     if hasattr(samples, "detach"):  # a tensor, without importing its library
-        samples = samples.detach().float().cpu() if samples.is_floating_point() else samples.cpu()
-        samples = samples.numpy()
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     if not isinstance(samples, np.ndarray) or not isinstance(rate, int | np.integer):
         raise BadMedia(
             f"cannot read a sound from {type(source).__name__}; give the path of a file, its "
