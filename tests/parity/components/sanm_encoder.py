@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ming_audio.config import SanmConfig
-from ming_audio.sanm import SanmTower, present
+from ming_audio.sanm import Layer, SanmTower, present
 from ming_core.testing import Check, GoldenCase
 
 from ._common import in_bfloat16
@@ -25,7 +26,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
         tower, feats = tower.bfloat16(), feats.bfloat16()
 
     actual: dict[str, Tensor] = {"lengths": lengths, "pe": tower.place(feats)}
-    first = tower.encoders0[0]
+    first = cast(Layer, tower.encoders0[0])
     watched: dict[str, nn.Module] = {"first_layer": first, "attn0": first.self_attn}
     watched |= {f"layer{i}": layer for i, layer in enumerate(tower.encoders)}
     for name, module in watched.items():
