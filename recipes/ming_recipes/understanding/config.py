@@ -12,10 +12,10 @@ class NanoUnderstanding:
     out: str = "runs/nano-understanding"
     seed: int = 0
     processes: int = 2  # one thread each; two threads of one process gain nothing at this size
-    sight_steps: int = 900  # the tower alone, on dense labels
+    sight_steps: int = 1400  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 1000  # the language model in front of the frozen tower
-    joint_steps: int = 2600  # both
+    joint_steps: int = 1400  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -23,17 +23,32 @@ class NanoUnderstanding:
     sight_text: float = 0.8
     sight_video: float = 0.3
     language_text: float = 0.5
+    language_video: float = 0.08
+    language_dialogue: float = 0.1  # of the questions: asked after another one
     joint_text: float = 0.6
-    video: float = 0.15
-    think: float = 0.05
-    dialogue: float = 0.25  # of the questions: asked after another one
-    # What is learnt last is asked more often by then: multiples of the world's frequencies.
+    joint_video: float = 0.2
+    joint_dialogue: float = 0.25
+    joint_think: float = 0.05
+    # Multiples of the world's frequencies. First what binds words to objects: answers of many
+    # digits, and those that nobody can give before that, would only be noise.
+    language_focus: dict[str, float] = field(
+        default_factory=lambda: {
+            "relation": 0.3,
+            "relation_side": 0.5,
+            "text": 0.6,
+            "locate": 0.4,
+            "click": 0.15,
+            "describe": 0.5,
+            "color": 1.3,
+            "position": 1.5,
+        }
+    )
     joint_focus: dict[str, float] = field(
-        default_factory=lambda: {"text": 1.5, "color": 1.5, "position": 1.5, "locate": 1.2}
+        default_factory=lambda: {"text": 1.5, "position": 1.3, "locate": 1.2}
     )
     muon_lr: float = 0.01
     adam_lr: float = 0.002
-    tower_rate: float = 0.5  # of the learning rates, for the tower in the joint stage
+    tower_rate: float = 0.25  # of the learning rates, for the tower in the joint stage
     warmup: int = 50
     clip: float = 1.0
     dense_weight: float = 0.5

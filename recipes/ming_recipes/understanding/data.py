@@ -25,7 +25,6 @@ from ming_core.model.positions import frame_grids, rope_index
 from ming_core.packing import prefix_segment_mask
 from ming_recipes.world.batch import Example, Mix, training_example
 from ming_recipes.world.language import Motion, Question, reasoning
-from ming_recipes.world.motion import FPS
 from ming_recipes.world.scene import Scene
 
 
@@ -91,12 +90,13 @@ class Packer:
         labels, asked = torch.full(size, IGNORED), torch.full(size, -1)
         weights = torch.zeros(size)
         questions: list[Question] = []
-        grids = features[0].grid
+        grids, tokens = features[0].grid, features[0].tokens
         assert grids is not None
+        sizes = [MediaTokens(*pair) for pair in zip(tokens, features[0].seconds, strict=True)]
         for row, example in enumerate(examples):
             used = segment = following = 0
             for dialogue in example.dialogues:
-                prompt = self._prompt(example, dialogue, features[0].tokens[row])
+                prompt = self._prompt(example, dialogue, sizes[row])
                 start = prompt.runs[-1].start + prompt.runs[-1].count + _CLOSING
                 tail = len(prompt.input_ids) - start
                 if used == 0:
@@ -140,9 +140,10 @@ class Packer:
             return self.processor([Video(example.pictures)])
         return self.processor([Image(example.pictures[0])])
 
-    def _prompt(self, example: Example, dialogue: tuple[Question, ...], tokens: int) -> Prompt:
+    def _prompt(
+        self, example: Example, dialogue: tuple[Question, ...], size: MediaTokens
+    ) -> Prompt:
         turns: list[Message] = []
-        seconds = [(2 * i + 0.5) / FPS for i in range(len(example.scenes))]
         for question in dialogue:
             answer = question.answer
             if example.think:
@@ -151,7 +152,6 @@ class Packer:
             turns += [user(question.question), assistant(answer)]
         medium = _VIDEO if example.is_video else _IMAGE
         turns[0] = user(medium, dialogue[0].question)
-        size = MediaTokens(tokens, seconds if example.is_video else ())
         return build_example(turns, self.format, self.tokenizer, [size], think=example.think)
 
     def _prefix(self, ids: tuple[int, ...], is_video: bool, grid: tuple[int, int, int]) -> Tensor:

@@ -74,7 +74,7 @@ class Understanding(LightningModule):
             parameter.requires_grad_(stage != "sight" or name == "word_embeddings.weight")
         for part in (omni.encoders, heads):
             part.requires_grad_(stage != "language")
-        heads.where.requires_grad_(stage == "joint")
+        heads.where.requires_grad_(stage != "sight")
         encode, words = packer.tokenizer.encode, aligned_words()
         ids = [[encode(f" {en}") for en, _ in words], [encode(zh) for _, zh in words]]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
@@ -137,9 +137,8 @@ class Understanding(LightningModule):
             ]
         if self.stage != "sight":
             losses |= self._answers(batch, tokens)
-            terms += [losses["answers"], losses["balance"]]
-        if self.stage == "joint":
-            terms.append(losses["where"] * self.config.where_weight)
+            where = losses["where"] * self.config.where_weight
+            terms += [losses["answers"], losses["balance"], where]
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)

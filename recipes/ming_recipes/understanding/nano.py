@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ from ming_recipes.understanding.evaluate import evaluate
 from ming_recipes.understanding.module import Understanding, stage_steps
 from ming_recipes.world.batch import Mix
 from ming_recipes.world.records import fingerprint
-from ming_recipes.world.scene import SPLITS
+from ming_recipes.world.scene import MAX_OBJECTS, SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
 from ming_recipes.world.vocabulary import CANVAS, WORLD
 from ming_vision.encoder import QwenVisionEncoder
@@ -191,13 +191,21 @@ def mix(config: NanoUnderstanding, stage: str, step: int) -> Mix:
     if stage == "sight":
         text, video = config.sight_text, config.sight_video
         return Mix(questions=0, text=text, video=video, still_clips=True)
-    general = Mix(text=config.language_text, dialogue=config.dialogue)
-    if stage == "language" and step < config.easy_steps:
-        return replace(general, max_objects=2)
-    general = replace(general, video=config.video, think=config.think)
     if stage == "language":
-        return general
-    return replace(general, text=config.joint_text, focus=config.joint_focus)
+        return Mix(
+            max_objects=2 if step < config.easy_steps else MAX_OBJECTS,
+            text=config.language_text,
+            video=config.language_video,
+            dialogue=config.language_dialogue,
+            focus=config.language_focus,
+        )
+    return Mix(
+        text=config.joint_text,
+        video=config.joint_video,
+        dialogue=config.joint_dialogue,
+        think=config.joint_think,
+        focus=config.joint_focus,
+    )
 
 
 class Stage(LightningDataModule):
