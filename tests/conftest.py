@@ -6,12 +6,18 @@ import os
 import random
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 HOME_VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME")
 USER_ENVIRONMENT = dict(os.environ)
@@ -90,3 +96,68 @@ def repository() -> Path:
 def user_environment() -> dict[str, str]:
     """The variables pytest was started with, for tools such as uv that need the real home."""
     return dict(USER_ENVIRONMENT)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Clips:
+    """Writes small videos whose frames can be told apart."""
+    return Clips(tmp_path)
+
+
+class Clips:
+    """Videos of 8 grey stripes each: black and white are the bits of the frame's number."""
+
+    BITS = 8
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def picture(self, number: int, width: int = 64, height: int = 48) -> np.ndarray:
+        """The frame of this number, [height, width, 3] uint8."""
+        stripe = np.arange(width) * self.BITS // width
+        row = np.where(number >> stripe & 1, 230, 20).astype(np.uint8)
+        return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
+
+    def number(self, picture: Image.Image) -> int:
+        """Which frame a picture is, also after lossy coding."""
+        middle = np.asarray(picture.convert("L"))[picture.height // 2]
+        centres = (np.arange(self.BITS) + 0.5) * len(middle) / self.BITS
+        return sum(int(middle[int(x)] > 125) << bit for bit, x in enumerate(centres))
+
+    def write(
+        self,
+        name: str,
+        codec: str = "libx264",
+        frames: int = 30,
+        fps: int = 10,
+        size: tuple[int, int] = (64, 48),
+        pixels: str = "yuv420p",
+        milliseconds: Sequence[int] | None = None,
+        rotation: int = 0,
+        key_every: int = 12,
+        header_first: bool = False,
+    ) -> Path:
+        """Encode a video file. milliseconds: the time of each frame instead of `fps`.
+
+        header_first: as for the web, where mp4 has its header behind the frames otherwise.
+        """
+        import av
+
+        path = self.folder / name
+        options = {"movflags": "faststart"} if header_first else {}
+        with av.open(path, "w", options=options) as container:
+            stream = cast("VideoStream", container.add_stream(codec, rate=fps))
+            stream.width, stream.height = size
+            stream.pix_fmt = pixels
+            stream.codec_context.gop_size = key_every
+            if rotation:
+                stream.set_display_rotation(rotation)
+            if milliseconds is not None:
+                stream.codec_context.time_base = Fraction(1, 1000)
+            for i in range(frames if milliseconds is None else len(milliseconds)):
+                frame = av.VideoFrame.from_ndarray(self.picture(i, *size), format="rgb24")
+                frame.pts = i if milliseconds is None else milliseconds[i]
+                frame.time_base = Fraction(1, fps if milliseconds is None else 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path

@@ -13,7 +13,7 @@ import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from operator import itemgetter
@@ -32,6 +32,7 @@ from ming_vision.sampling import LISTED_FPS, VideoRule, check_sampled
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -52,7 +53,7 @@ FORMATS = (
 )
 """What a file may be: no playlist, which would make the decoder open other files or addresses."""
 
-PICTURES = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 _TURNS = {
@@ -111,9 +112,14 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
 def open_stream(source: Any) -> Iterator[tuple[float, pil.Image]]:
     """(seconds since the first frame, RGB picture) of every frame of a video file in turn.
 
-    Only one picture is held at a time. Raises BadMedia as `read_video` does.
+    Of a folder, its pictures at 2 per second. Only one picture is held at a time. Raises BadMedia
+    as `read_video` does.
     """
     file = _File.find(source)
+    if file.path is not None and file.path.is_dir():
+        for number, path in enumerate(_folder(file.path)):
+            yield number / LISTED_FPS, open_image(path)
+        return
     index = _scan(file)
     with _opened(file) as (container, stream):
         for time, frame in _decoded(file, container, stream, index.timed):
@@ -173,8 +179,9 @@ class _File:
         try:
             if not path.is_file() and not path.is_dir():
                 raise BadMedia(f"there is no video file {str(path)!r}; check the path")
-        except (OSError, ValueError) as error:  # too long, not allowed, a null byte
-            raise BadMedia(f"cannot read the video file {str(path)[:100]!r}: {error}") from error
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            reason = error.strerror
+            raise BadMedia(f"cannot read the video file {str(path)[:100]!r}: {reason}") from error
         return cls(path)
 
     @property
@@ -284,11 +291,14 @@ def _opened(file: _File) -> Iterator[tuple[InputContainer, VideoStream]]:
     limits = {"max_pixels": str(MAX_PIXELS)}  # of the decoder, also while it probes the file
     try:
         options = {"format_whitelist": FORMATS, **limits}
-        with av.open(file.address(), mode="r", options=options) as container:
+        with av.open(
+            file.address(), mode="r", options=options, metadata_errors="replace"
+        ) as container:
             streams = [
                 s
                 for s in container.streams.video
-                if not s.disposition & Disposition.attached_pic  # the cover of a song
+                if s.codec_context is not None  # a codec that nobody knows, or its name is lost
+                and not s.disposition & Disposition.attached_pic  # the cover of a song
             ]
             if not streams:
                 sound = "only sound" if container.streams.audio else "no video that can be found"
@@ -333,7 +343,7 @@ def _scan(file: _File) -> _Index:
     with _opened(file) as (container, stream):
         promised = stream.frames
         read = 0
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             if not packet.size:  # the end
                 continue
             read += 1
@@ -359,6 +369,14 @@ def _scan(file: _File) -> _Index:
         rate = rate or Fraction(25)
         return _Index(list(range(len(shown))), [], 1 / rate, rate, timed=False)
     return _Index(times, sorted(keys), tick, rate, timed=True)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """Packets up to the end, or to where the file cannot be followed any more."""
+    from av.error import FFmpegError
+
+    with suppress(FFmpegError):
+        yield from container.demux(stream)
 
 
 def _pictures(file: _File, index: _Index, targets: Iterable[int]) -> Iterator[pil.Image]:
@@ -395,7 +413,7 @@ def _decoded(
     from av.error import FFmpegError
 
     damaged, time = 0, -1
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         try:
             frames = packet.decode()
         except FFmpegError as error:

@@ -1,0 +1,207 @@
+"""Broken, hostile and mistaken videos: one clear sentence each, and nothing hangs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ming_core.errors import BadMedia
+from ming_core.media import Frames, VideoSampling
+from ming_vision import video
+from ming_vision.image import MAX_PIXELS
+from ming_vision.sampling import FLASH
+from ming_vision.video import open_stream, read_video
+
+
+def refusal(source: Any) -> str:
+    """The message with which a video is refused."""
+    with pytest.raises(BadMedia) as caught:
+        list(read_video(source, FLASH, VideoSampling(frames=8)).pictures)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def sound(path: Path, cover: bool = False) -> Path:
+    """A sound file, with a picture of the record if asked."""
+    import av
+
+    with av.open(path, "w") as container:
+        stream = container.add_stream("flac" if path.suffix == ".flac" else "aac", rate=16000)
+        stream.layout = "mono"  # pyright: ignore[reportAttributeAccessIssue]
+        wave = np.zeros((1, 16000), dtype=np.int16)
+        frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))  # pyright: ignore
+        container.mux(stream.encode(None))  # pyright: ignore
+    return path
+
+
+def test_empty_and_foreign_files(tmp_path: Path) -> None:
+    empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
+    empty.touch()
+    text.write_text("this is no video\n" * 100)
+    assert refusal(empty) == f"{empty} is empty; expected mp4, mkv, webm, mov, avi or gif"
+    assert "text.mp4 is no video in a known format, or it is damaged" in refusal(text)
+    assert "the video data is empty" in refusal(b"")
+    assert "the video data is no video in a known format" in refusal(bytes(5000))
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    assert "there is no video file" in refusal(tmp_path / "missing.mp4")
+    assert "there is no video file '/dev/zero'" in refusal("/dev/zero")
+    assert "is a web address, which is not fetched" in refusal("https://example.com/a.mp4")
+    assert "no pictures (.bmp, .gif" in refusal(tmp_path)
+    assert "cannot read a video from int" in refusal(5)
+    assert "cannot read the video file" in refusal("a" * 5000)
+
+
+def test_sound_without_a_picture(tmp_path: Path) -> None:
+    for name in ("sound.mp4", "sound.flac"):
+        path = sound(tmp_path / name)
+        assert refusal(path).startswith(f"{path} holds only sound; give a file with a video stream")
+
+
+def test_no_frames() -> None:
+    assert "the video has no frames; give at least one" in refusal([])
+    assert "the video has no frames" in refusal(np.zeros((0, 8, 8, 3), dtype=np.uint8))
+    assert "the video has no frames" in refusal(Frames([], []))
+
+
+def test_wrong_pictures_of_a_list() -> None:
+    assert "cannot read an image from int" in refusal([1, 2, 3])
+    assert "must be uint8 [height, width, 3], not float64" in refusal(np.zeros((2, 8, 8, 3)))
+    many = Frames([np.zeros((8, 8, 3), dtype=np.uint8)] * 3000, range(3000))
+    assert "3000 frames of one video are more than the 2048 allowed" in refusal(many)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_mp4_cut_short(clips: Any, share: float) -> None:
+    data = clips.write("a.mp4").read_bytes()
+    message = refusal(data[: int(len(data) * share)])
+    assert "no video that can be found" in message or "cut short" in message
+
+
+def test_a_file_that_promises_more_frames_than_it_holds(clips: Any) -> None:
+    data = clips.write("a.mp4", frames=100, header_first=True).read_bytes()
+    message = refusal(data[:-1000])
+    assert "the video data is cut short: it promises 100 frames and holds" in message
+    assert message.endswith("; get the whole file")
+
+
+def test_webm_cut_short_gives_what_is_there(clips: Any) -> None:
+    path = clips.write("a.webm", "libvpx-vp9", frames=60)
+    data = path.read_bytes()
+    frames = read_video(data[: len(data) // 2], FLASH, VideoSampling(frames=60))
+    shown = [clips.number(picture) for picture in frames.pictures]
+    assert 5 < len(shown) < 60
+    assert shown[:5] == [0, 1, 2, 3, 4]
+
+
+def test_frames_that_are_too_large_are_refused_before_they_are_decoded(
+    clips: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with Image.new("RGB", (10000, 10000)) as bomb:
+        bomb.save(tmp_path / "bomb.mp4", "PNG")
+    assert "more than the 89,478,485 pixels allowed" in refusal(tmp_path / "bomb.mp4")
+    gif = bytearray(clips.write("a.gif", "gif", pixels="gray").read_bytes())
+    gif[6:10] = (30000).to_bytes(2, "little") * 2
+    assert "at most 89,478,485 pixels are allowed" in refusal(bytes(gif))
+    path = clips.write("a.mp4")
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    assert "frames of 64 x 48 pixels; at most 3,071 pixels are allowed" in refusal(path)
+
+
+def test_reading_stops_at_the_limit_of_frames(clips: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "MAX_PACKETS", 20)
+    path = clips.write("a.mp4", frames=21)
+    assert "has more than the 20 frames allowed; cut it first" in refusal(path)
+    with pytest.raises(BadMedia, match="more than the 20 frames"):
+        next(open_stream(path))
+
+
+def test_a_header_that_claims_a_thousand_million_frames(clips: Any) -> None:
+    data = bytearray(clips.write("a.avi", "mpeg4").read_bytes())
+    header = data.index(b"strh") + 8
+    data[header + 32 : header + 36] = (10**9).to_bytes(4, "little")
+    assert "it promises 1000000000 frames and holds 30" in refusal(bytes(data))
+
+
+def test_playlists_are_not_followed(clips: Any, tmp_path: Path) -> None:
+    path = clips.write("a.ts")
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "list.m3u8").write_text(playlist)
+    (tmp_path / "list.txt").write_text(f"ffconcat version 1.0\nfile {path.name}\n")
+    assert "is no video in a known format" in refusal(tmp_path / "list.m3u8")
+    assert "is no video in a known format" in refusal(tmp_path / "list.txt")
+
+
+def test_animated_pictures_are_named(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), (i, 0, 0)) for i in range(0, 250, 50)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert "is an animated WEBP, which is not read as a video" in refusal(tmp_path / "a.webp")
+
+
+def test_damaged_frames_are_skipped_but_not_without_end(
+    clips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clips.write("a.mkv", frames=60, key_every=5)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(400)
+    frames = read_video(bytes(data), FLASH, VideoSampling(frames=1000))
+    shown = [clips.number(picture) for picture in frames.pictures]
+    assert 20 < len(shown) < 60
+    assert (shown[0], shown[-1]) == (0, 59)
+
+    import av
+
+    def broken(*_: Any) -> Any:
+        raise av.error.InvalidDataError(1, "broken")  # pyright: ignore
+
+    class Packet:
+        decode = broken
+
+    class Container:
+        def demux(self, _: Any) -> list[Packet]:
+            return [Packet()] * 200
+
+    with pytest.raises(BadMedia, match="more than 100 frames cannot be decoded"):
+        list(video._decoded(video._File(path), Container(), None, True))  # pyright: ignore
+
+
+SMALL: dict[str, bytes] = {}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9"), ("a.gif", "gif")]
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=12),
+    end=st.floats(0.3, 1),
+)
+def test_damage_anywhere_ends_in_frames_or_in_a_sentence(
+    clips: Any, name: str, codec: str, changes: list[tuple[float, int]], end: float
+) -> None:
+    if name not in SMALL:
+        pixels = "gray" if codec == "gif" else "yuv420p"
+        SMALL[name] = clips.write(name, codec, frames=12, pixels=pixels).read_bytes()
+    data = bytearray(SMALL[name])
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    data = data[: int(end * len(data))]
+    with suppress(BadMedia):
+        frames = read_video(bytes(data), FLASH, VideoSampling(frames=6))
+        sizes = [(picture.mode, picture.size) for picture in frames.pictures]
+        assert len(sizes) == len(frames.seconds)
+        assert all(mode == "RGB" and w * h <= MAX_PIXELS for mode, (w, h) in sizes)
