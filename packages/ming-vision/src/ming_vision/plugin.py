@@ -57,11 +57,13 @@ def ming_register_tasks(register: Registrar) -> None:
         ("click", ("image", "text"), "action", "say where to click in a screenshot"),
     ):
         register(name, f"ming_vision.tasks:{name}", takes=takes, gives=gives, summary=summary)
+    summary = "answer questions about a stream of frames while it comes"
+    register("watch", "ming_vision.watch:watch", takes=("video",), gives="text", summary=summary)
 
 
 @hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
-    from ming_vision import cli
+    from ming_vision import cli, watch_cli
 
-    for command in (cli.describe, cli.read, cli.ground, cli.click):
+    for command in (cli.describe, cli.read, cli.ground, cli.click, watch_cli.watch):
         app.command()(command)

@@ -1,0 +1,121 @@
+"""`ming watch`: plays a video through a session, which answers and speaks up as it goes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from enum import StrEnum
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ming_core.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuietOption,
+    SeedOption,
+    load_model,
+    note,
+    read_media,
+)
+from ming_core.errors import BadConfig
+
+if TYPE_CHECKING:
+    from ming_core.api import Answer
+    from ming_core.generate import SamplingOptions
+
+
+AT_THE_END = math.inf
+
+
+class Keep(StrEnum):
+    uniform = "uniform"
+    recent = "recent"
+
+
+def watch(
+    file: Annotated[str, typer.Argument(help="A video, or a folder of frames.", metavar="FILE")],
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A question, with the second to ask it at in front, as in '3:what moves?'; "
+            "without one it is asked at the end. Repeatable."
+        ),
+    ] = None,
+    whenever: Annotated[
+        list[str] | None,
+        typer.Option(help="A question to ask again and again, to say what is new. Repeatable."),
+    ] = None,
+    every: Annotated[float, typer.Option(help="Seconds from one --whenever to the next.")] = 2.0,
+    frames: Annotated[int, typer.Option(help="Most frames to keep in mind.")] = 64,
+    keep: Annotated[
+        Keep, typer.Option(help="Which ones: spread over all that was shown, or the newest.")
+    ] = Keep.uniform,
+    fps: Annotated[
+        float | None, typer.Option(min=0.001, help="Most frames per second to look at.")
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Play no faster than the clock.")
+    ] = False,
+    model: ModelOption = "nano",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    seed: SeedOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Watch a video from start to end, and answer meanwhile.
+
+    Prints a line for each answer: second, question, answer.
+    Example: ming watch clip.mp4 --ask "3:what moves?" --whenever "how many shapes are there?"
+    """
+    if not ask and not whenever:
+        raise BadConfig("ming watch has nothing to say; give a question with --ask or --whenever")
+    questions = sorted((_timed(text) for text in ask or ()), key=lambda timed: timed[0])
+    read_media(file)  # refused before anything heavy is imported
+    from ming_vision.video import open_stream
+
+    stream = open_stream(file)
+    opening = next(stream)  # refused before a model is loaded for it
+    omni = load_model(model, device, dtype, quiet)
+    session = omni.watch(frames=frames, keep=keep.value, fps=fps)
+    sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
+    for question in whenever or ():
+        session.whenever(question, every=every, **sampling)
+    start, now = time.perf_counter(), 0.0
+
+    def say(question: str, answer: Answer, standing: bool) -> None:
+        if as_json:
+            about = {"task": "watch", "model": model, "file": file, "standing": standing}
+            said = {"seconds": round(now, 3), "question": question, **answer.to_dict()}
+            print(json.dumps({**about, **said}, ensure_ascii=False), flush=True)
+        else:
+            print(f"{now:.1f} s  {question}  {answer}", flush=True)
+
+    def answer_until(moment: float) -> None:
+        while questions and questions[0][0] <= moment:
+            _, question = questions.pop(0)
+            say(question, session.ask(question, **sampling), standing=False)
+
+    for now, picture in chain([opening], stream):
+        if realtime:
+            time.sleep(max(0.0, start + now - time.perf_counter()))
+        for remark in session.see(picture, now):
+            say(remark.question, remark.answer, standing=True)
+        answer_until(now)
+    answer_until(AT_THE_END)
+    note(f"{now:.1f} s of video in {time.perf_counter() - start:.1f} s", quiet)
+
+
+def _timed(text: str) -> tuple[float, str]:
+    """(second, question) of `3:what moves?`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*:(.*)", text, re.DOTALL)
+    seconds, question = (float(match[1]), match[2]) if match else (AT_THE_END, text)
+    if not question.strip():
+        raise BadConfig(f"--ask {text!r} has no question; write it as '3:what moves?'")
+    return seconds, question.strip()
