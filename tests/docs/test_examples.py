@@ -24,10 +24,11 @@ from ming_recipes.world.scene import scene_of
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "packages/*/*.md", "recipes/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/tasks/*.md", "packages/*/*.md", "recipes/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-WITH_CODE = [page for page in PAGES if page.parent in (REPOSITORY, REPOSITORY / "docs")]
+OURS = (REPOSITORY, REPOSITORY / "docs", REPOSITORY / "docs/tasks")
+WITH_CODE = [page for page in PAGES if page.parent in OURS]
 NOT_RUN = "<!-- not run -->"
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPOSITORY)))
@@ -130,8 +131,10 @@ def test_package_pages_have_no_relative_links() -> None:
 
 def test_the_index_links_every_page() -> None:
     index = prose(REPOSITORY / "docs/index.md")
-    for page in (REPOSITORY / "docs").glob("*.md"):
-        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+    docs = REPOSITORY / "docs"
+    for page in docs.rglob("*.md"):
+        name = page.relative_to(docs).as_posix()
+        assert name == "index.md" or f"]({name})" in index, name
 
 
 def test_paths_named_in_pages_exist() -> None:
