@@ -37,8 +37,6 @@ class NavitTower(nn.Module):
             pos_embed="none",
             rope_type="axial",
             global_pool="",
-            # Padding is no key but may be a query: rows without any key would be undefined.
-            use_key_only_attn_mask=True,
         )
         # The frames of a patch are channels, as its numbers lie in one row anyway.
         channels = config.in_channels * config.temporal_patch_size
@@ -68,10 +66,13 @@ class NavitTower(nn.Module):
             empty = x.new_zeros(len(shape) * length, *x.shape[1:])
             return empty.index_copy(0, place, x).unflatten(0, (-1, length))
 
+        mask = None
+        if len(place) < len(shape) * length:
+            # Padding is no key. That of timm's own making is a square for every frame.
+            empty = 1 - padded(pixel_values.new_ones(len(place)))
+            mask = (empty * torch.finfo(empty.dtype).min)[:, None, None]
         features = self.vit.forward_features(
-            padded(pixel_values),
-            patch_coord=padded(position),
-            patch_valid=padded(torch.ones_like(frame, dtype=torch.bool)),
+            padded(pixel_values), patch_coord=padded(position), attn_mask=mask
         )
         tokens = features["patches"].flatten(0, 1).index_select(0, place)
         return tokens.view(-1, self.out_width)
