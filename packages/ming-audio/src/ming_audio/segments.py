@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ming_audio.reading import RATE
 from ming_core.errors import BadConfig
@@ -92,7 +93,8 @@ class _Cutter:
         self.rule = rule
         self.samples = np.zeros(0, np.float32)  # what may still be put out, from frame `kept` on
         self.kept = 0
-        self.loudness: list[float] = []  # of the frames from `kept` on that were judged
+        # (level, that of the noise) of the frames from `kept` on that were judged
+        self.loudness: list[tuple[float, float]] = []
         self.floor = rule.quietest
         self.begin: int | None = None  # of the segment that is open, margin included
         self.overlap = 0.0
@@ -110,8 +112,10 @@ class _Cutter:
         levels = 10 * np.log10(np.maximum(power, 1e-20))
         at = self.kept + first
         for level in levels.tolist():
-            self.loudness.append(level)
-            segment = self._judge(at, level)
+            risen = self.floor + self.rule.adapt * FRAME / RATE
+            self.floor = max(self.rule.quietest, min(level, risen))
+            self.loudness.append((level, self.floor))
+            segment = self._judge(at, level - self.floor)
             at += 1
             if segment is not None:
                 yield segment
@@ -121,12 +125,9 @@ class _Cutter:
         if self.begin is not None:
             yield self._put_out(self._end_of_speech(len(self.samples) / FRAME + self.kept))
 
-    def _judge(self, at: int, level: float) -> Segment | None:
+    def _judge(self, at: int, above: float) -> Segment | None:
         """Take in one frame; the segment that ends with it, if one does."""
         rule = self.rule
-        risen = self.floor + rule.adapt * FRAME / RATE
-        self.floor = max(rule.quietest, min(level, risen))
-        above = level - self.floor
         if self.begin is None:
             self.loud = self.loud + 1 if above >= rule.onset else 0
             if self.loud >= max(1, _frames(rule.shortest)):
@@ -149,13 +150,13 @@ class _Cutter:
         """End the open segment within its last third and open the next one there."""
         assert self.begin is not None
         third = (until - self.begin) // 3
-        levels = self.loudness[until - third - self.kept :]
         # Over 50 ms: a single frame between two periods of a low voice is no pause.
-        smooth = np.convolve(levels, np.full(5, 0.2), mode="same")
-        smooth[:2] = smooth[-2:] = math.inf
-        cut = until - third + int(smooth.argmin())
+        levels, floors = np.array(self.loudness[until - third - self.kept :]).T
+        smooth = sliding_window_view(levels, 5).mean(1)
+        quietest = int(smooth.argmin())
+        cut = until - third + quietest + 2
         segment = self._put_out(cut + 1)
-        pause = smooth.min() - self.floor < self.rule.release
+        pause = smooth[quietest] - floors[quietest + 4] < self.rule.release
         again = 0 if pause else _frames(self.rule.overlap)
         if self.heard > cut:  # otherwise the speech was over, and the cut lies in the silence
             self.begin, self.overlap = cut + 1 - again, again * FRAME / RATE
@@ -166,8 +167,8 @@ class _Cutter:
         assert self.begin is not None
         first, last = (int((frame - self.kept) * FRAME) for frame in (self.begin, end))
         samples = self.samples[first:last].copy()
-        start = self.begin * FRAME / RATE
-        segment = Segment(start, start + len(samples) / RATE, samples, self.overlap)
+        start = self.begin * FRAME
+        segment = Segment(start / RATE, (start + len(samples)) / RATE, samples, self.overlap)
         self.begin, self.overlap, self.closed = None, 0.0, math.ceil(end)
         return segment
 
@@ -194,9 +195,9 @@ def stitch(texts: Sequence[str], overlaps: Sequence[float]) -> str:
     """
     tokens: list[str] = []
     for text, overlap in zip(texts, overlaps, strict=True):
-        new = _tokens(text)
+        new = _tokens(text.strip())
         if tokens and new and not (_wide(tokens[-1][-1]) or _wide(new[0][0])):
-            new[0] = " " + new[0].lstrip()
+            new[0] = " " + new[0]
         tokens = _joined(tokens, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
     return "".join(tokens).strip()
 
@@ -224,8 +225,9 @@ def _tokens(text: str) -> list[str]:
     """Words with the space before them; characters that are written without spaces one by one."""
     tokens: list[str] = []
     for character in text:
-        before = tokens[-1][-1] if tokens else ""
-        if not before or character.isspace() or _wide(character) or _wide(before):
+        before = tokens[-1][-1] if tokens else " "
+        torn = (_wide(character) or _wide(before)) and not before.isspace()
+        if not tokens or character.isspace() or torn:
             tokens.append(character)
         else:
             tokens[-1] += character
