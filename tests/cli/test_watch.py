@@ -86,7 +86,7 @@ def test_answers_come_at_their_time(run, session: FakeSession, clip: str) -> Non
     options = {"max_new_tokens": 256, "seed": None}
     assert session.standing == [("how bright?", 0.5, options)]
     assert session.asked == [(4, "what moves?", options), (6, "how was it?", options)]
-    assert session.options == {"frames": 64, "keep": "uniform", "fps": None}
+    assert session.options == {"frames": None, "keep": "uniform", "fps": None}
 
 
 def test_options_reach_the_session(run, fake, session: FakeSession, clip: str) -> None:

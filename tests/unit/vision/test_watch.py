@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -477,6 +477,17 @@ def test_frames_that_are_dropped_are_not_opened(flash: OmniModel) -> None:
         session.see("absent.png", 0.5)
     session.see(frame(1), 0.5)  # what failed was not seen
     assert session.seconds == (0.25,)
+
+
+def test_no_more_frames_than_the_model_reads_of_a_video(
+    flash: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert watch(flash).past.capacity == 32
+    encoder: Any = flash.omni.encoders["image"]
+    few = replace(encoder.processor, video=replace(encoder.processor.video, max_frames=8))
+    monkeypatch.setattr(encoder, "processor", few)
+    assert watch(flash).past.capacity == 4
+    assert watch(flash, frames=20).past.capacity == 10
 
 
 def test_frames_of_another_size_are_fitted(model: OmniModel) -> None:

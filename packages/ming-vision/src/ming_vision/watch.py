@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from ming_core.generate import SamplingOptions
 
+FRAMES = 64
+"""Frames that a session keeps unless told otherwise."""
+
 TURNS = 8
 """Most earlier questions, with their answers, that a question is put after."""
 
@@ -105,16 +108,17 @@ class Patch:
 
 def watch(
     model: OmniModel,
-    frames: int = 64,
+    frames: int | None = None,
     keep: Literal["uniform", "recent"] = "uniform",
     fps: float | None = None,
 ) -> WatchSession:
     """Start to watch a stream with at most `frames` frames of it in mind.
 
-    keep: "uniform" spreads them over all that was shown, "recent" keeps the newest. fps: most
-    frames per second that are looked at, the others are dropped unopened; None is the rate of the
-    model's release, math.inf takes all. Raises BadConfig, UnknownName, or BadMedia for a model
-    whose encoder reads no videos.
+    frames: None is FRAMES, or what the model reads of any video where that is fewer. keep:
+    "uniform" spreads them over all that was shown, "recent" keeps the newest. fps: most frames per
+    second that are looked at, the others are dropped unopened; None is the rate of the model's
+    release, math.inf takes all. Raises BadConfig, UnknownName, or BadMedia for a model whose
+    encoder reads no videos.
     """
     processor = model.encoder("image").processor
     if not isinstance(processor, ImageProcessor):
@@ -125,6 +129,8 @@ def watch(
     if keep not in KEPT:
         raise UnknownName("way to keep frames", keep, KEPT)
     depth = processor.temporal_patch_size
+    if frames is None:
+        frames = max(depth, min(FRAMES, processor.video.max_frames))
     if frames < depth:
         raise BadConfig(
             f"a session cannot keep {frames} frames: {depth} of them are one temporal patch; "

@@ -51,7 +51,12 @@ def watch(
         typer.Option(help="A question to ask again and again, to say what is new. Repeatable."),
     ] = None,
     every: Annotated[float, typer.Option(help="Seconds from one --whenever to the next.")] = 2.0,
-    frames: Annotated[int, typer.Option(help="Most frames to keep in mind.")] = 64,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Most frames to keep in mind: 64, or fewer if the model reads fewer of a video."
+        ),
+    ] = None,
     keep: Annotated[
         Keep, typer.Option(help="Which ones: spread over all that was shown, or the newest.")
     ] = Keep.uniform,
