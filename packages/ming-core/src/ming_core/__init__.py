@@ -9,16 +9,29 @@ if TYPE_CHECKING:
     from ming_core.api import OmniModel, load
     from ming_core.errors import MingError
     from ming_core.hookspecs import hookimpl
-    from ming_core.media import Audio, Image, Message, Text, Video, assistant, system, user
+    from ming_core.media import (
+        Audio,
+        Frames,
+        Image,
+        Message,
+        Text,
+        Video,
+        VideoSampling,
+        assistant,
+        system,
+        user,
+    )
 
 __all__ = [
     "Audio",
+    "Frames",
     "Image",
     "Message",
     "MingError",
     "OmniModel",
     "Text",
     "Video",
+    "VideoSampling",
     "assistant",
     "hookimpl",
     "load",
