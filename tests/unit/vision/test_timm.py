@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from ming_core import media
+from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
 from ming_core.checkpoints.reading import on_meta
 from ming_core.directory import missing_encoder
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
@@ -129,18 +132,35 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         make({"model_type": "timm:resnet18"})
 
 
-def test_config_json_finds_the_encoder_by_the_name_before_the_colon() -> None:
-    sources = Sources(
-        config={"vision_config": {"model_type": "timm:resnet18"}},
+def sources(config: dict[str, Any], checkpoints: Sequence[Checkpoint] = ()) -> Sources:
+    return Sources(
+        config=config,
         preprocessor={},
-        checkpoints=[],
+        checkpoints=checkpoints,
         tokenizer=cast(Any, None),
         device=torch.device("cpu"),
         dtype=torch.float32,
         parts=None,
     )
-    assert sources.encoder_entry("image").load() is TimmEncoder
-    other = replace(sources, config={"vision_config": {"model_type": "timmy:resnet18"}})
+
+
+def test_a_checkpoint_gives_its_weights_to_the_encoder(tmp_path: Path) -> None:
+    section, _ = CONFIGS["tables that no checkpoint holds"]
+    config = {"vision_config": section, "llm_config": {"hidden_size": 24}, "mlp_depth": 2}
+    encoder = make(section)
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(encoder.state_dict(), tmp_path / "model.safetensors")
+    loaded = sources(config, [open_checkpoint(tmp_path)]).load_encoder("image")
+    assert not loaded.training
+    features = encoder.processor([media.Image(picture(50, 70))])
+    with torch.no_grad():
+        assert torch.equal(loaded(features), encoder(features))
+
+
+def test_config_json_finds_the_encoder_by_the_name_before_the_colon() -> None:
+    known = sources({"vision_config": {"model_type": "timm:resnet18"}})
+    assert known.encoder_entry("image").load() is TimmEncoder
+    other = sources({"vision_config": {"model_type": "timmy:resnet18"}})
     with pytest.raises(MissingPlugin, match="the encoder 'timmy:resnet18'"):
         other.encoder_entry("image")
     assert "ming-vision" in str(missing_encoder("timm:resnet18"))
