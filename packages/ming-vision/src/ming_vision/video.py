@@ -14,8 +14,9 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,24 +233,26 @@ class _Index:
     tick: Fraction
     rate: Fraction | None
     timed: bool
-    fps: float = field(init=False)
-    steady: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Frames per second, and whether all frames last equally long."""
-        steps = len(self.times) - 1
-        length = self.times[-1] - self.times[0]
-        if not steps or not length:
-            object.__setattr__(self, "fps", float(self.rate or LISTED_FPS))
-            object.__setattr__(self, "steady", True)
-            return
-        step = length / steps
-        fps = 1 / (step * float(self.tick))
-        drift = max(abs(t - self.times[0] - i * step) for i, t in enumerate(self.times))
+    @cached_property
+    def step(self) -> float:
+        """Mean ticks from one frame to the next; 0 for a single frame."""
+        return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1)
+
+    @cached_property
+    def fps(self) -> float:
+        """The claimed rate, which is exact where times are rounded, unless the times differ."""
         claimed = float(self.rate or 0)
-        # The claim is exact where counted times are rounded to milliseconds.
-        object.__setattr__(self, "fps", claimed if abs(claimed - fps) < 0.01 * fps else fps)
-        object.__setattr__(self, "steady", drift <= step / 2)
+        if not self.step:
+            return claimed or LISTED_FPS
+        counted = 1 / (self.step * float(self.tick))
+        return claimed if abs(claimed - counted) < 0.01 * counted else counted
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether every frame is where a constant rate would put it, give or take half a frame."""
+        even = (self.times[0] + i * self.step for i in range(len(self.times)))
+        return all(abs(t - e) <= self.step / 2 for t, e in zip(self.times, even))
 
 
 def _from_file(file: _File, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
@@ -269,11 +272,11 @@ def _shown(index: _Index, numbers: Sequence[int]) -> tuple[list[int], list[float
 
     A frame that is still shown at a later moment is said to be at that moment.
     """
-    start, step = index.times[0], (index.times[-1] - index.times[0]) / (len(index.times) - 1)
+    start = index.times[0]
     targets: list[int] = []
     seconds: list[float] = []
     for number in numbers:
-        moment = start + number * step
+        moment = start + number * index.step
         shown = index.times[bisect_right(index.times, moment + 0.5) - 1]
         again = bool(targets) and targets[-1] == shown
         targets.append(shown)
