@@ -28,7 +28,7 @@ def encode(path: Path, codec: str, rate: int, with_pictures: bool = False) -> Pa
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("mpeg4", rate=5) if with_pictures else None
-        sound = container.add_stream(codec, rate=rate, layout="stereo")
+        sound: Any = container.add_stream(codec, rate=rate, layout="stereo")
         if pictures is not None:
             pictures.width = pictures.height = 32
             grey = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8))
