@@ -31,7 +31,7 @@ from ming_vision.watch import watch
 
 LIMIT = 1.25
 GAIN = {"nano": 1.5, "Lite 1.5 tower": 3.0}
-SIDES = {"nano": 64, "Lite 1.5 tower": 224}
+SIDES = {"nano": 64, "Lite 1.5 tower": 112}
 KEPT = 32
 TURNS = 20
 QUESTION = "which way does the red star move?"

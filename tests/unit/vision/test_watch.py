@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as pil
 from torch import nn
 
-from ming_core import OmniModel, Video, assistant, user
+from ming_core import OmniModel, Video, assistant, load, user
 from ming_core.api import Answer
 from ming_core.chat import Tokenizer
 from ming_core.chat.formats import format_of, with_media_tokens
@@ -325,6 +325,16 @@ def test_an_answer_is_that_about_a_video_of_the_same_frames(
     answer = session.ask("what moves?", max_new_tokens=NEW)
     assert answer == model.ask("what moves?", video, max_new_tokens=NEW)
     assert answer != model.ask("what moves?", clip([0, 1, 2, 3]), max_new_tokens=NEW)
+
+
+def test_nano_watches() -> None:
+    nano = load("nano", device="cpu")
+    session = nano.watch(frames=4)
+    for number in range(4):
+        session.see(frame(number, 64, 64), number / 2)
+    video = Video(Frames([frame(number, 64, 64) for number in range(4)], [0.0, 0.5, 1.0, 1.5]))
+    answer = session.ask("how many shapes are moving?", max_new_tokens=5)
+    assert answer == nano.ask("how many shapes are moving?", video, max_new_tokens=5)
 
 
 def test_the_conversation_goes_on(model: OmniModel) -> None:
