@@ -37,7 +37,10 @@ class WhisperTower(nn.Module):
         self.conv1 = nn.Conv1d(config.n_mels, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         # Every release has it among its tensors; fine-tuning may have changed it.
-        self.register_buffer("positional_embedding", sinusoids(0, config.n_ctx, width))
+        table = torch.empty(config.n_ctx, width)
+        if not table.is_meta:  # computing nothing there costs 3 s of imports
+            table = sinusoids(0, config.n_ctx, width)
+        self.register_buffer("positional_embedding", table)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_post = nn.LayerNorm(width)
 
