@@ -3,9 +3,10 @@
 The language model learns to *bind* words to places only once the image tokens say what is where.
 Two losses teach the tower that, at the tokens that the language model reads: linear heads that
 name the contents of each 8x8-px cell, and an alignment of tokens with the word embeddings of the
-objects centred in them. Without the second one the model stays at chance on everything but counts
-and backgrounds. A third one, on an early layer of the language model, asks each image token for its
-own place in the picture, which rotary positions give only relative to other tokens.
+objects and characters centred in them. Without the second one the model stays at chance on
+everything but counts and backgrounds. A third one, on an early layer of the language model, asks
+each image token for its own place in the picture, which rotary positions give only relative to
+other tokens.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ TOKEN_CELLS = 2  # a merged token covers 2x2 cells
 TOKENS = (CELLS // TOKEN_CELLS) ** 2  # of a picture
 WHERE_LAYER = 1  # of the language model: after it a token must know its place
 EMPTY_WEIGHT = 0.15  # of a cell without a character
+ALIGN_SCALE = 0.2  # brings the alignment loss of a token to the size of the others
 
 _WIDTHS = {
     "object": 1,
@@ -71,8 +73,10 @@ class DenseLabels:
 
 
 def aligned_words() -> list[tuple[str, str]]:
-    """(English, Chinese) words that tokens are aligned with, in the order of the multi-hot."""
-    return [(word.en, word.zh) for table in (SHAPES, COLORS, SIZES) for word in table.values()]
+    """English and Chinese text of the words that tokens are aligned with, in the order of the
+    multi-hot; each is one entry of the tokenizer."""
+    words = [word for table in (SHAPES, COLORS, SIZES) for word in table.values()]
+    return [(f" {word.en}", word.zh) for word in words] + [(c, c) for c in CHARACTERS]
 
 
 def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLabels:
@@ -88,6 +92,7 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
         return _by_token(torch.from_numpy(np.stack([getattr(cell, name) for cell in cells])))
 
     character = grouped("character")
+    written = F.one_hot(character % (len(CHARACTERS) + 1), len(CHARACTERS) + 1)  # -1 comes last
     place = (grouped("offset"), grouped("radius").unsqueeze(-1) * (CELLS / CANVAS))
     hues, textures = list(HUES), list(TEXTURES)
     return DenseLabels(
@@ -99,7 +104,7 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
         character=character.where(character >= 0, len(CHARACTERS)),
         hue=torch.tensor([hues.index(scene.background.hue) for scene in scenes]),
         texture=torch.tensor([textures.index(scene.background.texture) for scene in scenes]),
-        words=grouped("attributes").amax(2),
+        words=torch.cat((grouped("attributes").amax(2), written.amax(2)[..., :-1]), dim=-1),
     )
 
 
@@ -158,9 +163,10 @@ class DenseHeads(nn.Module):
         losses["texture"] = F.cross_entropy(texture, labels.texture)
         cosine = torch.einsum("bmd,lwd->lbmw", tokens, F.normalize(words, dim=-1)).float()
         aligned = cosine * self.align_scale.float() + self.align_bias.float()
-        losses["align"] = 4 * F.binary_cross_entropy_with_logits(
-            aligned, labels.words.expand_as(aligned)
+        errors = F.binary_cross_entropy_with_logits(
+            aligned, labels.words.expand_as(aligned), reduction="none"
         )
+        losses["align"] = ALIGN_SCALE * errors.sum(-1).mean()
         return losses, scores
 
     def place_of_tokens(self, hidden: Tensor) -> Tensor:

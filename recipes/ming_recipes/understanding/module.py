@@ -76,7 +76,7 @@ class Understanding(LightningModule):
             part.requires_grad_(stage != "language")
         heads.where.requires_grad_(stage != "sight")
         encode, words = packer.tokenizer.encode, aligned_words()
-        ids = [[encode(f" {en}") for en, _ in words], [encode(zh) for _, zh in words]]
+        ids = [[encode(text) for text in language] for language in zip(*words, strict=True)]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
         self.word_ids = torch.tensor([[tokens[0] for tokens in language] for language in ids])
         self.started = time.monotonic()
