@@ -6,10 +6,11 @@
 a question, and bytes kept, after 100 frames and after `--frames` of them, with the newest 32 in
 mind (so every question reads a window that is new). Second table: a stream of 64 frames, 32 in mind
 evenly spaced, with a question every 4 frames, against the obvious alternative, which asks about a
-video of the same frames each time, and so encodes and reads all of them anew. Both give the same answers. Models as
-in follow_up.py: nano as it is, and its backbone behind a random tower of the geometry of Lite 1.5
-(`--depth` of its 32 blocks). Claims: a question after many frames takes at most LIMIT times one
-after 100, the bytes stay the same, and encoding once is at least GAIN times faster.
+video of the same frames each time, and so encodes and reads all of them anew. Both give the same
+answers. Models as in follow_up.py: nano as it is, and its backbone behind a random tower of the
+geometry of Lite 1.5 (`--depth` of its 32 blocks). Claims: a question after many frames takes at
+most LIMIT times one after 100, the bytes stay the same, and encoding once is at least GAIN times
+faster.
 """
 
 from __future__ import annotations
