@@ -30,7 +30,8 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
 def encoded(samples: np.ndarray = NOISE, rate: int = RATE, **options: Any) -> bytes:
     """As a wav file unless told otherwise."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, **({"format": "WAV"} | options))
+    options.setdefault("format", "WAV")
+    soundfile.write(buffer, samples, rate, **options)
     return buffer.getvalue()
 
 

@@ -129,6 +129,8 @@ def test_rules_that_contradict_themselves() -> None:
         SegmentRule(release=20.0)
     with pytest.raises(BadConfig, match="overlap of a segment rule is 6"):
         SegmentRule(overlap=6.0)
+    with pytest.raises(BadConfig, match="longest of a segment rule is 0"):
+        SegmentRule(longest=0)
 
 
 @pytest.mark.parametrize(

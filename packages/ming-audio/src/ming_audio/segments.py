@@ -53,6 +53,8 @@ class SegmentRule:
             raise BadConfig(
                 f"release of a segment rule is {self.release}; it must be 0 to onset={self.onset}"
             )
+        if self.longest < 1:
+            raise BadConfig(f"longest of a segment rule is {self.longest} s; it must be 1 or more")
         for name in ("silence", "shortest", "margin", "overlap"):
             if not 0 <= getattr(self, name) < self.longest / 6:
                 raise BadConfig(
