@@ -3,7 +3,7 @@
 The language model learns to *bind* words to places only once the image tokens say what is where.
 Two losses teach the tower that, at the tokens that the language model reads: linear heads that
 name the contents of each 8x8-px cell, and an alignment of tokens with the word embeddings of the
-objects and characters centred in them. Without the second one the model stays at chance on
+objects and characters centred in them, or of "text". Without the second one the model stays at chance on
 everything but counts and backgrounds. A third one, on an early layer of the language model, asks
 each image token for its own place in the picture, which rotary positions give only relative to
 other tokens.
@@ -76,7 +76,8 @@ def aligned_words() -> list[tuple[str, str]]:
     """English and Chinese text of the words that tokens are aligned with, in the order of the
     multi-hot; each is one entry of the tokenizer."""
     words = [word for table in (SHAPES, COLORS, SIZES) for word in table.values()]
-    return [(f" {word.en}", word.zh) for word in words] + [(c, c) for c in CHARACTERS]
+    pairs = [(f" {word.en}", word.zh) for word in words]
+    return [*pairs, *((character, character) for character in CHARACTERS), (" text", "文字")]
 
 
 def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLabels:
@@ -92,7 +93,8 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
         return _by_token(torch.from_numpy(np.stack([getattr(cell, name) for cell in cells])))
 
     character = grouped("character")
-    written = F.one_hot(character % (len(CHARACTERS) + 1), len(CHARACTERS) + 1)  # -1 comes last
+    written = F.one_hot(character.clamp(min=0), len(CHARACTERS)) * (character >= 0).unsqueeze(-1)
+    written = written.amax(2)
     place = (grouped("offset"), grouped("radius").unsqueeze(-1) * (CELLS / CANVAS))
     hues, textures = list(HUES), list(TEXTURES)
     return DenseLabels(
@@ -104,7 +106,9 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
         character=character.where(character >= 0, len(CHARACTERS)),
         hue=torch.tensor([hues.index(scene.background.hue) for scene in scenes]),
         texture=torch.tensor([textures.index(scene.background.texture) for scene in scenes]),
-        words=torch.cat((grouped("attributes").amax(2), written.amax(2)[..., :-1]), dim=-1),
+        words=torch.cat(
+            (grouped("attributes").amax(2), written, written.amax(-1, keepdim=True)), dim=-1
+        ),
     )
 
 
