@@ -2,11 +2,11 @@
 
 The language model learns to *bind* words to places only once the image tokens say what is where.
 Two losses teach the tower that, at the tokens that the language model reads: linear heads that
-name the contents of each 8x8-px cell, and an alignment of tokens with the word embeddings of the
-objects and characters centred in them, or of "text". Without the second one the model stays at chance on
-everything but counts and backgrounds. A third one, on an early layer of the language model, asks
-each image token for its own place in the picture, which rotary positions give only relative to
-other tokens.
+name the contents of each 8x8-px cell, and an alignment of tokens with the embeddings of the words
+for what is centred in them: the objects, the characters, "text". Without the second one the model
+stays at chance on everything but counts and backgrounds. A third one, on an early layer of the
+language model, asks each image token for its own place in the picture, which rotary positions give
+only relative to other tokens.
 """
 
 from __future__ import annotations
