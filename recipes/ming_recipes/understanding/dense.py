@@ -37,6 +37,7 @@ TOKEN_CELLS = 2  # a merged token covers 2x2 cells
 TOKENS = (CELLS // TOKEN_CELLS) ** 2  # of a picture
 WHERE_LAYER = 1  # of the language model: after it a token must know its place
 EMPTY_WEIGHT = 0.15  # of a cell without a character
+PRESENT_WEIGHT = 4.0  # in the alignment, of a word that fits: most words fit few tokens
 ALIGN_SCALE = 0.2  # brings the alignment loss of a token to the size of the others
 
 _WIDTHS = {
@@ -168,7 +169,10 @@ class DenseHeads(nn.Module):
         cosine = torch.einsum("bmd,lwd->lbmw", tokens, F.normalize(words, dim=-1)).float()
         aligned = cosine * self.align_scale.float() + self.align_bias.float()
         errors = F.binary_cross_entropy_with_logits(
-            aligned, labels.words.expand_as(aligned), reduction="none"
+            aligned,
+            labels.words.expand_as(aligned),
+            reduction="none",
+            pos_weight=torch.tensor(PRESENT_WEIGHT, device=tokens.device),
         )
         losses["align"] = ALIGN_SCALE * errors.sum(-1).mean()
         return losses, scores
