@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ming_audio.segments import Segment, SegmentRule, segments, stitch
+from ming_audio.segments import Segment, SegmentRule, segments, shares, stitch
 from ming_core.errors import BadConfig
 
 RATE = 16_000
@@ -154,3 +154,11 @@ def test_rules_that_contradict_themselves() -> None:
 )
 def test_texts_are_joined(texts: list[str], overlaps: list[float], wanted: str) -> None:
     assert stitch(texts, overlaps) == wanted
+
+
+def test_shares_are_the_stitched_text_by_segment() -> None:
+    """Torn words fall away where they are, also behind a segment without words."""
+    texts = ["we met in the mor", "", "in the morning sun", "就在早上见", "早上见了面"]
+    found = shares(texts, [0, 0, 1, 0, 1])
+    assert found == ["we met in the", "", " morning sun", "就在早上见", "了面"]
+    assert stitch(texts, [0, 0, 1, 0, 1]) == "we met in the morning sun就在早上见了面"

@@ -175,6 +175,14 @@ def test_targets_are_the_answers_and_their_end(chat: ChatFormat, tokenizer: Toke
     assert example.input_ids == prompt.input_ids + last
 
 
+def test_the_beginning_of_an_answer_may_be_given(tokenizer: Tokenizer) -> None:
+    for chat in (LITE_1_5, FLASH):
+        asked = build_prompt([user("hi")], chat, tokenizer)
+        begun = build_prompt([user("hi")], chat, tokenizer, begin="Chinese\t<role>")
+        assert begun.input_ids == asked.input_ids + tokenizer.encode("Chinese\t<role>")
+        assert not any(begun.targets)
+
+
 def test_no_generation_prompt(tokenizer: Tokenizer) -> None:
     prompt = build_prompt([user("hi")], LITE_1_0, tokenizer, add_generation_prompt=False)
     assert written(tokenizer, prompt.input_ids) == "<role>HUMAN</role>hi"

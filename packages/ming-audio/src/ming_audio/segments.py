@@ -195,16 +195,26 @@ def stitch(texts: Sequence[str], overlaps: Sequence[float]) -> str:
     that both have there joins them: torn words lie outside it and fall away. Case and punctuation
     do not matter for that. Without such a run nothing is dropped.
     """
-    tokens: list[str] = []
-    for text, overlap in zip(texts, overlaps, strict=True):
-        new = _tokens(text.strip())
-        if tokens and new and not (_wide(tokens[-1][-1]) or _wide(new[0][0])):
+    return "".join(shares(texts, overlaps)).strip()
+
+
+def shares(texts: Sequence[str], overlaps: Sequence[float]) -> list[str]:
+    """What of each segment `stitch` writes; a share begins with the space before it, if any."""
+    found: list[list[str]] = []
+    last = 0  # the last segment with words
+    for at, (text, overlap) in enumerate(zip(texts, overlaps, strict=True)):
+        before, new = found[last] if found else [], _tokens(text.strip())
+        if before and new and not (_wide(before[-1][-1]) or _wide(new[0][0])):
             new[0] = " " + new[0]
-        tokens = _joined(tokens, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
-    return "".join(tokens).strip()
+        torn, used = _seam(before, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
+        del before[len(before) - torn :]
+        found.append(new[used:])
+        last = at if found[at] else last
+    return ["".join(tokens) for tokens in found]
 
 
-def _joined(before: list[str], after: list[str], most: int) -> list[str]:
+def _seam(before: list[str], after: list[str], most: int) -> tuple[int, int]:
+    """How many words at the end of `before` and at the start of `after` are to fall away."""
     tail = [_bare(token) for token in before[len(before) - min(most, len(before)) :]]
     head = [_bare(token) for token in after[:most]]
     runs = []
@@ -218,9 +228,9 @@ def _joined(before: list[str], after: list[str], most: int) -> list[str]:
             if size and outside <= size + 1:
                 runs.append((size, -outside, len(tail) - i - size, j + size))
     if not runs:
-        return before + after
+        return 0, 0
     _, _, torn, used = max(runs)
-    return before[: len(before) - torn] + after[used:]
+    return torn, used
 
 
 def _tokens(text: str) -> list[str]:

@@ -235,15 +235,20 @@ class OmniModel:
         self,
         conversations: Sequence[Sequence[Message]],
         think: bool = False,
+        begin: str = "",
         **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
-        """Answers of several conversations, with any mix of media, decoded together."""
+        """Answers of several conversations, with any mix of media, decoded together.
+
+        begin: what every answer begins with; the model goes on from there, and the answers do not
+        repeat it.
+        """
         settings = _sampling(think, sampling)
         prompts: list[Prompt] = []
         media: list[Seen] = []
         known = SeenMedia()  # several conversations may be about the same picture
         for messages in conversations:
-            prompt, seen = self._prepare(messages, think, known)
+            prompt, seen = self._prepare(messages, think, known, begin)
             self._room(messages, think, prompt, seen)
             known.keep(prompt.media, seen)
             prompts.append(prompt)
@@ -305,13 +310,16 @@ class OmniModel:
         return self._answer(tokens)
 
     def _prepare(
-        self, messages: Sequence[Message], think: bool, known: SeenMedia
+        self, messages: Sequence[Message], think: bool, known: SeenMedia, begin: str = ""
     ) -> tuple[Prompt, list[Seen]]:
         """Token ids of a conversation, and its media; those in `known` are not opened again."""
         messages = [with_sound(message) for message in messages]
         seen = known.look(media_parts(messages), self._read)
         sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
-        return build_prompt(messages, self.format, self.tokenizer, sizes, think=think), seen
+        prompt = build_prompt(
+            messages, self.format, self.tokenizer, sizes, think=think, begin=begin
+        )
+        return prompt, seen
 
     def _read(self, medium: Media) -> Features:
         return self.encoder(MODALITIES[type(medium)]).processor([medium])

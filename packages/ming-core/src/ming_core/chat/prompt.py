@@ -131,14 +131,18 @@ def build_prompt(
     *,
     add_generation_prompt: bool = True,
     think: bool = False,
+    begin: str = "",
 ) -> Prompt:
     """Token ids that ask the model for the next answer.
 
-    media: sizes of `media_parts(messages)`. think: let the model reason before it answers.
+    media: sizes of `media_parts(messages)`. think: let the model reason before it answers. begin:
+    how its answer begins, for it to go on from there.
     Raises BadConversation for messages that the format cannot hold, BadMedia for media that it
     cannot hold or whose sizes are missing.
     """
     segments = render(messages, format, add_generation_prompt=add_generation_prompt, think=think)
+    if begin:
+        segments.append(Chars(begin))
     return _encode(expand(segments, media), tokenizer, media_parts(messages))
 
 
