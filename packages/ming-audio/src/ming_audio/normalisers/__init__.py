@@ -1,0 +1,12 @@
+"""Texts made comparable before their words or characters are counted.
+
+Published word error rates presuppose these rules; other rules give other numbers.
+"""
+
+from __future__ import annotations
+
+from ming_audio.normalisers.benchmark import Language, benchmark_text
+from ming_audio.normalisers.english import english_text, english_tokens
+from ming_audio.normalisers.mandarin import mandarin_tokens
+
+__all__ = ["Language", "benchmark_text", "english_text", "english_tokens", "mandarin_tokens"]
