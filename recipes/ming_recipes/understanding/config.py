@@ -15,7 +15,7 @@ class NanoUnderstanding:
     sight_steps: int = 1400  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 1000  # the language model in front of the frozen tower
-    joint_steps: int = 2100  # both
+    joint_steps: int = 2500  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -25,7 +25,7 @@ class NanoUnderstanding:
     language_text: float = 0.5
     language_video: float = 0.08
     language_dialogue: float = 0.1  # of the questions: asked after another one
-    joint_text: float = 0.6
+    joint_text: float = 0.8
     joint_video: float = 0.2
     joint_dialogue: float = 0.25
     joint_think: float = 0.05
@@ -44,7 +44,7 @@ class NanoUnderstanding:
         }
     )
     joint_focus: dict[str, float] = field(
-        default_factory=lambda: {"text": 5.0, "position": 1.3, "locate": 1.5}
+        default_factory=lambda: {"text": 6.0, "position": 1.3, "locate": 1.5}
     )
     muon_lr: float = 0.01
     adam_lr: float = 0.002
