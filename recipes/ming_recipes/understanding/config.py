@@ -15,7 +15,7 @@ class NanoUnderstanding:
     sight_steps: int = 1400  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 1000  # the language model in front of the frozen tower
-    joint_steps: int = 2500  # both
+    joint_steps: int = 2650  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
