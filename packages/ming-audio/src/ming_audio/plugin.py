@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ming_core import hookimpl
 from ming_core.registry import Registrar
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -25,3 +30,19 @@ def ming_register_encoders(register: Registrar) -> None:
         section="audio_config",
         summary="speech by SANM alone (the preview of Lite)",
     )
+
+
+@hookimpl
+def ming_register_tasks(register: Registrar) -> None:
+    summary = "write down what is said in a sound or a video, and when"
+    takes = ("audio", "video")
+    register(
+        "transcribe", "ming_audio.tasks:transcribe", takes=takes, gives="text", summary=summary
+    )
+
+
+@hookimpl
+def ming_register_commands(app: typer.Typer) -> None:
+    from ming_audio import cli
+
+    app.command()(cli.transcribe)

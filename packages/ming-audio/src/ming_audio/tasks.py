@@ -1,0 +1,270 @@
+"""Speech to text: `model.transcribe("talk.mp3")`, of any length in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from ming_audio.config import Ear, WhisperConfig
+from ming_audio.lengths import RATE, fbank_frames, mel_frames, stacked_frames
+from ming_audio.processing import AudioProcessor
+from ming_audio.prompts import (
+    TAG_END,
+    AudioPrompts,
+    language_of,
+    parse,
+    prompts_of,
+    question,
+    tag_of,
+)
+from ming_audio.reading import audio_seconds, stream_audio
+from ming_audio.segments import Segment as Piece
+from ming_audio.segments import SegmentRule, segments, shares
+from ming_audio.transcripts import Segment, Transcript
+from ming_core.chat.prompt import build_prompt
+from ming_core.errors import BadConfig
+from ming_core.media import Audio, Media, user
+
+if TYPE_CHECKING:
+    from ming_core.api import Answer, OmniModel
+    from ming_core.generate import SamplingOptions
+
+PIECE = 30.0
+"""Seconds of sound that are heard at once, or fewer if the model cannot take so many."""
+
+BATCH = 8
+"""Pieces that are heard together."""
+
+TOKENS = 512
+"""Longest text of a piece unless asked otherwise, as in the demos of the releases."""
+
+EMPTY = np.zeros(0, np.float32)
+
+Progress = Callable[[float, float | None], None]
+"""Called with the seconds that are done, and those of the whole sound if its file tells."""
+
+
+def transcribe(
+    model: OmniModel,
+    source: Any,
+    language: str | None = None,
+    context: str | None = None,
+    hotwords: Sequence[str] = (),
+    *,
+    dialect: str | None = None,
+    domain: str | None = None,
+    punctuated: bool = False,
+    cut: bool = False,
+    batch: int = BATCH,
+    progress: Progress | None = None,
+    **sampling: Unpack[SamplingOptions],
+) -> Transcript:
+    """Write down what is said in a sound, with the seconds at which it is said.
+
+    source: path, bytes, array, pair (array, samples per second), or an `Audio` or `Video`.
+    language: code such as "en"; None lets the model tell. context: text that came before or that
+    the sound is about. hotwords: names and terms to listen for. dialect, domain: as "上海",
+    "medicine". punctuated: ask for punctuation. A sound of at most 30 s is heard as a whole; a
+    longer one, and any with `cut`, in pieces between pauses. batch: pieces heard together.
+    sampling: fields of `Sampling`.
+
+    Raises MissingPlugin for a model that cannot hear, BadMedia, UnknownName for a language, and
+    BadConfig, also for more hotwords and context than there is room for.
+    """
+    prompts = prompts_of(model.sources.config, model.format.name)
+    longest, sound_tokens = _limits(model)
+    if batch < 1:
+        raise BadConfig(f"batch is {batch}; it must be at least 1")
+    dialect, domain = _words("dialect", dialect), _words("domain", domain)
+    about = {"dialect": dialect, "domain": domain, "context": _words("context", context)}
+    words = _hotwords(hotwords)
+    tag = tag_of(prompts, _words("language", language), dialect)
+    begin = "" if tag is None else tag + TAG_END
+    sampling = {
+        "max_new_tokens": TOKENS,
+        "no_repeat_ngram": prompts.no_repeat_ngram,
+        **sampling,
+    }
+
+    def ask(hotwords: Sequence[str]) -> str:
+        return question(prompts, punctuated=punctuated, hotwords=hotwords, **about)
+
+    room = model.config.max_position_embeddings - sound_tokens
+    room -= min(sampling["max_new_tokens"], TOKENS)
+    asked = _fitting(model, ask, words, begin, room, longest)
+
+    source = source.source if isinstance(source, Media) else source
+    total = audio_seconds(source) if progress else None
+    heard = _Counted(stream_audio(source))
+    pieces: list[Piece] = []
+    answers: list[Answer] = []
+    for group in _groups(_pieces(heard, _rule(longest), cut), batch):
+        talks = [[user(asked, Audio(piece.samples, "transcribe"))] for piece in group]
+        answers += model.answer_batch(talks, begin=begin, **sampling)
+        pieces += [replace(piece, samples=EMPTY) for piece in group]  # the sound may be long
+        if progress:
+            progress(group[-1].end, total)
+    if progress:
+        progress(heard.seconds, heard.seconds)
+    return _transcript(prompts, pieces, answers, tag, heard.seconds, sampling["max_new_tokens"])
+
+
+def _transcript(
+    prompts: AudioPrompts,
+    pieces: Sequence[Piece],
+    answers: Sequence[Answer],
+    tag: str | None,
+    seconds: float,
+    budget: int,
+) -> Transcript:
+    """Pieces and answers to one text. tag: the one that the answers were begun with."""
+    parsed = [
+        parse(prompts, answer.answer) if tag is None else (tag, answer.answer.strip())
+        for answer in answers
+    ]
+    texts = shares([text for _, text in parsed], [piece.overlap for piece in pieces])
+    found = tuple(
+        Segment(
+            piece.start + piece.overlap,
+            piece.end,
+            text.strip(),
+            None if own is None else language_of(prompts, own),
+        )
+        for piece, (own, _), text in zip(pieces, parsed, texts, strict=True)
+    )
+    spoken: Counter[str] = Counter()
+    for segment in found:
+        if segment.language is not None and segment.text:
+            spoken[segment.language] += round(1000 * (segment.end - segment.start))
+    notes = [] if pieces else ["no speech was heard"]
+    torn = sum(not answer.stopped for answer in answers)
+    if torn:
+        notes.append(
+            f"the text of {torn} of {len(answers)} pieces was cut off; allow more than "
+            f"max_new_tokens {budget}"
+        )
+    language = spoken.most_common(1)[0][0] if spoken else None
+    return Transcript("".join(texts).strip(), language, found, seconds, tuple(notes))
+
+
+class _Counted:
+    """Blocks of samples that counts the seconds given out."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks = iter(blocks)
+        self._samples = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._samples / RATE
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        block = next(self._blocks)
+        self._samples += len(block)
+        return block
+
+
+def _pieces(blocks: Iterator[np.ndarray], rule: SegmentRule, cut: bool) -> Iterator[Piece]:
+    """What the model hears at once: all of a short sound, or what lies between pauses."""
+    head: list[np.ndarray] = []
+    most = round(rule.longest * RATE)
+    while not cut and sum(map(len, head)) <= most:
+        block = next(blocks, None)
+        if block is None:
+            whole = np.concatenate(head)
+            spoken = list(segments([whole], rule))
+            if spoken:
+                yield Piece(spoken[0].start, spoken[-1].end, whole)
+            return
+        head.append(block)
+    yield from segments(chain(head, blocks), rule)
+
+
+def _groups(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
+    while group := list(islice(pieces, size)):
+        yield group
+
+
+def _rule(longest: float) -> SegmentRule:
+    """How long sounds are cut; pauses and overlaps shrink with very short pieces."""
+    usual = SegmentRule()
+    return replace(
+        usual,
+        longest=longest,
+        silence=min(usual.silence, longest / 8),
+        overlap=min(usual.overlap, longest / 8),
+    )
+
+
+def _limits(model: OmniModel) -> tuple[float, int]:
+    """Seconds of the longest piece, and its tokens. An encoder of other makers tells neither."""
+    processor = model.encoder("audio").processor
+    if not isinstance(processor, AudioProcessor):
+        return PIECE, 0
+    ear = processor.config.transcribing
+    longest = PIECE
+    if isinstance(ear.config, WhisperConfig):
+        longest = min(PIECE, ear.config.most_frames / mel_frames(RATE))
+    return longest, _tokens(ear, round(longest * RATE))
+
+
+def _tokens(ear: Ear, samples: int) -> int:
+    whisper = isinstance(ear.config, WhisperConfig)
+    return ear.tokens(mel_frames(samples) if whisper else stacked_frames(fbank_frames(samples)))
+
+
+def _words(name: str, value: str | None) -> str | None:
+    """None for blank ones. Raises BadConfig for what is no text."""
+    if value is not None and not isinstance(value, str):
+        raise BadConfig(
+            f"{name} of transcribe is {value!r}; it must be a text, and words to listen for are "
+            "given as hotwords"
+        )
+    return " ".join((value or "").split()) or None
+
+
+def _hotwords(words: Sequence[str]) -> list[str]:
+    """Each once, in their order, blank ones left out."""
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise BadConfig(f"hotwords must be a list of words, as ['Ming', 'Ling'], not {words!r:.60}")
+    return list(dict.fromkeys(clean for word in words if (clean := " ".join(word.split()))))
+
+
+def _fitting(
+    model: OmniModel,
+    ask: Callable[[Sequence[str]], str],
+    words: Sequence[str],
+    begin: str,
+    room: int,
+    longest: float,
+) -> str:
+    """The question with all hotwords. Raises BadConfig if it has more than `room` tokens."""
+
+    def size(count: int) -> int:
+        messages = [user(ask(words[:count]))]
+        prompt = build_prompt(messages, model.format, model.tokenizer, begin=begin)
+        return len(prompt.input_ids) + 2  # start and end of the sound
+
+    if size(len(words)) <= room:
+        return ask(words)
+    fits, beyond = -1, len(words)  # so many fit, so many do not
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        fits, beyond = (middle, beyond) if size(middle) <= room else (fits, middle)
+    way_out = (
+        f"the first {fits} of the {len(words)} hotwords fit, so give fewer"
+        if fits > 0
+        else "shorten the context"
+    )
+    raise BadConfig(
+        f"the question has {size(len(words)):,} tokens, and beside {longest:g} s of sound the "
+        f"context of {model.name} has room for {max(room, 0):,}; {way_out}"
+    )
