@@ -77,9 +77,7 @@ class Projector(nn.ModuleList):
     The released ones transpose before the GELU, which takes the number 1.
     """
 
-    def __init__(
-        self, width: int, hidden_size: int, depth: int, kernel: int, stride: int
-    ) -> None:
+    def __init__(self, width: int, hidden_size: int, depth: int, kernel: int, stride: int) -> None:
         """width: channels of a hidden state; hidden_size: those of the backbone."""
         conv = nn.Conv1d(width, hidden_size, kernel, stride, padding=kernel // 2)
         layers: list[nn.Module] = [conv, nn.Identity()]
