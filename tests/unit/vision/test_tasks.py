@@ -315,12 +315,20 @@ def test_click_with_history() -> None:
         (lambda m: read(m, b""), BadMedia, r"the image data is empty"),
         (lambda m: click(m, 7, "bar"), BadMedia, r"cannot read an image from int; give a path"),
         (
-            lambda m: read(m, picture(), format="html"),
+            lambda m: read(m, picture(), format="html"),  # type: ignore[arg-type]
             BadConfig,
             r"format is 'html'; use 'text' or",
         ),
-        (lambda m: describe(m, picture(), detail="x"), BadConfig, r"detail is 'x'; use 'full' or"),
-        (lambda m: describe(m, picture(), language="fr"), BadConfig, r"language is 'fr'; use 'en'"),
+        (
+            lambda m: describe(m, picture(), detail="x"),  # type: ignore[arg-type]
+            BadConfig,
+            r"detail is 'x'; use 'full' or",
+        ),
+        (
+            lambda m: describe(m, picture(), language="fr"),  # type: ignore[arg-type]
+            BadConfig,
+            r"language is 'fr'; use 'en'",
+        ),
     ],
 )
 def test_bad_input_is_told_before_the_model_is_asked(
