@@ -1,6 +1,6 @@
 """Draw the picture of the README from a real run: `python docs/demo_picture.py`.
 
-The scene is number 9 of the test split, which training never saw. Also writes the picture that
+The scene is number 73 of the test split, which training never saw. Also writes the picture that
 `ming demo` ships (`--scene` only does that).
 """
 
@@ -17,7 +17,7 @@ from ming_recipes.world.render import render
 from ming_recipes.world.scene import scene_of
 
 ROOT = Path(__file__).parent.parent
-SCENE = 9
+SCENE = 73
 SCALE = 6
 LINE = 46
 INK, QUIET, PAPER = (25, 25, 30), (110, 110, 120), (255, 255, 255)
@@ -37,17 +37,20 @@ def main() -> None:
     questions = json.loads((preset / "demo.json").read_text("utf-8"))["questions"]
     rows = [(q, model.ask(q, ming_core.Image(scene)).text) for q in questions if q.isascii()]
     side = 64 * SCALE
-    page = Image.new("RGB", (side + 560, side + 40), PAPER)
+    lines: list[tuple[int, int, str, tuple[int, int, int]]] = []
+    y = 24
+    for question, answer in rows:
+        lines.append((side + 44, y, question, QUIET))
+        for line in answer.replace("; ", ";\n").replace(". ", ".\n").splitlines():
+            y += 22
+            lines.append((side + 60, y, line, INK))
+        y += LINE - 16
+    page = Image.new("RGB", (side + 560, max(side + 40, y + 10)), PAPER)
     page.paste(scene.resize((side, side), Image.Resampling.NEAREST), (20, 20))
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=17)
-    y = 24
-    for question, answer in rows:
-        draw.text((side + 44, y), question, QUIET, font)
-        for line in answer.replace("; ", ";\n").replace(". ", ".\n").splitlines():
-            y += 22
-            draw.text((side + 60, y), line, INK, font)
-        y += LINE - 16
+    for x, y, text, color in lines:
+        draw.text((x, y), text, color, font)
     page.save(images / "demo.png")
 
 

@@ -17,6 +17,7 @@ SLICES = {
     "compositional": "pictures with a pair never seen",
     "unseen pair": "questions about that pair",
     "paraphrase": "phrasings never seen",
+    "conversation": "asked third in a conversation",
 }
 KINDS = {
     "vqa": "**mean of all kinds of question**",
@@ -29,18 +30,50 @@ KINDS = {
     "count_shape": "how many stars are there?",
     "position": "where is the red star?",
     "relation": "is the star above the ring?",
+    "relation_side": "where is the star relative to the ring?",
     "relation_query": "what is above the ring?",
     "background": "what is the background?",
     "text": "what does the text say?",
     "locate": "locate the red star. (box, overlap at least one half)",
+    "click": "click the red star. (at most 5 px from its centre)",
     "caption": "describe the picture. (the whole description exact)",
 }
+VIDEO_KINDS = {
+    "vqa": "**mean of all kinds of question**",
+    "video_direction": "which way does the red star move?",
+    "video_count": "how many shapes move?",
+    "video_which": "what moves?",
+    "video_moves": "does the red star move?",
+}
+FOLLOW_UP_KINDS = {
+    "vqa": "**mean of all kinds of question**",
+    "color": "what color is it?",
+    "size": "what size is it?",
+    "position": "where is it?",
+    "locate": "locate it.",
+}
+THINKING_KINDS = {
+    kind: example
+    for kind, example in KINDS.items()
+    if kind in ("exist", "count_color", "count_shape", "position") or kind.startswith("relation")
+}
+TABLES = (
+    (SLICES, KINDS),
+    ({"video": "videos"}, VIDEO_KINDS),
+    ({"follow-up": "a second question, about the object of the first"}, FOLLOW_UP_KINDS),
+    ({"test": "answered at once", "thinking": "after a thought (`--think`)"}, THINKING_KINDS),
+)
+"""Columns and rows of each table."""
+
+LANGUAGES = ("en", "zh")
+Metrics = dict[str, dict[str, float]]
 
 
-def short_table(metrics: dict[str, dict[str, float]]) -> str:
+def short_table(metrics: Metrics) -> str:
     """Tasks of the README: command, package, score."""
     test, zh = metrics["test en"], metrics["test zh"]
     unseen = metrics["compositional en"]["vqa"], metrics["unseen pair en"]["vqa"]
+    video, talk = metrics["video en"], metrics["conversation en"]
     rows = [
         (
             "questions about a picture",
@@ -54,33 +87,44 @@ def short_table(metrics: dict[str, dict[str, float]]) -> str:
             f"{percent(unseen[0])}; questions about that very pair {percent(unseen[1])}",
         ),
         (
-            "reading text in a picture",
-            '`ming ask "what does the text say?" scene.png`',
-            percent(test["text"]),
+            "questions about a video",
+            '`ming ask "which way does the star move?" clip.mp4`',
+            f"{percent(video['vqa'])}; direction {percent(video['video_direction'])}",
         ),
+        ("reading text", "`ming read scene.png`", percent(test["text"])),
         (
             "boxes",
-            '`ming ask "locate the star." scene.png`',
+            '`ming ground scene.png "the star" -o boxes.png`',
             f"{percent(test['locate'])} (overlap of one half)",
         ),
         (
-            "full descriptions",
-            '`ming ask "describe the picture." scene.png`',
-            f"{percent(test['caption'])} exact",
+            "clicking",
+            '`ming click page.png "the star"`',
+            f"{percent(test['click'])} (near the centre)",
         ),
-        ("conversation", "`ming chat`", ""),
+        ("full descriptions", "`ming describe scene.png`", f"{percent(test['caption'])} exact"),
+        (
+            "conversation",
+            "`ming chat`",
+            f"{percent(talk['vqa'])} of third questions; about “it” "
+            f"{percent(metrics['follow-up en']['vqa'])}",
+        ),
     ]
     lines = ["| task | command | package | nano, on held-out data |", "|---|---|---|---|"]
     lines += [f"| {task} | {command} | ming-vision | {score} |" for task, command, score in rows]
     return "\n".join(lines)
 
 
-def full_table(metrics: dict[str, dict[str, float]]) -> str:
+def full_tables(metrics: Metrics) -> str:
     """Every kind, slice and language, in percent."""
-    columns = [(slice_, language) for slice_ in SLICES for language in ("en", "zh")]
-    head = [f"{SLICES[slice_]}, {language}" for slice_, language in columns]
+    return "\n\n".join(table(metrics, slices, kinds) for slices, kinds in TABLES)
+
+
+def table(metrics: Metrics, slices: dict[str, str], kinds: dict[str, str]) -> str:
+    columns = [(slice_, language) for slice_ in slices for language in LANGUAGES]
+    head = [f"{slices[slice_]}, {language}" for slice_, language in columns]
     lines = [f"| question | {' | '.join(head)} |", "|---|" + "---|" * len(columns)]
-    for kind, example in KINDS.items():
+    for kind, example in kinds.items():
         cells = [metrics[f"{slice_} {language}"].get(kind) for slice_, language in columns]
         lines.append(f"| {example} | {' | '.join(map(percent, cells))} |")
     return "\n".join(lines)
@@ -100,7 +144,7 @@ def with_block(page: str, block: str) -> str:
 def pages() -> dict[Path, str]:
     """Path -> contents, with the scores of the shipped weights."""
     metrics = json.loads(REPORT.read_text("utf-8"))["metrics"]
-    blocks = {"README.md": short_table(metrics), "docs/nano.md": full_table(metrics)}
+    blocks = {"README.md": short_table(metrics), "docs/nano.md": full_tables(metrics)}
     return {
         ROOT / name: with_block((ROOT / name).read_text("utf-8"), block)
         for name, block in blocks.items()

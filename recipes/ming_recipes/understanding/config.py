@@ -15,7 +15,7 @@ class NanoUnderstanding:
     sight_steps: int = 1400  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 1000  # the language model in front of the frozen tower
-    joint_steps: int = 2650  # both
+    joint_steps: int = 3000  # both
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -27,7 +27,7 @@ class NanoUnderstanding:
     language_dialogue: float = 0.1  # of the questions: asked after another one
     joint_text: float = 0.8
     joint_video: float = 0.2
-    joint_dialogue: float = 0.25
+    joint_dialogue: float = 0.4
     joint_think: float = 0.05
     # Multiples of the world's frequencies. First what binds words to objects: answers of many
     # digits, and those that nobody can give before that, would only be noise.
