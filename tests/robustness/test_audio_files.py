@@ -210,3 +210,18 @@ def test_random_damage_is_read_or_refused(data: st.DataObject, kind: str) -> Non
         return
     assert samples.dtype == np.float32
     assert np.isfinite(samples).all()
+
+
+def test_a_title_that_is_no_text_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "äääää"
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    written = path.read_bytes()
+    assert "äääää".encode() in written
+    path.write_bytes(written.replace("äääää".encode(), b"\x80" * 10))
+    assert len(open_audio(path).samples) >= 4096

@@ -300,7 +300,12 @@ def _container(file: _File) -> Iterator[tuple[InputContainer, AudioStream]]:
     from av.error import FFmpegError
 
     try:
-        with av.open(file.address(), mode="r", options={"format_whitelist": FORMATS}) as container:
+        with av.open(
+            file.address(),
+            mode="r",
+            options={"format_whitelist": FORMATS},
+            metadata_errors="replace",  # titles are not looked at: they may be broken
+        ) as container:
             if not container.streams.audio:
                 raise BadMedia(f"{file.name} holds no sound; give a file that has some")
             yield container, container.streams.audio[0]
