@@ -83,7 +83,7 @@ def test_no_tracked_file_names_a_package_registry(repository: Path, tracked: lis
 
 
 def test_no_pickle_and_no_lock_file_is_tracked(tracked: list[Path]) -> None:
-    unsafe = [p.name for p in tracked if p.suffix in UNSAFE_SUFFIXES or p.name == "uv.lock"]
+    unsafe = [p.name for p in tracked if p.suffix in UNSAFE_SUFFIXES or p.suffix == ".lock"]
     assert not unsafe
 
 
