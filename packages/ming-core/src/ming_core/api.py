@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -38,7 +38,7 @@ from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.plugins import get_plugins
-from ming_core.thinking import THINKING_TOKENS, parse_thinking
+from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -60,20 +60,24 @@ class Answer:
     tokens: int
     stopped: bool
 
+    @cached_property
+    def _parts(self) -> Reasoned:
+        return parse_thinking(self.text)
+
     @property
     def thinking(self) -> str | None:
         """The reasoning; None if there is none."""
-        return parse_thinking(self.text).thinking
+        return self._parts.thinking
 
     @property
     def answer(self) -> str:
         """The text without reasoning and tags; empty if the budget ran out while thinking."""
-        return parse_thinking(self.text).answer
+        return self._parts.answer
 
     @property
     def boxed(self) -> str | None:
         """What the answer puts in its last `\\boxed{…}`; None if it has none."""
-        return parse_thinking(self.text).boxed
+        return self._parts.boxed
 
     def __str__(self) -> str:
         return self.answer
