@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Run a training recipe, or go on with an interrupted one.
 
-    Example: ming train nano-understanding out=runs/nano seed=1
+    Example: ming train nano-perception out=runs/nano seed=1
     """
     from ming_recipes.recipe import recipe_entry, recipe_yaml, settings
 
@@ -58,7 +58,7 @@ def evaluate(
 ) -> None:
     """Score a model on a recipe's held-out data.
 
-    Example: ming eval nano-understanding --images 50
+    Example: ming eval nano-perception --images 50
     """
     from ming_recipes.recipe import recipe_entry
 

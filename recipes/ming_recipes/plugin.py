@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 @hookimpl
 def ming_register_recipes(register: Registrar) -> None:
     register(
-        "nano-understanding",
-        "ming_recipes.understanding.nano:RECIPE",
-        settings="ming_recipes:understanding/nano.yaml",
+        "nano-perception",
+        "ming_recipes.perception.nano:RECIPE",
+        settings="ming_recipes:perception/nano.yaml",
         summary="nano's eyes and language model, trained from nothing on shapes world",
     )
 

@@ -18,6 +18,7 @@ from ming_recipes.world.language import (
     sample_questions,
 )
 from ming_recipes.world.motion import sample_clip
+from ming_recipes.world.names import NAMES, number_words
 from ming_recipes.world.scene import pick, sample_scene
 from ming_recipes.world.vocabulary import (
     COLORS,
@@ -29,26 +30,6 @@ from ming_recipes.world.vocabulary import (
     TEXTURES,
     Language,
 )
-
-_ENGLISH_NAMES = (
-    "Catherine Katherine Sean Shaun Shawn John Jon Sara Sarah Mark Marc Steven Stephen Philip "
-    "Phillip Brian Bryan Eric Erik Ann Anne Chris Kris Alan Allen Jeff Geoff Carl Karl Lee Leigh "
-    "Rachel Rachael Zack Zac Lily Lilly Claire Clare Megan Meghan Cory Corey Neil Neal David Emma "
-    "Oliver Maria Peter Grace Henry Lucy Daniel Sophie Robert Alice Tom Julia Simon Laura"
-)
-_CHINESE_NAMES = "张伟 章玮 王芳 汪方 陈静 陈婧 李娜 李纳 周杰 周洁 吴婷 吴廷"
-_NAMES: dict[Language, tuple[str, ...]] = {
-    "en": tuple(_ENGLISH_NAMES.split()),
-    "zh": tuple(_CHINESE_NAMES.split()),
-}
-
-_SMALL_NUMBERS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-)
-_UNITS = tuple(_SMALL_NUMBERS.split())
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_CHINESE_DIGITS = "一二三四五六七八九"
 
 _TEMPLATES: dict[Language, tuple[str, ...]] = {
     "en": (
@@ -162,18 +143,7 @@ def _fill(template: str, name: str, rng: np.random.Generator, language: Language
         hue=HUES[pick(rng, tuple(HUES))][language],
         texture=TEXTURES[pick(rng, tuple(TEXTURES))][language],
         rel=RELATIONS[pick(rng, tuple(RELATIONS))][language],
-        person=pick(rng, _NAMES[language]),
-        friend=pick(rng, _NAMES[language]),
-        number=_number(rng, language),
+        person=pick(rng, NAMES[language]),
+        friend=pick(rng, NAMES[language]),
+        number=number_words(rng, language),
     )
-
-
-def _number(rng: np.random.Generator, language: Language) -> str:
-    if language == "en":
-        unit = pick(rng, _UNITS)
-        if rng.random() < 0.4:
-            return unit
-        tens = pick(rng, _TENS)
-        return f"{tens} {unit}" if unit in _UNITS[:9] else tens
-    unit = pick(rng, _CHINESE_DIGITS)
-    return unit if rng.random() < 0.5 else f"{pick(rng, _CHINESE_DIGITS[1:])}十{unit}"

@@ -126,11 +126,11 @@ def caption(scene: Scene, rng: np.random.Generator, language: Language) -> str:
         hue = HUES[scene.background.hue][language]
         if language == "en":
             hue = f"{texture} {hue}" if texture else hue
-            background = f" on {_article(hue)} {hue} background"
+            background = f" on {article(hue)} {hue} background"
         else:
             background = f"，{texture}{hue}背景"
     if language == "en":
-        listed = [f"{_article(name)} {name}" for name in names]
+        listed = [f"{article(name)} {name}" for name in names]
         text = "" if scene.text is None else f", with the text {scene.text.value}"
         return _enumerate(listed) + background + text
     text = "" if scene.text is None else f"，文字{scene.text.value}"
@@ -345,7 +345,7 @@ def _exist(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft
         color, shape = _near_miss(facts, rng)
         used = ()
     name = _name(color, shape, language)
-    slots = {"name": name, "a_name": f"{_article(name)} {name}"}
+    slots = {"name": name, "a_name": f"{article(name)} {name}"}
     return slots, _EXIST[language][0 if used else 1], used
 
 
@@ -568,7 +568,8 @@ def _background_words(scene: Scene, language: Language) -> str:
     return (" " if language == "en" else "").join(words)
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
+    """The article that English words take."""
     return "an" if words[0] in "aeiou" else "a"
 
 

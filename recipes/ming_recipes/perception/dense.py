@@ -6,7 +6,8 @@ name the contents of each 8x8-px cell, and an alignment of tokens with the embed
 for what is centred in them: the objects, the characters, "text". Without the second one the model
 stays at chance on everything but counts and backgrounds. A third one, on an early layer of the
 language model, asks each image token for its own place in the picture, which rotary positions give
-only relative to other tokens.
+only relative to other tokens; a fourth, a layer later, for the ninth of the picture in which the
+centre of an object lies.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ming_recipes.world.vocabulary import (
     CANVAS,
     COLORS,
     DIRECTIONS,
+    GRID,
     HUES,
     SHAPES,
     SIZES,
@@ -36,6 +38,7 @@ CELLS = 8  # per side of the canvas
 TOKEN_CELLS = 2  # a merged token covers 2x2 cells
 TOKENS = (CELLS // TOKEN_CELLS) ** 2  # of a picture
 WHERE_LAYER = 1  # of the language model: after it a token must know its place
+GRID_LAYER = 2  # after it a token must know in which third of the picture its objects are
 EMPTY_WEIGHT = 0.15  # of a cell without a character
 PRESENT_WEIGHT = 4.0  # in the alignment, of a word that fits: most words fit few tokens
 ALIGN_SCALE = 0.2  # brings the alignment loss of a token to the size of the others
@@ -130,6 +133,7 @@ class DenseHeads(nn.Module):
         self.cells = nn.Linear(hidden_size, TOKEN_CELLS**2 * sum(_WIDTHS.values()))
         self.background = nn.Linear(hidden_size, len(HUES) + len(TEXTURES))
         self.where = nn.Linear(hidden_size, TOKENS)
+        self.grid = nn.Linear(hidden_size, TOKEN_CELLS**2 * len(GRID))
         self.align_scale = nn.Parameter(torch.tensor(8.0))
         self.align_bias = nn.Parameter(torch.tensor(-3.0))
 
@@ -185,3 +189,19 @@ class DenseHeads(nn.Module):
         logits = self.where(hidden).float()
         index = torch.arange(len(hidden), device=hidden.device) % TOKENS
         return F.cross_entropy(logits, index)
+
+    def place_of_objects(self, hidden: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """Loss of naming the ninth of the picture for each cell with the centre of an object.
+
+        hidden [N, D] as in `place_of_tokens`; scenes: what each picture shows.
+        """
+        logits = self.grid(hidden).float().unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
+        targets = torch.stack([_grid_labels(scene) for scene in scenes]).flatten(0, 1)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+
+def _grid_labels(scene: Scene) -> Tensor:
+    """[M, 4] int64: index into GRID of the object centred in a cell, -1 where there is none."""
+    index = cell_labels(scene, CELLS).index
+    ninths = np.array([*(item.grid for item in scene.objects), -1])
+    return _by_token(torch.from_numpy(ninths[index])[None])[0]

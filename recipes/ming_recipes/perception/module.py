@@ -1,4 +1,4 @@
-"""The nano understanding model in training: one LightningModule for both stages."""
+"""The nano perception model in training: one LightningModule for all stages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from ming_audio.encoder import AudioEncoder, unit_length
+from ming_core.config import AUDIO, IMAGE
 from ming_core.model.balance import bias_update, router_z_loss, sequence_balance_loss
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Gate, Routing
 from ming_recipes.muon import MuonAdamW, parameter_groups
-from ming_recipes.understanding.config import NanoUnderstanding
-from ming_recipes.understanding.data import PackedBatch, Packer, batches
-from ming_recipes.understanding.dense import (
+from ming_recipes.perception.config import NanoPerception
+from ming_recipes.perception.ctc import CTCHeads
+from ming_recipes.perception.data import PackedBatch, Packer, batches
+from ming_recipes.perception.dense import (
+    GRID_LAYER,
     WHERE_LAYER,
     DenseHeads,
     aligned_words,
     dense_labels,
 )
+from ming_recipes.perception.speech import Listening, Sounds
 from ming_recipes.world.batch import Mix
 
 MATRICES = (
@@ -45,36 +50,52 @@ MATRICES = (
     "merger.mlp.2.weight",
     "linear_proj.0.weight",
     "linear_proj.2.weight",
+    "query.weight",
+    "key.weight",
+    "value.weight",
+    "out.weight",
+    "mlp.0.weight",
+    "mlp.2.weight",
+    "linear_proj_audio.3.weight",
 )
 """Hidden matrices, which Muon updates; embeddings, routers, norms and heads get AdamW."""
 
 
-class Understanding(LightningModule):
-    """Stage "sight": the tower and the word embeddings on dense labels. "language": the language
-    model on answers, in front of the frozen tower. "joint": everything on everything.
+class Perception(LightningModule):
+    """Stage "sight": the image tower and the word embeddings on dense labels. "language": the
+    language model on answers, in front of the frozen tower. "joint": both, on everything that is
+    seen. "hearing": the audio encoder on what is said, in front of the frozen language model.
+    "senses": everything on everything.
 
     Weights are bf16 with float32 masters in the optimiser; routing and losses are float32.
     """
 
     def __init__(
         self,
-        config: NanoUnderstanding,
+        config: NanoPerception,
         omni: Omni,
         heads: DenseHeads,
+        ctc: CTCHeads,
         packer: Packer,
+        validation: Listening,
         stage: str,
     ) -> None:
         super().__init__()
         self.config = config
         self.omni = omni
         self.heads = heads
+        self.ctc = ctc
         self.packer = packer
+        self.validation = validation
         self.stage = stage
-        for name, parameter in omni.backbone.named_parameters():
-            parameter.requires_grad_(stage != "sight" or name == "word_embeddings.weight")
-        for part in (omni.encoders, heads):
-            part.requires_grad_(stage != "language")
-        heads.where.requires_grad_(stage != "sight")
+        omni.backbone.requires_grad_(stage in ("language", "joint", "senses"))
+        for part in (omni.encoders["image"], heads):
+            part.requires_grad_(stage in ("sight", "joint", "senses"))
+        for part in (omni.encoders["audio"], ctc):
+            part.requires_grad_(stage in ("hearing", "senses"))
+        heads.where.requires_grad_(stage in ("language", "joint", "senses"))
+        heads.grid.requires_grad_(stage in ("language", "joint", "senses"))
+        omni.backbone.word_embeddings.requires_grad_(stage != "hearing")
         encode, words = packer.tokenizer.encode, aligned_words()
         ids = [[encode(text) for text in language] for language in zip(*words, strict=True)]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
@@ -89,12 +110,13 @@ class Understanding(LightningModule):
 
     def configure_optimizers(self) -> Any:
         rates = self.config.muon_lr, self.config.adam_lr
-        if self.stage == "joint":
-            # The tower knows its trade by then; at the language model's rate it would forget it.
+        if self.stage in ("joint", "senses"):
+            # A tower knows its trade by then; at the language model's rate it would forget it.
             slow = self.config.tower_rate
             groups = parameter_groups(self.omni.encoders, MATRICES, *(slow * r for r in rates))
             groups += parameter_groups(self.omni.backbone, MATRICES, *rates)
-            groups += parameter_groups(self.heads, (), *rates)
+            for heads in (self.heads, self.ctc):
+                groups += parameter_groups(heads, (), *rates)
         else:
             groups = parameter_groups(self, MATRICES, *rates)
         optimizer = MuonAdamW(groups)
@@ -105,40 +127,53 @@ class Understanding(LightningModule):
         }
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then cosine to 5 %; the last two stages share one cosine."""
-        warm = min(1.0, (step + 1) / self.config.warmup)
+        """Linear warm-up, then cosine to 5 %; "language" and "joint" share one cosine, and
+        "senses", which goes on where they ended, begins lower."""
+        config = self.config
+        warm = min(1.0, (step + 1) / config.warmup)
         done, total = step, self.total_steps
-        if self.stage != "sight":
-            total = self.config.language_steps + self.config.joint_steps
-        if self.stage == "joint":
-            done += self.config.language_steps
+        if self.stage in ("language", "joint"):
+            total = config.language_steps + config.joint_steps
+            done += config.language_steps if self.stage == "joint" else 0
         progress = min(1.0, done / total)
-        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+        peak = config.senses_rate if self.stage == "senses" else 1.0
+        return warm * peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def transfer_batch_to_device(
-        self, batch: PackedBatch, device: torch.device, dataloader_idx: int
-    ) -> PackedBatch:
-        return batch.moved(device, torch.bfloat16)
+        self, batch: PackedBatch | Sounds, device: torch.device, dataloader_idx: int
+    ) -> PackedBatch | Sounds:
+        return batch.to(device, torch.bfloat16)
 
-    def training_step(self, batch: PackedBatch, index: int) -> Tensor:
-        (features,) = batch.omni.features
-        with torch.set_grad_enabled(self.stage != "language"):
-            tokens = self.omni.encoders["image"](features)
+    def training_step(self, batch: PackedBatch | Sounds, index: int) -> Tensor:
+        if isinstance(batch, Sounds):
+            _, losses = self._heard(batch)
+            loss = torch.stack(list(losses.values())).sum()
+            if index % 20 == 0:
+                self._report({"loss": loss, **losses}, {})
+            return loss
         losses: dict[str, Tensor] = {}
         scores: dict[str, float] = {}
         terms = []
+        heard = None
+        if batch.sounds is not None:
+            heard, losses = self._heard(batch.sounds)
+            terms += [loss * self.config.ctc_weight for loss in losses.values()]
+        (features,) = (f for f in batch.omni.features if f.modality == "image")
+        with torch.set_grad_enabled(self.stage != "language"):
+            tokens = self.omni.encoders["image"](features)
         if self.stage != "language":
-            losses, scores = self._dense(batch, tokens)
-            dense = torch.stack([value for name, value in losses.items() if name != "align"]).sum()
+            dense_losses, scores = self._dense(batch, tokens)
+            losses |= dense_losses
+            dense = [value for name, value in dense_losses.items() if name != "align"]
             sight = self.stage == "sight"
             terms += [
-                dense * (1.0 if sight else self.config.dense_weight),
+                torch.stack(dense).sum() * (1.0 if sight else self.config.dense_weight),
                 losses["align"] * (1.0 if sight else self.config.align_weight),
             ]
         if self.stage != "sight":
-            losses |= self._answers(batch, tokens)
-            where = losses["where"] * self.config.where_weight
-            terms += [losses["answers"], losses["balance"], where]
+            losses |= self._answers(batch, tokens, heard)
+            place = (losses["where"] + losses["grid"]) * self.config.where_weight
+            terms += [losses["answers"], losses["balance"], place]
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)
@@ -152,18 +187,33 @@ class Understanding(LightningModule):
         by_picture = tokens.view(pictures, -1, tokens.shape[-1])
         return self.heads(by_picture, words, dense_labels(batch.scenes, batch.motions))
 
-    def _answers(self, batch: PackedBatch, tokens: Tensor) -> dict[str, Tensor]:
+    def _heard(self, sounds: Sounds) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tokens of all sounds, and the CTC losses of what the encoder makes of them."""
+        states, lengths, tokens = listened(self.omni, sounds)
+        words = self.omni.backbone.word_embeddings.weight
+        return tokens, self.ctc(states, lengths, tokens, words, sounds)
+
+    def _answers(
+        self, batch: PackedBatch, tokens: Tensor, heard: Tensor | None
+    ) -> dict[str, Tensor]:
         """Weighted cross-entropy of the answers, the routers' auxiliary losses, and how well image
-        tokens know their place."""
+        tokens know their place and that of what they show."""
         omni, backbone = batch.omni, self.omni.backbone
-        places = (omni.modality_ids == 1).unsqueeze(-1)
+        places = (omni.modality_ids == IMAGE).unsqueeze(-1)
         embeds = backbone.embed(omni.input_ids).masked_scatter(places, tokens)
+        if heard is not None:
+            sounds = (omni.modality_ids == AUDIO).unsqueeze(-1)
+            embeds = embeds.masked_scatter(sounds, heard)
         early: list[Tensor] = []
-        watch = backbone.layers[WHERE_LAYER].register_forward_hook(
-            lambda layer, inputs, output: early.append(output[0])
-        )
+        watches = [
+            backbone.layers[layer].register_forward_hook(
+                lambda layer, inputs, output: early.append(output[0][places.squeeze(-1)])
+            )
+            for layer in (WHERE_LAYER, GRID_LAYER)
+        ]
         out = backbone(embeds, omni.position_ids, modality_ids=omni.modality_ids, mask=omni.mask)
-        watch.remove()
+        for watch in watches:
+            watch.remove()
         self.routed, self.batch = out.routing, batch
         wanted = batch.labels[:, 1:] >= 0
         logits = backbone.lm_head(out.hidden[:, :-1][wanted]).float()
@@ -172,7 +222,8 @@ class Understanding(LightningModule):
         return {
             "answers": (errors * weight).sum() / weight.sum(),
             "balance": self._balance(out.routing, omni.segment_ids),
-            "where": self.heads.place_of_tokens(early[0][places.squeeze(-1)]),
+            "where": self.heads.place_of_tokens(early[0]),
+            "grid": self.heads.place_of_objects(early[1], batch.scenes),
         }
 
     def _balance(self, routing: list[Routing], segments: Tensor | None) -> Tensor:
@@ -197,7 +248,9 @@ class Understanding(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: PackedBatch, index: int) -> None:
         step = self.global_step
         due = step % self.config.validate_every == 0 or step == self.total_steps
-        if self.stage != "sight" and due:
+        if self.stage == "hearing" and due:
+            self._validate_hearing()
+        elif self.stage != "sight" and due:
             self._validate()
 
     @torch.no_grad()
@@ -215,6 +268,30 @@ class Understanding(LightningModule):
                 _move(gate, counts, self.config.bias_rate)
 
     @torch.no_grad()
+    def _validate_hearing(self) -> None:
+        """Entries of the tokenizer that the best path gets wrong, by language and program."""
+        self.eval()
+        errors: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        words = self.omni.backbone.word_embeddings.weight
+        for index in range(self.global_rank, VALIDATION_SOUNDS, self.trainer.world_size):
+            sounds = self.validation(index).to(self.device, torch.bfloat16)
+            _, _, tokens = listened(self.omni, sounds)
+            found = self.ctc.misheard(tokens, words, sounds)
+            (said,) = sounds.utterances
+            row = errors[f"{said.lang} {said.voice.program}"]
+            row[0], row[1] = row[0] + found.total, row[1] + found.length
+        self._write_curve("val", self._gathered(dict(errors)))
+        self.train()
+
+    def _gathered(self, row: dict[str, list[int]]) -> list[dict[str, list[int]]]:
+        """The rows of all processes."""
+        if self.trainer.world_size == 1:
+            return [row]
+        gathered: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(gathered, row)
+        return gathered
+
+    @torch.no_grad()
     def _validate(self) -> None:
         """Exact answers by kind and language under teacher forcing (equals greedy exactness)."""
         self.eval()
@@ -229,11 +306,7 @@ class Understanding(LightningModule):
                     for key, right in exact_answers(self.omni, batch):
                         hits[key].append(right)
             row = {key: [sum(hits[key]), len(hits[key])] for key in hits}
-            gathered: list[Any] = [row]
-            if self.trainer.world_size > 1:
-                gathered = [None] * self.trainer.world_size
-                torch.distributed.all_gather_object(gathered, row)
-            self._write_curve(split, gathered)
+            self._write_curve(split, self._gathered(row))
         self.train()
 
     def _write_curve(self, split: str, rows: list[dict[str, list[int]]]) -> None:
@@ -270,11 +343,12 @@ class Understanding(LightningModule):
                 file.write(json.dumps(line) + "\n")
 
 
-def stage_steps(config: NanoUnderstanding, stage: str) -> int:
+def stage_steps(config: NanoPerception, stage: str) -> int:
     """Optimiser steps of a stage."""
     return int(getattr(config, f"{stage}_steps"))
 
 
+VALIDATION_SOUNDS = 300
 VALIDATION = (Mix(dialogue=0.25), Mix(video=1.0))
 """What is asked in validation: stills with some conversations, and videos."""
 
@@ -288,6 +362,16 @@ def exact_answers(omni: Omni, batch: PackedBatch) -> Iterator[tuple[str, bool]]:
     for number, question in enumerate(batch.questions):
         kind = f"it_{question.kind}" if question.follows else question.kind
         yield f"{question.lang} {kind}", number not in failed
+
+
+def listened(omni: Omni, sounds: Sounds) -> tuple[Tensor, list[int], Tensor]:
+    """States of the audio encoder's tower, how many each sound has, and the tokens they become."""
+    encoder = cast(AudioEncoder, omni.encoders["audio"])
+    ear = encoder.config.listening
+    frames = sounds.features.tensors["frames"][:, 0].tolist()
+    states = encoder.get_submodule(ear.tower)(sounds.features.tensors["mel"], frames)
+    lengths = [ear.config.hidden(count) for count in frames]
+    return states, lengths, unit_length(encoder.get_submodule(ear.projector)(states, lengths))
 
 
 def _move(gate: Gate, counts: Tensor, rate: float) -> None:

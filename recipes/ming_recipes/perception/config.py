@@ -1,4 +1,4 @@
-"""Settings of the nano understanding recipe; a YAML file or `key=value` overrides them."""
+"""Settings of the nano perception recipe; a YAML file or `key=value` overrides them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class NanoUnderstanding:
+class NanoPerception:
     """Everything that determines a run. Steps are optimiser steps; shares are of one batch."""
 
-    out: str = "runs/nano-understanding"
+    out: str = "runs/nano-perception"
     seed: int = 0
     processes: int = 2  # one thread each; two threads of one process gain nothing at this size
     sight_steps: int = 1400  # the tower alone, on dense labels
     sight_images: int = 64  # images per step and process
     language_steps: int = 1000  # the language model in front of the frozen tower
     joint_steps: int = 3000  # both
+    recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
+    hearing_steps: int = 1500  # the audio encoder alone, on what is said
+    hearing_sounds: int = 32  # per step and process
+    senses_steps: int = 2400  # everything together
+    senses_images: int = 11  # rows of a picture or video, per step and process
+    senses_sounds: int = 14  # utterances, per step and process, about two a row
+    senses_spoken: int = 2  # of them questions, asked about their picture as well
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -49,11 +56,13 @@ class NanoUnderstanding:
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     tower_rate: float = 0.25  # of the learning rates, for the tower in the joint stage
+    senses_rate: float = 0.5  # of the learning rates, at the start of the senses stage
     warmup: int = 50
     clip: float = 1.0
     dense_weight: float = 0.5
     align_weight: float = 0.3
     where_weight: float = 0.1
+    ctc_weight: float = 0.3
     balance_weight: float = 0.0001
     z_weight: float = 0.00001
     bias_rate: float = 0.001

@@ -13,7 +13,7 @@ import pytest
 from ming_core.api import OmniModel, load
 from ming_core.media import Image
 from ming_core.presets import preset_folders
-from ming_recipes.understanding.evaluate import evaluate
+from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.world.scene import SPLITS
 
 FLOOR = {
@@ -72,7 +72,7 @@ def test_nano_talks_thinks_and_watches(scores: dict[str, dict[str, float]]) -> N
 @pytest.mark.parametrize("part", ["backbone", "vision"])
 def test_the_weights_tell_how_they_were_made_and_what_they_reach(part: str) -> None:
     report = json.loads((preset_folders("nano")[part] / "training.json").read_text("utf-8"))
-    assert report["command"].startswith("ming train nano-understanding")
+    assert report["command"].startswith("ming train nano-perception")
     assert report["world"] == "shapes-world/2"
     assert set(report["world_fingerprint"]) == set(SPLITS)
     metrics = report["metrics"]

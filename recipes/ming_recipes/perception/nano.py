@@ -1,8 +1,10 @@
-"""Train nano's understanding: an image encoder and the language model, from nothing, on CPU.
+"""Train nano's perception: an image encoder, an audio encoder and the language model, on CPU.
 
-Stage "sight": the tower on dense labels. "language": the language model on packed questions, in
-front of the frozen tower. "joint": both together. Each stage resumes from `<out>/<stage>.ckpt`
-after an interruption. The result is written in the released layout, one folder per package.
+Stage "sight": the image tower on dense labels. "language": the language model on packed questions,
+in front of the frozen tower. "joint": both together. "hearing": the audio encoder on speech.
+"senses": all of them on text, pictures, videos and speech. Each stage resumes from
+`<out>/<stage>.ckpt` after an interruption. The result is written in the released layout, one
+folder per package.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lightning.pytorch.core import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, IterableDataset
 
+from ming_audio.encoder import AudioEncoder
 from ming_core.api import load
 from ming_core.chat.formats import chat_format
 from ming_core.chat.tokenizer import Tokenizer
@@ -30,20 +33,23 @@ from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
+from ming_recipes.perception.config import NanoPerception
+from ming_recipes.perception.ctc import CTCHeads
+from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
+from ming_recipes.perception.dense import DenseHeads
+from ming_recipes.perception.evaluate import evaluate
+from ming_recipes.perception.module import VALIDATION_SOUNDS, Perception, stage_steps
+from ming_recipes.perception.speech import Listening, Recordings, Sounds
+from ming_recipes.perception.talk import speech_rows
 from ming_recipes.recipe import Recipe
-from ming_recipes.understanding.config import NanoUnderstanding
-from ming_recipes.understanding.data import PackedBatch, Packer, batches
-from ming_recipes.understanding.dense import DenseHeads
-from ming_recipes.understanding.evaluate import evaluate
-from ming_recipes.understanding.module import Understanding, stage_steps
-from ming_recipes.world.batch import Mix
+from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.records import fingerprint
 from ming_recipes.world.scene import MAX_OBJECTS, SPLITS
 from ming_recipes.world.tokenizer import train_tokenizer
 from ming_recipes.world.vocabulary import CANVAS, WORLD
 from ming_vision.encoder import QwenVisionEncoder
 
-STAGES = ("sight", "language", "joint")
+STAGES = ("sight", "language", "joint", "hearing", "senses")
 
 LLM: dict[str, Any] = {
     "model_type": "bailing_moe_v2",
@@ -93,6 +99,18 @@ VISION: dict[str, Any] = {
     "tokens_per_second": 2,
     "hidden_act": "silu",
 }
+HEARING: dict[str, Any] = {
+    "whisper_encoder_config": {
+        "n_mels": 80,
+        "n_ctx": 400,  # 8 s at once
+        "n_state": 192,
+        "n_head": 3,
+        "n_layer": 4,
+    },
+    # 25 tokens a second.
+    "ds_kernel_size": 3,
+    "ds_stride": 2,
+}
 PREPROCESSOR: dict[str, Any] = {
     "image_processor_type": "BailingMM2ImageProcessor",
     # Every picture is brought to about 64 x 64 px: 16 tokens.
@@ -119,6 +137,14 @@ TASKS: dict[str, Any] = {
 }
 """How nano's training worded the tasks of ming-vision, in place of the releases' sentences."""
 
+SPEECH_TASKS: dict[str, Any] = {
+    # As published, but with spaces: a name is one entry of the tokenizer only behind a space.
+    "hotwords": " This audio may contains the following words or phrases: {hotwords}.",
+    "hotword_separator": ", ",
+    "languages": {"en": "English", "zh": "Chinese"},
+}
+"""How nano's training worded the tasks of ming-audio, where not as the releases."""
+
 TOKEN_FIELDS = {
     "pad_token_id": "<|endoftext|>",
     "eos_token_id": "<|role_end|>",
@@ -141,6 +167,8 @@ def released_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "llm_config": {**LLM, "vocab_size": vocabulary, **ids},
         "vision_config": VISION,
         "vision_tasks": TASKS,
+        "audio_config": HEARING,
+        "audio_tasks": SPEECH_TASKS,
     }
 
 
@@ -148,7 +176,8 @@ def build(config: dict[str, Any], seed: int) -> Omni:
     """A freshly initialised model in bf16."""
     torch.manual_seed(seed)
     backbone = Backbone(BackboneConfig.from_dict(config["llm_config"]))
-    encoder = QwenVisionEncoder.from_config(config, PREPROCESSOR)
+    eyes = QwenVisionEncoder.from_config(config, PREPROCESSOR)
+    ears = AudioEncoder.from_config(config, PREPROCESSOR)
     width = config["llm_config"]["hidden_size"]
     with torch.no_grad():
         # Image tokens have length 1: word embeddings start at the same scale.
@@ -159,34 +188,55 @@ def build(config: dict[str, Any], seed: int) -> Omni:
         for name, parameter in backbone.named_parameters():
             if name.endswith(("attention.dense.weight", "down_proj", "down_proj.weight")):
                 parameter.zero_()
-    return Omni(backbone, {"image": encoder}).to(torch.bfloat16)
+    return Omni(backbone, {"image": eyes, "audio": ears}).to(torch.bfloat16)
 
 
-class Scenes(IterableDataset):
-    """Training batches from step `start` on; process r of n takes every n-th batch."""
+class Examples(IterableDataset):
+    """Training batches of a stage from step `start` on; process r of n takes every n-th batch."""
 
-    def __init__(self, config: NanoUnderstanding, packer: Packer, stage: str, start: int) -> None:
-        self.config, self.packer, self.stage, self.start = config, packer, stage, start
+    def __init__(
+        self, config: NanoPerception, packer: Packer, listening: Listening, stage: str, start: int
+    ) -> None:
+        self.config, self.packer, self.listening = config, packer, listening
+        self.stage, self.start = stage, start
         self.rank, self.world = 0, 1
 
-    def __iter__(self) -> Iterator[PackedBatch]:
-        config, sight = self.config, self.stage == "sight"
-        size = config.sight_images if sight else config.images
+    def __iter__(self) -> Iterator[PackedBatch | Sounds]:
+        for step in range(self.start, stage_steps(self.config, self.stage)):
+            turn = step * self.world + self.rank
+            if self.stage == "hearing":
+                size = self.config.hearing_sounds
+                uses = range(turn * size, (turn + 1) * size)
+                yield Sounds.joined([self.listening(use) for use in uses])
+            else:
+                yield self.packer(self._rows(step, turn))
+
+    def _rows(self, step: int, turn: int) -> list[Row]:
+        config = self.config
+        size = pictures(config, self.stage)
         # No picture is seen twice: each stage goes on where the one before ended.
-        seen = 0
-        if not sight:
-            seen = config.sight_steps * config.sight_images * self.world
-        if self.stage == "joint":
-            seen += config.language_steps * config.images * self.world
-        for step in range(self.start, stage_steps(config, self.stage)):
-            first = seen + (step * self.world + self.rank) * size
-            last = first + size
-            yield from batches(
-                self.packer, "train", first, last, size, mix(config, self.stage, step)
-            )
+        before = STAGES[: STAGES.index(self.stage)]
+        seen = sum(stage_steps(config, stage) * pictures(config, stage) for stage in before)
+        first = seen * self.world + turn * size
+        wanted = mix(config, self.stage, step)
+        rows = [row_of(training_example(first + i, wanted)) for i in range(size)]
+        if self.stage == "senses":
+            sounds = config.senses_sounds
+            # The uses go on where "hearing" ended.
+            used = config.hearing_steps * config.hearing_sounds * self.world + turn * sounds
+            rows += speech_rows(self.listening, used, sounds, config.senses_spoken)
+        return rows
 
 
-def mix(config: NanoUnderstanding, stage: str, step: int) -> Mix:
+def pictures(config: NanoPerception, stage: str) -> int:
+    """Pictures and videos per step and process."""
+    if stage == "hearing":
+        return 0
+    sizes = {"sight": config.sight_images, "senses": config.senses_images}
+    return sizes.get(stage, config.images)
+
+
+def mix(config: NanoPerception, stage: str, step: int) -> Mix:
     """What the examples of a training step are made of."""
     if stage == "sight":
         text, video = config.sight_text, config.sight_video
@@ -199,6 +249,7 @@ def mix(config: NanoUnderstanding, stage: str, step: int) -> Mix:
             dialogue=config.language_dialogue,
             focus=config.language_focus,
         )
+    # "joint" and "senses" see alike.
     return Mix(
         text=config.joint_text,
         video=config.joint_video,
@@ -211,18 +262,23 @@ def mix(config: NanoUnderstanding, stage: str, step: int) -> Mix:
 class Stage(LightningDataModule):
     """Feeds one stage and knows the step from which a resumed run goes on."""
 
-    def __init__(self, config: NanoUnderstanding, packer: Packer, stage: str) -> None:
+    def __init__(
+        self, config: NanoPerception, packer: Packer, listening: Listening, stage: str
+    ) -> None:
         super().__init__()
-        self.config, self.packer, self.stage = config, packer, stage
+        self.config, self.packer, self.listening, self.stage = config, packer, listening, stage
 
-    def train_dataloader(self) -> DataLoader[PackedBatch]:
-        assert self.trainer is not None
-        scenes = Scenes(self.config, self.packer, self.stage, self.trainer.global_step)
-        scenes.rank, scenes.world = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(scenes, batch_size=None)
+    def train_dataloader(self) -> DataLoader[PackedBatch | Sounds]:
+        trainer = self.trainer
+        assert trainer is not None
+        examples = Examples(
+            self.config, self.packer, self.listening, self.stage, trainer.global_step
+        )
+        examples.rank, examples.world = trainer.global_rank, trainer.world_size
+        return DataLoader(examples, batch_size=None)
 
 
-def train(config: NanoUnderstanding, command: str) -> None:
+def train(config: NanoPerception, command: str) -> None:
     """Run what is still missing of the stages, then write and score the result."""
     seed_everything(config.seed)
     torch.set_num_threads(1)
@@ -230,6 +286,13 @@ def train(config: NanoUnderstanding, command: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "tokenizer.json").exists():
         train_tokenizer(out, seed=config.seed)
+    recordings = [
+        Recordings(out / "speech", "train", config.recordings),
+        Recordings(out / "speech", "val", VALIDATION_SOUNDS),
+    ]
+    if rank_zero_only.rank == 0:
+        for some in recordings:
+            some.prepare()
     tokenizer = Tokenizer(out)
     released = released_config(tokenizer)
     omni = build(released, config.seed)
@@ -240,18 +303,23 @@ def train(config: NanoUnderstanding, command: str) -> None:
         cast(QwenVisionEncoder, omni.encoders["image"]).processor,
         config.capacity,
     )
-    heads = DenseHeads(omni.backbone.config.hidden_size).to(torch.bfloat16)
+    width = omni.backbone.config.hidden_size
+    ear = cast(AudioEncoder, omni.encoders["audio"]).config.listening
+    heads = DenseHeads(width).to(torch.bfloat16)
+    ctc = CTCHeads(ear.config.width, width).to(torch.bfloat16)
+    training, validation = (Listening(some, ear, packer.tokenizer) for some in recordings)
     # A stage's checkpoint holds all that the stages before it learnt.
     started = max(
         (i for i, stage in enumerate(STAGES) if (out / f"{stage}.ckpt").exists()), default=0
     )
     for stage in STAGES[started:]:
-        fit(Understanding(config, omni, heads, packer, stage))
+        module = Perception(config, omni, heads, ctc, packer, validation, stage)
+        fit(module, Stage(config, packer, training, stage))
     if rank_zero_only.rank == 0:
         ship(config, omni, released, command)
 
 
-def fit(module: Understanding) -> None:
+def fit(module: Perception, data: Stage) -> None:
     """Train one stage, going on from its checkpoint if there is one."""
     config, stage = module.config, module.stage
     out = Path(config.out)
@@ -278,7 +346,7 @@ def fit(module: Understanding) -> None:
     )
     trainer.fit(
         module,
-        datamodule=Stage(config, module.packer, stage),
+        datamodule=data,
         ckpt_path=saved if saved.exists() else None,
         weights_only=True,
     )
@@ -286,7 +354,7 @@ def fit(module: Understanding) -> None:
     trainer.save_checkpoint(saved)
 
 
-def ship(config: NanoUnderstanding, omni: Omni, released: dict[str, Any], command: str) -> None:
+def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: str) -> None:
     """Export the model, score it on held-out scenes, and split it by the packages that ship it.
 
     Writes <out>/nano (the whole checkpoint) and <out>/parts/{backbone,vision}, each with
@@ -305,7 +373,7 @@ def ship(config: NanoUnderstanding, omni: Omni, released: dict[str, Any], comman
     words = [out / "tokenizer.json", out / "tokenizer_config.json"]
     export(tables, folder, released, files=[*words, preprocessor])
     report = {
-        "recipe": "nano-understanding",
+        "recipe": "nano-perception",
         "command": command,
         "settings": asdict(config),
         "world": WORLD,
@@ -343,4 +411,4 @@ def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return {name: {k: round(v, 4) for k, v in row.items()} for name, row in scores.items()}
 
 
-RECIPE = Recipe(NanoUnderstanding, train, evaluate)
+RECIPE = Recipe(NanoPerception, train, evaluate)

@@ -1,4 +1,4 @@
-"""The nano understanding recipe: interruption, packing, scoring and its command line."""
+"""The nano perception recipe: interruption, packing, scoring and its command line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.config import BackboneConfig
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.model.positions import frame_grids, rope_index
-from ming_recipes.understanding import module
-from ming_recipes.understanding.config import NanoUnderstanding
-from ming_recipes.understanding.data import PackedBatch, Packer
-from ming_recipes.understanding.evaluate import SLICES, box_iou, click_distance, is_right
-from ming_recipes.understanding.nano import PREPROCESSOR, released_config, train
+from ming_recipes.perception import module
+from ming_recipes.perception.config import NanoPerception
+from ming_recipes.perception.data import PackedBatch, Packer
+from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
+from ming_recipes.perception.nano import PREPROCESSOR, released_config, train
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.language import Question, reasoning
 from ming_recipes.world.tokenizer import train_tokenizer
@@ -48,22 +48,22 @@ TINY: dict[str, Any] = {
 def test_an_interrupted_run_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken = (NanoUnderstanding(out=str(tmp_path / n), **TINY) for n in ("whole", "broken"))
-    train(whole, "ming train nano-understanding")
+    whole, broken = (NanoPerception(out=str(tmp_path / n), **TINY) for n in ("whole", "broken"))
+    train(whole, "ming train nano-perception")
 
-    step = module.Understanding.training_step
+    step = module.Perception.training_step
 
-    def dies(self: module.Understanding, batch: object, index: int) -> torch.Tensor:
+    def dies(self: module.Perception, batch: object, index: int) -> torch.Tensor:
         if self.stage == "joint" and self.global_step == 2:
             raise RuntimeError("power cut")
         return step(self, batch, index)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Understanding, "training_step", dies)
+        patch.setattr(module.Perception, "training_step", dies)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(broken, "ming train nano-understanding")
+            train(broken, "ming train nano-perception")
     assert not (tmp_path / "broken" / "nano").exists()
-    train(broken, "ming train nano-understanding")
+    train(broken, "ming train nano-perception")
 
     first, second = (open_checkpoint(tmp_path / n / "nano") for n in ("whole", "broken"))
     assert first.tensors.keys() == second.tensors.keys()
@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         assert torch.equal(first.read(name), second.read(name)), name
 
     report = json.loads((tmp_path / "whole" / "parts" / "vision" / "training.json").read_text())
-    assert report["command"] == "ming train nano-understanding"
+    assert report["command"] == "ming train nano-perception"
     assert report["images"] == 2 * 4 + (1 + 4) * 2
     assert set(report["metrics"]) == {
         f"{name} {language}" for name in SLICES for language in ("en", "zh")

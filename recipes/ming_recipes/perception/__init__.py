@@ -1,0 +1,1 @@
+"""Perception: questions about images, answered in text."""

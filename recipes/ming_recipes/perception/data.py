@@ -1,0 +1,229 @@
+"""Packed batches of shapes world: a row is a picture or video and the conversations that fit.
+
+A conversation sees the picture and itself only (a shared-prefix mask) and its positions continue
+from the picture, so a packed row computes what separate prompts would, ten times cheaper. A row
+without a picture is conversations about sounds, each on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from ming_core.chat.formats import ChatFormat
+from ming_core.chat.prompt import IGNORED, MediaTokens, Prompt, build_example
+from ming_core.chat.tokenizer import Tokenizer
+from ming_core.config import BackboneConfig
+from ming_core.media import Image, Message, Video, assistant, user
+from ming_core.model.encoder import Features, Processor, by_modality, item_seconds
+from ming_core.model.omni import OmniBatch
+from ming_core.model.positions import frame_grids, rope_index
+from ming_core.packing import prefix_segment_mask
+from ming_recipes.perception.speech import Sounds
+from ming_recipes.world.batch import Example, Mix, training_example
+from ming_recipes.world.language import Motion, Question, reasoning
+from ming_recipes.world.scene import Scene
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """labels, weights, question [B, T] are aligned with the input ids: target tokens, their weight
+    in the loss, and the index into `questions` of the answer that a target belongs to (else -1).
+
+    scenes, motions: of each temporal patch, in the order of the visual tokens. sounds: all that is
+    heard, in the order of the sound tokens.
+    """
+
+    omni: OmniBatch
+    labels: Tensor
+    weights: Tensor
+    question: Tensor
+    questions: list[Question]
+    scenes: list[Scene]
+    motions: list[Motion]
+    sounds: Sounds | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> PackedBatch:
+        return replace(
+            self,
+            omni=self.omni.to(device, dtype),
+            labels=self.labels.to(device),
+            weights=self.weights.to(device),
+            question=self.question.to(device),
+            sounds=self.sounds and self.sounds.to(device, dtype),
+        )
+
+
+class CachedTokenizer:
+    """Templates and questions repeat: remember what they encode to."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.encode = lru_cache(65536)(tokenizer.encode)
+        self.id = lru_cache(1024)(tokenizer.id)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """turns: questions and answers by turns; each answer is to one of `questions`.
+
+    sounds: what the turns' `Audio` parts stand for, in order, one utterance each.
+    """
+
+    turns: list[Message]
+    questions: tuple[Question, ...]
+    sounds: tuple[Sounds, ...] = ()
+    think: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Conversations about one picture or video, with which each begins, or about none.
+
+    medium: its patches, not those of sounds. scenes, motions: as in `Example`.
+    """
+
+    conversations: list[Conversation]
+    medium: Image | Video | None = None
+    scenes: tuple[Scene, ...] = ()
+    motions: tuple[Motion, ...] = ()
+
+
+def row_of(example: Example) -> Row:
+    """All that is asked about a picture or video of the world."""
+    pictures = example.pictures
+    medium = Video(pictures) if example.is_video else Image(pictures[0])
+    conversations = []
+    for dialogue in example.dialogues:
+        turns: list[Message] = []
+        for question in dialogue:
+            answer = question.answer
+            if example.think:
+                thought = reasoning(example.scenes[0], question)
+                answer = f"<think>\n{thought}\n</think>\n\n{answer}"
+            turns += [user(question.question), assistant(answer)]
+        turns[0] = user(medium, dialogue[0].question)
+        conversations.append(Conversation(turns, dialogue, think=example.think))
+    return Row(conversations, medium, example.scenes, example.motions)
+
+
+class Packer:
+    """Rows to packed batches for one preset's chat format, tokenizer and image processor."""
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        format: ChatFormat,
+        tokenizer: Tokenizer,
+        processor: Processor,
+        capacity: int,
+    ) -> None:
+        self.config = config
+        self.format = format
+        self.tokenizer = CachedTokenizer(tokenizer)
+        self.processor = processor
+        self.capacity = capacity
+        self._positions: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+
+    def __call__(self, rows: list[Row]) -> PackedBatch:
+        size = len(rows), self.capacity
+        ids = torch.full(size, self.config.pad_token_id)
+        segments = torch.full(size, -1)
+        modality = torch.zeros(size, dtype=torch.long)
+        positions = torch.ones(3, *size, dtype=torch.long)
+        labels, asked = torch.full(size, IGNORED), torch.full(size, -1)
+        weights = torch.zeros(size)
+        questions: list[Question] = []
+        seen: list[Features] = []
+        heard: list[Sounds] = []
+        for index, row in enumerate(rows):
+            used = segment = following = 0
+            shown = [] if row.medium is None else [self.processor([row.medium])]
+            seen += shown
+            sizes = [MediaTokens(f.tokens[0], item_seconds(f)[0]) for f in shown]
+            for talk in row.conversations:
+                spoken = [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
+                prompt = build_example(
+                    talk.turns, self.format, self.tokenizer, [*sizes, *spoken], think=talk.think
+                )
+                start = 0
+                if shown:
+                    last = [run for run in prompt.runs if run.index == 0][-1]
+                    start = last.start + last.count + _CLOSING
+                tail = len(prompt.input_ids) - start
+                if used == 0 and shown:
+                    prefix = tuple(prompt.input_ids[:start])
+                    at = self._prefix(prefix, shown[0])
+                    ids[index, :start] = torch.tensor(prefix)
+                    modality[index, :start] = torch.tensor(prompt.modality_ids[:start])
+                    positions[:, index, :start] = at
+                    segments[index, :start] = 0
+                    used, following = start, int(at[0, -1]) + 1
+                if used + tail > self.capacity:
+                    continue
+                segment += 1
+                span = slice(used, used + tail)
+                ids[index, span] = torch.tensor(prompt.input_ids[start:])
+                modality[index, span] = torch.tensor(prompt.modality_ids[start:])
+                segments[index, span] = segment
+                positions[:, index, span] = torch.arange(following, following + tail)
+                labels[index, span] = torch.tensor(prompt.labels[start:])
+                heard += talk.sounds
+                runs = _runs(prompt.targets)
+                for question, (first, last_target) in zip(talk.questions, runs, strict=True):
+                    answer = slice(used + first - start, used + last_target - start)
+                    asked[index, answer] = len(questions)
+                    # Between "every token counts" and "every question counts": long descriptions
+                    # must not drown one-word answers.
+                    weights[index, answer] = (last_target - first) ** -0.5
+                    questions.append(question)
+                used += tail
+        sounds = Sounds.joined(heard) if heard else None
+        omni = OmniBatch(
+            input_ids=ids,
+            position_ids=positions,
+            modality_ids=modality,
+            segment_ids=segments,
+            mask=prefix_segment_mask(segments),
+            features=by_modality([*seen, *([sounds.features] if sounds else [])]),
+        )
+        scenes = [scene for row in rows for scene in row.scenes]
+        motions = [motion for row in rows for motion in row.motions]
+        return PackedBatch(omni, labels, weights, asked, questions, scenes, motions, sounds)
+
+    def _prefix(self, ids: tuple[int, ...], shown: Features) -> Tensor:
+        assert shown.grid is not None
+        key = ids, tuple(shown.grid[0].tolist())
+        if key not in self._positions:
+            grids = shown.grid
+            is_video = bool(item_seconds(shown)[0])
+            still, moving = (None, frame_grids(grids)) if is_video else (grids, None)
+            found, _ = rope_index(self.config, torch.tensor([ids]), None, still, moving)
+            self._positions[key] = found[:, 0]
+        return self._positions[key]
+
+
+_CLOSING = 2
+"""Tokens after the last patch that belong to the medium: end marker and newline of an image, end
+markers of the last frame and of the video."""
+
+
+def _runs(targets: list[bool]) -> Iterator[tuple[int, int]]:
+    """First index and one past the last of each run of targets."""
+    for wanted, group in groupby(range(len(targets)), targets.__getitem__):
+        if wanted:
+            where = list(group)
+            yield where[0], where[-1] + 1
+
+
+def batches(
+    packer: Packer, split: str, start: int, stop: int, size: int, mix: Mix
+) -> Iterator[PackedBatch]:
+    """Batches of `size` consecutive examples of a split: a pure function of the indices."""
+    for first in range(start, stop, size):
+        last = min(first + size, stop)
+        yield packer([row_of(training_example(i, mix, split)) for i in range(first, last)])

@@ -1,0 +1,119 @@
+"""Speech for training: said once by the programs, kept on disk, varied at each use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from ming_audio.config import Ear, WhisperConfig
+from ming_core.chat.prompt import TextEncoder
+from ming_core.model.encoder import Features, by_modality
+from ming_recipes.perception.augment import plain, vary
+from ming_recipes.world.scene import generator, seed_of
+from ming_recipes.world.speech import Utterance, utterance_of
+from ming_recipes.world.voices import speak
+
+SHARD = 500
+VARIATION_STREAM = 6
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The first `count` utterances of a split, in shards of SHARD in a folder."""
+
+    folder: Path
+    split: str
+    count: int
+
+    def prepare(self) -> None:
+        """Make the shards that are missing, one process each. Raises MissingVoice."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        missing = [i for i in range(-(-self.count // SHARD)) if not self._path(i).exists()]
+        if missing:
+            with ProcessPoolExecutor(os.cpu_count()) as pool:
+                done = pool.map(self._record, missing)
+                for _ in track(done, f"speech {self.split}", total=len(missing)):
+                    pass
+
+    def __getitem__(self, index: int) -> tuple[Utterance, np.ndarray]:
+        """The utterance and its samples, [N] int16 at 16 kHz. Cheap if indices follow each other."""
+        ends, samples = _load(self._path(index // SHARD))
+        place = index % SHARD
+        said = samples[ends[place] : ends[place + 1]]
+        return utterance_of(self.split, index), said
+
+    def _record(self, shard: int) -> None:
+        said = [
+            np.round(speak(utterance_of(self.split, index)).clip(-1, 1) * (2**15 - 1))
+            for index in range(shard * SHARD, (shard + 1) * SHARD)
+        ]
+        part = self._path(shard).with_suffix(f".part{os.getpid()}")
+        with part.open("wb") as file:
+            np.save(file, np.cumsum([0, *map(len, said)]))
+            np.save(file, np.concatenate(said).astype(np.int16))
+        part.replace(self._path(shard))
+
+    def _path(self, shard: int) -> Path:
+        return self.folder / f"{self.split}-{shard:04d}.npy"
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open("rb") as file:
+        return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Some utterances as a model is given them.
+
+    features: of all, in order. ids: the transcript of each in the tokenizer's entries.
+    """
+
+    features: Features
+    utterances: list[Utterance]
+    ids: list[list[int]]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Sounds:
+        return replace(self, features=self.features.to(device, dtype))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sounds]) -> Sounds:
+        (features,) = by_modality([part.features for part in parts])
+        utterances = [one for part in parts for one in part.utterances]
+        return cls(features, utterances, [row for part in parts for row in part.ids])
+
+
+class Listening:
+    """Recordings through the front end of an ear."""
+
+    def __init__(self, recordings: Recordings, ear: Ear, tokenizer: TextEncoder) -> None:
+        assert isinstance(ear.config, WhisperConfig)
+        self.recordings, self.ear, self.tokenizer = recordings, ear, tokenizer
+        self.n_mels = ear.config.n_mels
+
+    def __call__(self, use: int) -> Sounds:
+        """The utterance of a use, which count on beyond the recordings: each time another
+        variation in training, the plain sound elsewhere."""
+        index = use % self.recordings.count
+        utterance, samples = self.recordings[index]
+        if self.recordings.split == "train":
+            rng = generator(seed_of("train", use), VARIATION_STREAM)
+            mel = vary(samples, self.n_mels, rng)
+        else:
+            mel = plain(samples, self.n_mels)
+        features = Features(
+            modality="audio",
+            tensors={"mel": mel, "frames": torch.tensor([[len(mel)]])},
+            grid=None,
+            tokens=[self.ear.tokens(len(mel))],
+        )
+        return Sounds(features, [utterance], [self.tokenizer.encode(utterance.text)])

@@ -1,1 +1,0 @@
-"""Understanding: questions about images, answered in text."""
