@@ -14,6 +14,7 @@ from PIL import Image
 
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, VideoSampling
+from ming_core.mediafile import MediaFile
 from ming_vision import video
 from ming_vision.image import MAX_PIXELS
 from ming_vision.sampling import FLASH
@@ -174,7 +175,7 @@ def test_damaged_frames_are_skipped_but_not_without_end(
             return [Packet()] * 200
 
     with pytest.raises(BadMedia, match="more than 100 frames cannot be decoded"):
-        list(video._decoded(video._File(path), Container(), None, True))  # pyright: ignore
+        list(video._decoded(MediaFile("video", path), Container(), None, True))  # pyright: ignore
 
 
 SMALL: dict[str, bytes] = {}

@@ -12,14 +12,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from ming_audio.resampling import Resampler
 from ming_core.errors import BadMedia
+from ming_core.mediafile import MediaFile, MediaSource
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -104,10 +103,10 @@ def audio_seconds(source: Any) -> float | None:
 
     Raises BadMedia for what cannot be opened.
     """
-    if not _is_file(source):
+    if not isinstance(source, MediaSource):
         return _from_array(source).seconds
-    file = _File.find(source)
-    with file.opened() as handle, _sndfile(handle) as sound:
+    file = MediaFile.find(source, "sound")
+    with _sndfile(file) as sound:
         if sound is not None:
             return sound.frames / sound.samplerate
     with _container(file) as (container, stream):
@@ -118,7 +117,7 @@ def audio_seconds(source: Any) -> float | None:
 
 def _resampled(source: Any, rate: int) -> Iterator[np.ndarray]:
     """Pieces of any size at `rate`, at least one sample in all."""
-    name = str(_File.find(source).name) if _is_file(source) else "the sound"
+    name = MediaFile.find(source, "sound").name if isinstance(source, MediaSource) else "the sound"
     resampler, of = Resampler(rate, rate), rate
     read = 0
     for sound in _pieces(source):
@@ -144,19 +143,15 @@ def _resampled(source: Any, rate: int) -> Iterator[np.ndarray]:
 
 
 def _pieces(source: Any) -> Iterator[Sound]:
-    if not _is_file(source):
+    if not isinstance(source, MediaSource):
         yield _from_array(source)
         return
-    file = _File.find(source)
-    with file.opened() as handle, _sndfile(handle) as sound:
+    file = MediaFile.find(source, "sound")
+    with _sndfile(file) as sound:
         if sound is not None:
             yield from _from_sndfile(file, sound)
             return
     yield from _from_container(file)
-
-
-def _is_file(source: Any) -> bool:
-    return isinstance(source, str | Path | bytes | bytearray | memoryview)
 
 
 def _from_array(source: Any) -> Sound:
@@ -194,77 +189,26 @@ def _unit(samples: np.ndarray) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file on disk or in memory, and how errors name it."""
-
-    path: Path | None
-    data: bytes = b""
-
-    @classmethod
-    def find(cls, source: Any) -> _File:
-        if isinstance(source, bytes | bytearray | memoryview):
-            return cls(None, bytes(source))
-        address = str(source)
-        if address.lower().startswith(("http://", "https://")):
-            raise BadMedia(
-                f"{address[:100]!r} is a web address, which is not fetched; download the sound and "
-                "give its path"
-            )
-        if address.lower().startswith("file://"):
-            address = unquote(urlsplit(address).path)
-        path = Path(address)
-        try:
-            if path.is_dir():
-                raise BadMedia(f"{str(path)!r} is a folder; give the path of one sound file")
-            if not path.exists():
-                raise BadMedia(f"there is no sound file {str(path)!r}; check the path")
-        except (OSError, ValueError) as error:  # too long, not allowed, a null byte
-            raise BadMedia(f"cannot read the sound file {str(path)[:100]!r}: {error}") from error
-        return cls(path)
-
-    @property
-    def name(self) -> str:
-        return "the sound data" if self.path is None else str(self.path)
-
-    def address(self) -> str | io.BytesIO:
-        """What FFmpeg opens. The scheme keeps names such as `concat:a|b` names of files."""
-        return io.BytesIO(self.data) if self.path is None else f"file:{self.path.absolute()}"
-
-    @contextmanager
-    def opened(self) -> Iterator[io.IOBase]:
-        """For libsndfile. Raises BadMedia for an empty file, and one that may not be read."""
-        try:
-            # Unbuffered: libsndfile reads on from where the descriptor stands.
-            handle = io.BytesIO(self.data) if self.path is None else self.path.open("rb", 0)
-        except OSError as error:
-            reason = error.strerror or error
-            raise BadMedia(f"{self.name} cannot be read ({reason}); check it") from error
-        with handle:
-            if not handle.read(1):
-                raise BadMedia(f"{self.name} is empty; {KNOWN}")
-            handle.seek(0)
-            yield handle
-
-
 @contextmanager
-def _sndfile(handle: io.IOBase) -> Iterator[SoundFile | None]:
-    """The file as libsndfile reads it; None if it does not know the format."""
+def _sndfile(file: MediaFile) -> Iterator[SoundFile | None]:
+    """The file as libsndfile reads it; None if it does not know the format. Raises BadMedia."""
     import soundfile
 
-    # By descriptor, since soundfile judges a file by its name: anything called .raw is refused.
-    target = handle if isinstance(handle, io.BytesIO) else handle.fileno()
-    try:
-        sound = soundfile.SoundFile(target, closefd=False)
-    except soundfile.LibsndfileError:
-        handle.seek(0)
-        yield None
-        return
-    with sound:
-        yield sound
+    if file.is_empty():
+        raise BadMedia(f"{file.name} is empty; {KNOWN}")
+    with file.open() as handle:
+        # By descriptor, since soundfile judges a file by its name: anything called .raw is refused.
+        target = handle if isinstance(handle, io.BytesIO) else handle.fileno()
+        try:
+            sound = soundfile.SoundFile(target, closefd=False)
+        except soundfile.LibsndfileError:
+            yield None
+            return
+        with sound:
+            yield sound
 
 
-def _from_sndfile(file: _File, sound: SoundFile) -> Iterator[Sound]:
+def _from_sndfile(file: MediaFile, sound: SoundFile) -> Iterator[Sound]:
     from soundfile import LibsndfileError
 
     for claimed, real in _SIZES.findall(sound.extra_info):
@@ -286,7 +230,7 @@ def _from_sndfile(file: _File, sound: SoundFile) -> Iterator[Sound]:
         raise BadMedia(_cut_short(file, f"{promised} s", held))
 
 
-def _cut_short(file: _File, promised: str, held: str) -> str:
+def _cut_short(file: MediaFile, promised: str, held: str) -> str:
     return (
         f"{file.name} is cut short: it promises {promised} of sound and holds {held}; get the "
         "whole file"
@@ -294,7 +238,7 @@ def _cut_short(file: _File, promised: str, held: str) -> str:
 
 
 @contextmanager
-def _container(file: _File) -> Iterator[tuple[InputContainer, AudioStream]]:
+def _container(file: MediaFile) -> Iterator[tuple[InputContainer, AudioStream]]:
     """The file and its first stream of sound. Raises BadMedia, also for errors inside the block."""
     import av
     from av.error import FFmpegError
@@ -315,7 +259,7 @@ def _container(file: _File) -> Iterator[tuple[InputContainer, AudioStream]]:
         ) from error
 
 
-def _from_container(file: _File) -> Iterator[Sound]:
+def _from_container(file: MediaFile) -> Iterator[Sound]:
     from av.error import FFmpegError
 
     with _container(file) as (container, stream):

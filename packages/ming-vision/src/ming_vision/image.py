@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ming_core.errors import BadMedia
+from ming_core.mediafile import MediaFile, MediaSource, shortened
 
 MAX_PIXELS = 89_478_485
 """Largest width x height that is decoded (Pillow's own warning threshold, 256 MiB as RGB)."""
@@ -31,43 +30,21 @@ def open_image(source: Any) -> Image.Image:
         return _to_rgb(source, "the image")
     if isinstance(source, np.ndarray | torch.Tensor):
         return _to_rgb(_from_array(source), "the image")
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "the image data")
-    if isinstance(source, str | Path):
-        return _from_address(source)
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return _decode(_from_data_uri(source), "the data: URI")
+    if isinstance(source, MediaSource):
+        file = MediaFile.find(source, "image")
+        return _decode(file.read(), file.name)
     raise BadMedia(
         f"cannot read an image from {type(source).__name__}; give a path, a data: URI, bytes, "
         "a PIL image or a uint8 array [height, width, 3]"
     )
 
 
-def _from_address(source: str | Path) -> Image.Image:
-    address = str(source)
-    scheme = address[:8].lower()
-    if scheme.startswith(("http://", "https://")):
-        raise BadMedia(
-            f"{_short(address)!r} is a web address, which is not fetched; download the image and "
-            "give its path"
-        )
-    if scheme.startswith("data:"):
-        return _decode(_from_data_uri(address), "the data: URI")
-    path = unquote(urlsplit(address).path) if scheme.startswith("file://") else address
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise BadMedia(f"there is no image file {_short(path)!r}; check the path") from None
-    except IsADirectoryError:
-        raise BadMedia(f"{_short(path)!r} is a folder; give the path of one image file") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or error  # without the path, which may be long
-        raise BadMedia(f"cannot read the image file {_short(path)!r}: {reason}") from error
-    return _decode(data, _short(path))
-
-
 def _from_data_uri(uri: str) -> bytes:
     header, comma, payload = uri.partition(",")
     if not comma or not header.lower().endswith(";base64"):
-        raise BadMedia(f"{_short(uri)!r} must look like 'data:image/png;base64,...'")
+        raise BadMedia(f"{shortened(uri)!r} must look like 'data:image/png;base64,...'")
     try:
         return base64.b64decode("".join(payload.split()), validate=True)
     except ValueError as error:
@@ -131,7 +108,3 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     else:
         scale = 1 / 257 if image.mode != "I" or grey.max(initial=0) > 255 else 1.0
     return Image.fromarray((grey * scale).round().clip(0, 255).astype(np.uint8))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"

@@ -8,7 +8,6 @@ the decoding of what lies between.
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 from bisect import bisect_right
@@ -20,7 +19,6 @@ from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from PIL import Image as pil
 
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, VideoSampling
+from ming_core.mediafile import MediaFile, MediaSource
 from ming_vision.image import MAX_PIXELS, open_image
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_sampled
 
@@ -53,6 +52,8 @@ FORMATS = (
     "yuv4mpegpipe,wav,mp3,flac,aac"
 )
 """What a file may be: no playlist, which would make the decoder open other files or addresses."""
+
+KNOWN = "expected mp4, mkv, webm, mov, avi or gif"
 
 PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -88,12 +89,12 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
         _check_count(len(pictures), "the video")
         check_sampled(len(pictures))
         return VideoFrames(map(open_image, pictures), tuple(map(float, source.seconds)))
-    if isinstance(source, str | Path | bytes | bytearray | memoryview):
-        file = _File.find(source)
-        if file.path is not None and file.path.is_dir():
-            return _listed(_folder(file.path), rule, sampling, file.name)
-        if file.is_picture():
-            return _listed([file.content], rule, sampling, file.name)
+    if isinstance(source, MediaSource):
+        file = MediaFile.find(source, "video")
+        if file.folder:
+            return _listed(_pictures_in(file.folder), rule, sampling, file.name)
+        if _is_picture(file):
+            return _listed([source], rule, sampling, file.name)
         return _from_file(file, rule, sampling)
     if isinstance(source, np.ndarray | torch.Tensor):
         if source.ndim != 4:
@@ -116,9 +117,9 @@ def open_stream(source: Any) -> Iterator[tuple[float, pil.Image]]:
     Of a folder, its pictures at 2 per second. Only one picture is held at a time. Raises BadMedia
     as `read_video` does.
     """
-    file = _File.find(source)
-    if file.path is not None and file.path.is_dir():
-        for number, path in enumerate(_folder(file.path)):
+    file = MediaFile.find(source, "video")
+    if file.folder:
+        for number, path in enumerate(_pictures_in(file.folder)):
             yield number / LISTED_FPS, open_image(path)
         return
     index = _scan(file)
@@ -136,7 +137,7 @@ def _listed(
     return VideoFrames((open_image(pictures[i]) for i in plan.indices), tuple(plan.seconds))
 
 
-def _folder(folder: Path) -> list[Path]:
+def _pictures_in(folder: Path) -> list[Path]:
     """Paths of the pictures in a folder, `frame9` before `frame10`."""
 
     def by_number(path: Path) -> list[tuple[int, str]]:
@@ -157,66 +158,24 @@ def _check_count(count: int, name: str) -> None:
         raise BadMedia(f"{name} has no frames; give at least one")
 
 
-@dataclass(frozen=True)
-class _File:
-    """A video file on disk or in memory, and how errors name it."""
-
-    path: Path | None
-    data: bytes = b""
-
-    @classmethod
-    def find(cls, source: Any) -> _File:
-        if isinstance(source, bytes | bytearray | memoryview):
-            return cls(None, bytes(source))
-        address = str(source)
-        if address.lower().startswith(("http://", "https://", "rtsp://")):
-            raise BadMedia(
-                f"{address!r} is a web address, which is not fetched; download the video and give "
-                "its path"
-            )
-        if address.lower().startswith("file://"):
-            address = unquote(urlsplit(address).path)
-        path = Path(address)
-        try:
-            if not path.is_file() and not path.is_dir():
-                raise BadMedia(f"there is no video file {str(path)!r}; check the path")
-        except OSError as error:  # a name that is too long, a folder that may not be read
-            reason = error.strerror
-            raise BadMedia(f"cannot read the video file {str(path)[:100]!r}: {reason}") from error
-        return cls(path)
-
-    @property
-    def name(self) -> str:
-        return "the video data" if self.path is None else str(self.path)
-
-    @property
-    def content(self) -> Path | bytes:
-        return self.data if self.path is None else self.path
-
-    def address(self) -> str | io.BytesIO:
-        """What the decoder opens. The scheme keeps names such as `concat:a|b` names of files."""
-        return io.BytesIO(self.data) if self.path is None else f"file:{self.path.absolute()}"
-
-    def is_picture(self) -> bool:
-        """Whether it is a still picture by its content; raises BadMedia for an animated one."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pil.DecompressionBombWarning)
-                file = io.BytesIO(self.data) if self.path is None else self.path
-                image = pil.open(file, formats=PICTURES)
-            with image:
+def _is_picture(file: MediaFile) -> bool:
+    """Whether it is a still picture by its content; raises BadMedia for an animated one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pil.DecompressionBombWarning)
+            with file.open() as handle, pil.open(handle, formats=PICTURES) as image:
                 if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
                     raise BadMedia(
-                        f"{self.name} is an animated {image.format}, which is not read as a video; "
+                        f"{file.name} is an animated {image.format}, which is not read as a video; "
                         "convert it to mp4, webm or gif"
                     )
                 return True
-        except BadMedia:
-            raise
-        except (pil.DecompressionBombError, pil.DecompressionBombWarning):
-            return True  # `open_image` names the limit
-        except Exception:  # Pillow raises nearly everything on what it does not know
-            return False
+    except BadMedia:
+        raise
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning):
+        return True  # `open_image` names the limit
+    except Exception:  # Pillow raises nearly everything on what it does not know
+        return False
 
 
 @dataclass(frozen=True)
@@ -255,7 +214,7 @@ class _Index:
         return all(abs(t - e) <= self.step / 2 for t, e in zip(self.times, even))
 
 
-def _from_file(file: _File, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
+def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
     """Frames of a file; of variable frame rate those shown at evenly spaced moments."""
     index = _scan(file)
     total = len(index.times)
@@ -285,12 +244,14 @@ def _shown(index: _Index, numbers: Sequence[int]) -> tuple[list[int], list[float
 
 
 @contextmanager
-def _opened(file: _File) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream. Raises BadMedia, also for errors inside the block."""
     import av
     from av.error import FFmpegError
     from av.stream import Disposition
 
+    if file.is_empty():
+        raise BadMedia(f"{file.name} is empty; {KNOWN}")
     limits = {"max_pixels": str(MAX_PIXELS)}  # of the decoder, also while it probes the file
     try:
         options = {"format_whitelist": FORMATS, **limits}
@@ -315,22 +276,12 @@ def _opened(file: _File) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_type = "AUTO"
             yield container, stream
     except (FFmpegError, OSError) as error:
-        raise BadMedia(f"{file.name} {_fault(file, error)}") from error
+        raise BadMedia(
+            f"{file.name} is no video in a known format, or it is damaged or cut short; {KNOWN}"
+        ) from error
 
 
-def _fault(file: _File, error: Exception) -> str:
-    """Why a file cannot be opened, in words."""
-    if isinstance(error, PermissionError):
-        return "may not be read; change its permissions"
-    if not (len(file.data) if file.path is None else file.path.stat().st_size):
-        return "is empty; expected mp4, mkv, webm, mov, avi or gif"
-    return (
-        "is no video in a known format, or it is damaged or cut short; expected mp4, mkv, webm, "
-        "mov, avi or gif"
-    )
-
-
-def _check_size(width: int, height: int, file: _File) -> None:
+def _check_size(width: int, height: int, file: MediaFile) -> None:
     if not width or not height or width * height > MAX_PIXELS:
         size = f"{width} x {height} pixels" if width else "a size that is unknown or too large"
         raise BadMedia(
@@ -339,7 +290,7 @@ def _check_size(width: int, height: int, file: _File) -> None:
         )
 
 
-def _scan(file: _File) -> _Index:
+def _scan(file: MediaFile) -> _Index:
     """Read all packets without decoding them. Raises BadMedia."""
     shown: list[int | None] = []
     keys: list[tuple[int, int]] = []
@@ -382,7 +333,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
         yield from container.demux(stream)
 
 
-def _pictures(file: _File, index: _Index, targets: Iterable[int]) -> Iterator[pil.Image]:
+def _pictures(file: MediaFile, index: _Index, targets: Iterable[int]) -> Iterator[pil.Image]:
     """The picture on screen at each of the ascending times `targets`."""
     with _opened(file) as (container, stream):
         frames = _decoded(file, container, stream, index.timed)
@@ -410,7 +361,7 @@ def _pictures(file: _File, index: _Index, targets: Iterable[int]) -> Iterator[pi
 
 
 def _decoded(
-    file: _File, container: InputContainer, stream: VideoStream, timed: bool
+    file: MediaFile, container: InputContainer, stream: VideoStream, timed: bool
 ) -> Iterator[_Timed]:
     """(time in ticks, frame) from where the file stands; times are numbers if not `timed`."""
     from av.error import FFmpegError
