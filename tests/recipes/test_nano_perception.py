@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from ming_audio.encoder import AudioEncoder
 from ming_core.api import load
 from ming_core.chat.formats import chat_format
 from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import open_checkpoint
-from ming_core.config import BackboneConfig
+from ming_core.config import AUDIO, BackboneConfig
 from ming_core.media import Image, Message, Video, assistant, user
+from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
-from ming_recipes.perception import module
+from ming_recipes.perception import module, speech
+from ming_recipes.perception.augment import vary
 from ming_recipes.perception.config import NanoPerception
-from ming_recipes.perception.data import PackedBatch, Packer
+from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc
+from ming_recipes.perception.data import PackedBatch, Packer, row_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
 from ming_recipes.perception.nano import PREPROCESSOR, released_config, train
+from ming_recipes.perception.speech import Listening, Recordings, Sounds
+from ming_recipes.perception.talk import speech_rows
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.language import Question, reasoning
+from ming_recipes.world.scene import scene_of
+from ming_recipes.world.speech import Utterance, utterance_of
 from ming_recipes.world.tokenizer import train_tokenizer
 from ming_vision.encoder import QwenVisionEncoder
 
@@ -34,16 +44,36 @@ TINY: dict[str, Any] = {
     "language_steps": 1,
     "joint_steps": 4,
     "images": 2,
+    "recordings": 4,
+    "hearing_steps": 1,
+    "hearing_sounds": 2,
+    "senses_steps": 2,
+    "senses_images": 1,
+    "senses_sounds": 3,
+    "senses_spoken": 1,
     "easy_steps": 1,
     "warmup": 2,
-    "save_every": 2,
+    "save_every": 1,
     "validate_every": 100,
     "validation_images": 2,
+    "validation_sounds": 4,
     "test_images": 1,
 }
 
 
+@pytest.fixture
+def humming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech without the programs that speak: noise whose length fits the sentence."""
+
+    def hum(said: Utterance) -> np.ndarray:
+        rng = np.random.default_rng(len(said.text))
+        return 0.1 * rng.standard_normal(8000 + 400 * len(said.text)).astype(np.float32)
+
+    monkeypatch.setattr(speech, "speak", hum)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("humming")
 @pytest.mark.filterwarnings("ignore")
 def test_an_interrupted_run_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,15 +83,19 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     step = module.Perception.training_step
 
+    left = {"joint": 2, "senses": 1}  # the step of each stage at which power fails, once
+
     def dies(self: module.Perception, batch: object, index: int) -> torch.Tensor:
-        if self.stage == "joint" and self.global_step == 2:
+        if left.get(self.stage) == self.global_step:
+            del left[self.stage]
             raise RuntimeError("power cut")
         return step(self, batch, index)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(module.Perception, "training_step", dies)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(broken, "ming train nano-perception")
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="power cut"):
+                train(broken, "ming train nano-perception")
     assert not (tmp_path / "broken" / "nano").exists()
     train(broken, "ming train nano-perception")
 
@@ -72,7 +106,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     report = json.loads((tmp_path / "whole" / "parts" / "vision" / "training.json").read_text())
     assert report["command"] == "ming train nano-perception"
-    assert report["images"] == 2 * 4 + (1 + 4) * 2
+    assert report["images"] == 2 * 4 + (1 + 4) * 2 + 2 * 1
+    assert report["utterances"] == 1 * 2 + 2 * 3
     assert set(report["metrics"]) == {
         f"{name} {language}" for name in SLICES for language in ("en", "zh")
     }
@@ -103,10 +138,14 @@ def test_overlap_counts_inclusive_pixels() -> None:
 
 
 @pytest.fixture(scope="module")
-def packer(tmp_path_factory: pytest.TempPathFactory) -> Packer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     train_tokenizer(folder)
-    tokenizer = Tokenizer(folder)
+    return Tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def packer(tokenizer: Tokenizer) -> Packer:
     config = released_config(tokenizer)
     processor = QwenVisionEncoder.from_config(config, PREPROCESSOR).processor
     backbone = BackboneConfig.from_dict(config["llm_config"])
@@ -118,7 +157,7 @@ def packer(tmp_path_factory: pytest.TempPathFactory) -> Packer:
 )
 def test_a_packed_conversation_is_the_prompt_of_the_chat_format(packer: Packer, mix: Mix) -> None:
     examples = [training_example(index, mix) for index in range(4)]
-    batch = packer(examples)
+    batch = packer([row_of(example) for example in examples])
     omni = batch.omni
     assert omni.segment_ids is not None
     for row, example in enumerate(examples):
@@ -148,6 +187,111 @@ def test_a_packed_conversation_is_the_prompt_of_the_chat_format(packer: Packer, 
             assert omni.input_ids[row, mine].tolist() == whole.input_ids
             assert batch.labels[row, mine].tolist() == whole.labels
             assert torch.equal(omni.position_ids[:, row, mine], positions[:, 0])
+
+
+@pytest.fixture
+def listening(tokenizer: Tokenizer, tmp_path: Path, humming: None) -> Listening:
+    recordings = Recordings(tmp_path, "train", 60)
+    recordings.prepare()
+    encoder = AudioEncoder.from_config(released_config(tokenizer), PREPROCESSOR)
+    return Listening(recordings, encoder.config.listening, tokenizer)
+
+
+def test_packed_speech_is_the_prompt_of_the_chat_format(
+    packer: Packer, listening: Listening
+) -> None:
+    rows = speech_rows(packer, listening, 60, 40, spoken=2)
+    batch = packer(rows)
+    omni, sounds = batch.omni, batch.sounds
+    assert omni.segment_ids is not None
+    assert sounds is not None
+    kinds = [question.kind for question in batch.questions]
+    assert kinds.count("spoken") == 2
+    assert {"transcribe", "name in context"} < set(kinds)
+    assert len(rows) < 40
+    heard = iter(sounds.features.tokens)
+    for index, row in enumerate(rows[2:], start=2):
+        for segment, talk in enumerate(row.conversations, start=1):
+            mine = omni.segment_ids[index] == segment
+            size = MediaTokens(next(s.features.tokens[0] for s in talk.sounds))
+            whole = build_example(talk.turns, packer.format, packer.tokenizer, [size])
+            ids = torch.tensor([whole.input_ids])
+            assert omni.input_ids[index, mine].tolist() == whole.input_ids
+            assert omni.modality_ids[index, mine].tolist() == whole.modality_ids
+            assert batch.labels[index, mine].tolist() == whole.labels
+            positions, _ = rope_index(packer.config, ids, None, None, None)
+            assert torch.equal(omni.position_ids[:, index, mine], positions[:, 0])
+    places = [int(count) for count in (omni.modality_ids == AUDIO).sum(1)]
+    assert sum(places) == sum(heard) == len(torch.nonzero(omni.modality_ids == AUDIO))
+
+
+def test_a_spoken_question_is_about_the_picture_of_its_index(
+    packer: Packer, listening: Listening
+) -> None:
+    for row in speech_rows(packer, listening, 0, 60, spoken=3)[:3]:
+        aloud = row.conversations[0]
+        (sound,) = aloud.sounds
+        (said,) = sound.utterances
+        assert said.question is not None
+        assert aloud.turns[1].text == said.question.answer
+        assert any(
+            utterance_of("train", index).question == said.question
+            and scene_of("train", index) == row.scenes[0]
+            for index in range(60)
+        )
+
+
+def test_an_utterance_varies_in_training_and_never_elsewhere(listening: Listening) -> None:
+    first, again, later = (listening(use) for use in (7, 7, 67))
+    assert first.utterances == later.utterances
+    mel = first.features.tensors["mel"]
+    assert torch.equal(mel, again.features.tensors["mel"])
+    assert not torch.equal(mel[:32], later.features.tensors["mel"][:32])
+    still = replace(listening.recordings, split="val")
+    still.prepare()
+    same = [Listening(still, listening.ear, listening.tokenizer)(use).features for use in (7, 67)]
+    assert torch.equal(same[0].tensors["mel"], same[1].tensors["mel"])
+
+
+def test_every_variation_fits_what_nano_hears_at_once() -> None:
+    rng = np.random.default_rng(0)
+    samples = (3000 * rng.standard_normal(9 * 16_000)).astype(np.int16)
+    for length in (8_000, 40_000, len(samples)):
+        mel = vary(samples[:length], 80, rng)
+        assert mel.shape[0] % 32 == 0
+        assert mel.shape[0] <= 800
+        assert torch.isfinite(mel).all()
+
+
+def test_ctc_of_the_right_words_is_low_and_its_path_gives_them_back(packer: Packer) -> None:
+    """Tokens that are word embeddings are read as those words; others are not."""
+    torch.manual_seed(0)
+    heads = CTCHeads(8, 16, packer.tokenizer)
+    words = torch.nn.functional.normalize(torch.randn(1536, 16), dim=-1)
+    said = utterance_of("train", 0)
+    ids = packer.tokenizer.encode(said.text)
+    blank = torch.nn.functional.normalize(torch.randn(16), dim=-1)
+    with torch.no_grad():
+        heads.scale.fill_(60)
+        heads.blank.weight.copy_(20 * blank)
+        heads.blank.bias.fill_(-30)
+    tokens = torch.stack([token for i in ids for token in (words[i], blank)])
+    features = Features("audio", {}, None, [len(tokens)])
+    sounds = Sounds(features, [said], [ids])
+    assert heads.misheard(tokens, words, sounds).total == 0
+    states = torch.randn(4 * len(tokens), 8)
+    right = heads(states, [len(states)], tokens, words, sounds)
+    wrong = heads(states, [len(states)], tokens.roll(6, 0), words, sounds)
+    assert right["hearing"] < 0.5 < wrong["hearing"]
+    assert right["spelling"] == wrong["spelling"]
+
+
+def test_ctc_ignores_what_lies_behind_a_shorter_sound() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(30, 5).log_softmax(-1)
+    alone = [ctc(logits[:10], [10], [[1, 2]]), ctc(logits[10:], [20], [[3, 3, 4]])]
+    torch.testing.assert_close(ctc(logits, [10, 20], [[1, 2], [3, 3, 4]]), sum(alone) / 2)
+    assert best_paths(logits, [10, 20])[0] == best_paths(logits[:10], [10])[0]
 
 
 def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:

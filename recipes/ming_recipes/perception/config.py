@@ -19,9 +19,9 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 1500  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2400  # everything together
+    senses_steps: int = 3200  # everything together
     senses_images: int = 11  # rows of a picture or video, per step and process
-    senses_sounds: int = 14  # utterances, per step and process, about two a row
+    senses_sounds: int = 16  # utterances, per step and process, about two a row
     senses_spoken: int = 2  # of them questions, asked about their picture as well
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
@@ -53,6 +53,15 @@ class NanoPerception:
     joint_focus: dict[str, float] = field(
         default_factory=lambda: {"text": 6.0, "position": 1.3, "locate": 1.5}
     )
+    senses_focus: dict[str, float] = field(
+        default_factory=lambda: {
+            "text": 5.0,
+            "position": 1.3,
+            "locate": 1.5,
+            "describe": 3.0,
+            "relation_query": 1.5,
+        }
+    )
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     tower_rate: float = 0.25  # of the learning rates, for the tower in the joint stage
@@ -69,4 +78,5 @@ class NanoPerception:
     save_every: int = 100
     validate_every: int = 200
     validation_images: int = 256
+    validation_sounds: int = 300
     test_images: int = 200  # of each slice, in the final score

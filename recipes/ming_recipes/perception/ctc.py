@@ -8,33 +8,43 @@ to lie where the written word lies, and the language model understands speech as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_audio.metrics import Errors, count_errors
+from ming_core.chat.prompt import TextEncoder
 from ming_recipes.perception.speech import Sounds
 from ming_recipes.world.speech import utterance_of
 
-_SURVEYED = 3000  # utterances, in which every character of the world occurs
+T = TypeVar("T", str, int)
+
+_SURVEYED = 3000  # utterances, in which every character and word of the world occurs
 
 
 @cache
-def characters() -> dict[str, int]:
-    """Every character of transcripts, in small letters, and its class; 0 is the blank."""
-    texts = (utterance_of("train", index).text.lower() for index in range(_SURVEYED))
-    return {character: 1 + i for i, character in enumerate(sorted(set("".join(texts))))}
+def _transcripts() -> list[str]:
+    return [utterance_of("train", index).text for index in range(_SURVEYED)]
+
+
+def classes(units: Iterable[T]) -> dict[T, int]:
+    """A class for each character or entry that occurs; 0 is the blank."""
+    return {unit: 1 + i for i, unit in enumerate(sorted(set(units)))}
 
 
 class CTCHeads(nn.Module):
     """Linear readers of the encoder's states [N, width] and tokens [M, hidden_size]."""
 
-    def __init__(self, width: int, hidden_size: int) -> None:
+    def __init__(self, width: int, hidden_size: int, tokenizer: TextEncoder) -> None:
         super().__init__()
-        self.characters = nn.Linear(width, 1 + len(characters()))
+        texts = _transcripts()
+        self.letters = classes(letter for text in texts for letter in text.lower())
+        self.entries = classes(entry for text in texts for entry in tokenizer.encode(text))
+        self.characters = nn.Linear(width, 1 + len(self.letters))
         self.blank = nn.Linear(hidden_size, 1)
         self.scale = nn.Parameter(torch.tensor(16.0))
 
@@ -48,41 +58,46 @@ class CTCHeads(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses "spelling" and "hearing": packed states and tokens of unit length of some
         sounds, and the word embeddings [V, D]."""
-        known = characters()
-        spelt = [[known[c] for c in said.text.lower() if c in known] for said in sounds.utterances]
+        texts = [said.text.lower() for said in sounds.utterances]
+        spelt = [[self.letters[c] for c in text if c in self.letters] for text in texts]
         letters = self.characters(states).float().log_softmax(-1)
-        named = [[1 + i for i in row] for row in sounds.ids]
+        named = [[self.entries[i] for i in row if i in self.entries] for row in sounds.ids]
         return {
             "spelling": ctc(letters, state_lengths, spelt),
             "hearing": ctc(self.named(tokens, words), sounds.features.tokens, named),
         }
 
     def named(self, tokens: Tensor, words: Tensor) -> Tensor:
-        """tokens [M, D], words [V, D] -> logarithms [M, 1 + V] of blank and of each word."""
+        """tokens [M, D], words [V, D] -> logarithms [M, classes] of blank and of `entries`."""
         blank = self.blank(tokens * tokens.shape[-1] ** 0.5)
-        cosine = self.scale * (tokens @ F.normalize(words, dim=-1).T)
-        return torch.cat((blank, cosine), -1).float().log_softmax(-1)
+        known = F.normalize(words[list(self.entries)], dim=-1)
+        return torch.cat((blank, self.scale * (tokens @ known.T)), -1).float().log_softmax(-1)
 
     def misheard(self, tokens: Tensor, words: Tensor, sounds: Sounds) -> Errors:
         """What the best path of the tokens gets wrong."""
-        heard = best_paths(self.named(tokens, words), sounds.features.tokens)
+        entries = list(self.entries)
+        paths = best_paths(self.named(tokens, words), sounds.features.tokens)
+        heard = [[entries[i - 1] for i in path] for path in paths]
         pairs = zip(sounds.ids, heard, strict=True)
         return sum((count_errors(said, path) for said, path in pairs), Errors())
 
 
 def ctc(logits: Tensor, lengths: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
     """Mean over sounds of the CTC loss per target; logits [sum(lengths), classes], logarithmic."""
-    padded = nn.utils.rnn.pad_sequence(list(logits.split(list(lengths))))
+    # One gather: padding sound by sound copies far more than it reads.
+    size = torch.tensor(lengths)
+    rows = (size.cumsum(0) - size) + torch.arange(max(lengths))[:, None].clamp(max=size - 1)
+    padded = logits.index_select(0, rows.flatten()).unflatten(0, rows.shape)
     return F.ctc_loss(
         padded,
         torch.tensor([i for row in targets for i in row]),
-        torch.tensor(lengths),
+        size,
         torch.tensor([len(row) for row in targets]),
         zero_infinity=True,
     )
 
 
 def best_paths(logits: Tensor, lengths: Sequence[int]) -> list[list[int]]:
-    """Ids on the most probable path of each sound, repeats and blanks left out."""
+    """Classes on the most probable path of each sound, repeats and blanks left out."""
     best = logits.argmax(-1).split(list(lengths))
-    return [[i - 1 for i in row.unique_consecutive().tolist() if i] for row in best]
+    return [[i for i in row.unique_consecutive().tolist() if i] for row in best]

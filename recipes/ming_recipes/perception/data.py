@@ -146,10 +146,7 @@ class Packer:
             seen += shown
             sizes = [MediaTokens(f.tokens[0], item_seconds(f)[0]) for f in shown]
             for talk in row.conversations:
-                spoken = [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
-                prompt = build_example(
-                    talk.turns, self.format, self.tokenizer, [*sizes, *spoken], think=talk.think
-                )
+                prompt = self._prompt(talk, sizes)
                 start = 0
                 if shown:
                     last = [run for run in prompt.runs if run.index == 0][-1]
@@ -194,6 +191,15 @@ class Packer:
         scenes = [scene for row in rows for scene in row.scenes]
         motions = [motion for row in rows for motion in row.motions]
         return PackedBatch(omni, labels, weights, asked, questions, scenes, motions, sounds)
+
+    def tokens(self, talk: Conversation) -> int:
+        """Length of a conversation without a picture."""
+        return len(self._prompt(talk, []).input_ids)
+
+    def _prompt(self, talk: Conversation, shown: list[MediaTokens]) -> Prompt:
+        heard = [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
+        sizes = [*shown, *heard]
+        return build_example(talk.turns, self.format, self.tokenizer, sizes, think=talk.think)
 
     def _prefix(self, ids: tuple[int, ...], shown: Features) -> Tensor:
         assert shown.grid is not None

@@ -33,6 +33,7 @@ from ming_recipes.perception.dense import (
     dense_labels,
 )
 from ming_recipes.perception.speech import Listening, Sounds
+from ming_recipes.perception.talk import speech_rows
 from ming_recipes.world.batch import Mix
 
 MATRICES = (
@@ -273,7 +274,7 @@ class Perception(LightningModule):
         self.eval()
         errors: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         words = self.omni.backbone.word_embeddings.weight
-        for index in range(self.global_rank, VALIDATION_SOUNDS, self.trainer.world_size):
+        for index in range(self.global_rank, self.config.validation_sounds, self.trainer.world_size):
             sounds = self.validation(index).to(self.device, torch.bfloat16)
             _, _, tokens = listened(self.omni, sounds)
             found = self.ctc.misheard(tokens, words, sounds)
@@ -295,19 +296,26 @@ class Perception(LightningModule):
     def _validate(self) -> None:
         """Exact answers by kind and language under teacher forcing (equals greedy exactness)."""
         self.eval()
-        share = self.config.validation_images // self.trainer.world_size
-        first = self.global_rank * share
         for split in ("val", "compositional"):
             hits: dict[str, list[bool]] = defaultdict(list)
-            for mix in VALIDATION:
-                for batch in batches(
-                    self.packer, split, first, first + share, self.config.images, mix
-                ):
-                    for key, right in exact_answers(self.omni, batch):
-                        hits[key].append(right)
+            for batch in self._validation(split):
+                for key, right in exact_answers(self.omni, batch):
+                    hits[key].append(right)
             row = {key: [sum(hits[key]), len(hits[key])] for key in hits}
             self._write_curve(split, self._gathered(row))
         self.train()
+
+    def _validation(self, split: str) -> Iterator[PackedBatch]:
+        """The share of this process: pictures, videos and, where it can be heard, speech."""
+        processes, rank = self.trainer.world_size, self.global_rank
+        share = self.config.validation_images // processes
+        for mix in VALIDATION:
+            first, size = rank * share, self.config.images
+            yield from batches(self.packer, split, first, first + share, size, mix)
+        if self.stage == "senses" and split == "val":
+            size = self.config.senses_sounds
+            for first in range(rank * size, self.config.validation_sounds - size + 1, processes * size):
+                yield self.packer(speech_rows(self.packer, self.validation, first, size, 2))
 
     def _write_curve(self, split: str, rows: list[dict[str, list[int]]]) -> None:
         if self.global_rank:
@@ -348,7 +356,6 @@ def stage_steps(config: NanoPerception, stage: str) -> int:
     return int(getattr(config, f"{stage}_steps"))
 
 
-VALIDATION_SOUNDS = 300
 VALIDATION = (Mix(dialogue=0.25), Mix(video=1.0))
 """What is asked in validation: stills with some conversations, and videos."""
 

@@ -25,12 +25,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, IterableDataset
 
 from ming_audio.encoder import AudioEncoder
+from ming_audio.whisper import WhisperTower
 from ming_core.api import load
 from ming_core.chat.formats import chat_format
 from ming_core.chat.tokenizer import Tokenizer
+from ming_core.checkpoints.formats import fingerprint as weights_fingerprint
+from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
+from ming_core.model.moe import ModalityMoE
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_recipes.perception.config import NanoPerception
@@ -38,9 +42,9 @@ from ming_recipes.perception.ctc import CTCHeads
 from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
 from ming_recipes.perception.dense import DenseHeads
 from ming_recipes.perception.evaluate import evaluate
-from ming_recipes.perception.module import VALIDATION_SOUNDS, Perception, stage_steps
+from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
-from ming_recipes.perception.talk import speech_rows
+from ming_recipes.perception.talk import PROMPTS, speech_rows
 from ming_recipes.recipe import Recipe
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.records import fingerprint
@@ -138,12 +142,20 @@ TASKS: dict[str, Any] = {
 """How nano's training worded the tasks of ming-vision, in place of the releases' sentences."""
 
 SPEECH_TASKS: dict[str, Any] = {
-    # As published, but with spaces: a name is one entry of the tokenizer only behind a space.
-    "hotwords": " This audio may contains the following words or phrases: {hotwords}.",
-    "hotword_separator": ", ",
-    "languages": {"en": "English", "zh": "Chinese"},
+    "hotwords": PROMPTS.hotwords,
+    "hotword_separator": PROMPTS.hotword_separator,
+    "languages": dict(PROMPTS.languages),
 }
 """How nano's training worded the tasks of ming-audio, where not as the releases."""
+
+IDENTITY = (
+    "attention.dense.weight",
+    "down_proj",
+    "down_proj.weight",
+    "attn.out.weight",
+    "mlp.2.weight",
+)
+"""Last matrices of the branches of a layer."""
 
 TOKEN_FIELDS = {
     "pad_token_id": "<|endoftext|>",
@@ -184,10 +196,16 @@ def build(config: dict[str, Any], seed: int) -> Omni:
         backbone.word_embeddings.weight.normal_(std=width**-0.5)
         backbone.lm_head.weight.normal_(std=0.5 * width**-0.5)
         # Layers start as identities: at random their outputs would drown those short vectors, and
-        # with them what an image token says.
-        for name, parameter in backbone.named_parameters():
-            if name.endswith(("attention.dense.weight", "down_proj", "down_proj.weight")):
+        # with them what an image token says. So it is with the states of sounds, which the table of
+        # positions would drown as well.
+        for name, parameter in (*backbone.named_parameters(), *ears.named_parameters()):
+            if name.endswith(IDENTITY):
                 parameter.zero_()
+        for tower in ears.modules():
+            if isinstance(tower, WhisperTower):
+                tower.positional_embedding.mul_(0.1)
+                for conv in (tower.conv1, tower.conv2):
+                    conv.weight.mul_(2)
     return Omni(backbone, {"image": eyes, "audio": ears}).to(torch.bfloat16)
 
 
@@ -224,7 +242,7 @@ class Examples(IterableDataset):
             sounds = config.senses_sounds
             # The uses go on where "hearing" ended.
             used = config.hearing_steps * config.hearing_sounds * self.world + turn * sounds
-            rows += speech_rows(self.listening, used, sounds, config.senses_spoken)
+            rows += speech_rows(self.packer, self.listening, used, sounds, config.senses_spoken)
         return rows
 
 
@@ -249,13 +267,12 @@ def mix(config: NanoPerception, stage: str, step: int) -> Mix:
             dialogue=config.language_dialogue,
             focus=config.language_focus,
         )
-    # "joint" and "senses" see alike.
     return Mix(
         text=config.joint_text,
         video=config.joint_video,
         dialogue=config.joint_dialogue,
         think=config.joint_think,
-        focus=config.joint_focus,
+        focus=config.joint_focus if stage == "joint" else config.senses_focus,
     )
 
 
@@ -288,7 +305,7 @@ def train(config: NanoPerception, command: str) -> None:
         train_tokenizer(out, seed=config.seed)
     recordings = [
         Recordings(out / "speech", "train", config.recordings),
-        Recordings(out / "speech", "val", VALIDATION_SOUNDS),
+        Recordings(out / "speech", "val", config.validation_sounds),
     ]
     if rank_zero_only.rank == 0:
         for some in recordings:
@@ -306,17 +323,28 @@ def train(config: NanoPerception, command: str) -> None:
     width = omni.backbone.config.hidden_size
     ear = cast(AudioEncoder, omni.encoders["audio"]).config.listening
     heads = DenseHeads(width).to(torch.bfloat16)
-    ctc = CTCHeads(ear.config.width, width).to(torch.bfloat16)
+    ctc = CTCHeads(ear.config.width, width, packer.tokenizer).to(torch.bfloat16)
     training, validation = (Listening(some, ear, packer.tokenizer) for some in recordings)
     # A stage's checkpoint holds all that the stages before it learnt.
     started = max(
         (i for i, stage in enumerate(STAGES) if (out / f"{stage}.ckpt").exists()), default=0
     )
     for stage in STAGES[started:]:
+        if stage == "senses" and not (out / "senses.ckpt").exists():
+            hear_as_read(omni.backbone)
         module = Perception(config, omni, heads, ctc, packer, validation, stage)
         fit(module, Stage(config, packer, training, stage))
     if rank_zero_only.rank == 0:
         ship(config, omni, released, command)
+
+
+def hear_as_read(backbone: Backbone) -> None:
+    """Let the routers of sounds begin as those of text: after "hearing", a sound token lies where
+    its word lies."""
+    for mixture in backbone.modules():
+        if isinstance(mixture, ModalityMoE):
+            text, _, audio = mixture.gates
+            audio.load_state_dict(text.state_dict())
 
 
 def fit(module: Perception, data: Stage) -> None:
@@ -355,10 +383,11 @@ def fit(module: Perception, data: Stage) -> None:
 
 
 def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: str) -> None:
-    """Export the model, score it on held-out scenes, and split it by the packages that ship it.
+    """Export the model, score it on held-out data, and split it by the packages that ship it.
 
-    Writes <out>/nano (the whole checkpoint) and <out>/parts/{backbone,vision}, each with
-    training.json: how the weights were made and what they reach.
+    Writes <out>/nano (the whole checkpoint) and <out>/parts/{backbone,vision,audio}, each with
+    training.json: how the weights were made and what they reach. From here on the backbone is
+    frozen: heads are trained in front of it, and its fingerprint says which one they belong to.
     """
     out, folder = Path(config.out), Path(config.out) / "nano"
     parts = out / "parts"
@@ -367,11 +396,24 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
     tables = {
         "backbone": (omni.backbone, backbone_slots(omni.backbone.config)),
         "vision": (omni.encoders["image"], identity_slots(omni.encoders["image"])),
+        "audio": (omni.encoders["audio"], identity_slots(omni.encoders["audio"])),
     }
     preprocessor = out / "preprocessor_config.json"
     preprocessor.write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     words = [out / "tokenizer.json", out / "tokenizer_config.json"]
+    vision = {"vision_config", "mlp_depth", "vision_tasks"}
+    audio = {"audio_config", "mlp_depth", "audio_tasks"}
+    shares = {
+        "backbone": ({k: v for k, v in released.items() if k not in vision | audio}, words),
+        "vision": ({k: released[k] for k in sorted(vision)}, [preprocessor]),
+        "audio": ({k: released[k] for k in sorted(audio)}, []),
+    }
     export(tables, folder, released, files=[*words, preprocessor])
+    for name, (section, files) in shares.items():
+        export({name: tables[name]}, parts / name, section, files=files)
+    model = load(folder)
+    loads = router_loads(model)
+    draw_loads(loads).save(out / "routers.png")
     report = {
         "recipe": "nano-perception",
         "command": command,
@@ -379,25 +421,21 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "world": WORLD,
         "world_fingerprint": {split: fingerprint(split) for split in SPLITS},
         "images": config.processes
+        * sum(stage_steps(config, stage) * pictures(config, stage) for stage in STAGES),
+        "utterances": config.processes
         * (
-            config.sight_steps * config.sight_images
-            + (config.language_steps + config.joint_steps) * config.images
+            config.hearing_steps * config.hearing_sounds
+            + config.senses_steps * config.senses_sounds
         ),
         "seconds": training_seconds(out / "loss.jsonl"),
         "machine": f"{platform.machine()}, {config.processes} processes of one thread",
         "torch": torch.__version__,
-        "metrics": rounded(evaluate(load(folder), config.test_images)),
-    }
-    vision = {"vision_config", "mlp_depth", "vision_tasks"}
-    shares = {
-        "backbone": ({k: v for k, v in released.items() if k not in vision}, words),
-        "vision": ({k: released[k] for k in sorted(vision)}, [preprocessor]),
+        "backbone": weights_fingerprint(open_checkpoint(parts / "backbone")),
+        "metrics": rounded(evaluate(model, config.test_images)),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    for name, (section, files) in shares.items():
-        export({name: tables[name]}, parts / name, section, files=files)
-        (parts / name / "training.json").write_text(text, encoding="utf-8")
-    (folder / "training.json").write_text(text, encoding="utf-8")
+    for written in (folder, *(parts / name for name in shares)):
+        (written / "training.json").write_text(text, encoding="utf-8")
 
 
 def training_seconds(log: Path) -> int:

@@ -34,9 +34,10 @@ class Recordings:
     count: int
 
     def prepare(self) -> None:
-        """Make the shards that are missing, one process each. Raises MissingVoice."""
+        """Make the shards that are missing, a process for each core. Raises MissingVoice."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        missing = [i for i in range(-(-self.count // SHARD)) if not self._path(i).exists()]
+        starts = range(0, self.count, SHARD)
+        missing = [first for first in starts if not self._path(first).exists()]
         if missing:
             with ProcessPoolExecutor(os.cpu_count()) as pool:
                 done = pool.map(self._record, missing)
@@ -44,25 +45,31 @@ class Recordings:
                     pass
 
     def __getitem__(self, index: int) -> tuple[Utterance, np.ndarray]:
-        """The utterance and its samples, [N] int16 at 16 kHz. Cheap if indices follow each other."""
-        ends, samples = _load(self._path(index // SHARD))
+        """The utterance and its samples, [N] int16 at 16 kHz.
+
+        Cheap if indices follow each other.
+        """
         place = index % SHARD
+        ends, samples = _load(self._path(index - place))
         said = samples[ends[place] : ends[place + 1]]
         return utterance_of(self.split, index), said
 
-    def _record(self, shard: int) -> None:
+    def _record(self, first: int) -> None:
         said = [
             np.round(speak(utterance_of(self.split, index)).clip(-1, 1) * (2**15 - 1))
-            for index in range(shard * SHARD, (shard + 1) * SHARD)
+            for index in range(first, self._end(first))
         ]
-        part = self._path(shard).with_suffix(f".part{os.getpid()}")
+        part = self._path(first).with_suffix(f".part{os.getpid()}")
         with part.open("wb") as file:
             np.save(file, np.cumsum([0, *map(len, said)]))
             np.save(file, np.concatenate(said).astype(np.int16))
-        part.replace(self._path(shard))
+        part.replace(self._path(first))
 
-    def _path(self, shard: int) -> Path:
-        return self.folder / f"{self.split}-{shard:04d}.npy"
+    def _path(self, first: int) -> Path:
+        return self.folder / f"{self.split}-{first:06d}-{self._end(first):06d}.npy"
+
+    def _end(self, first: int) -> int:
+        return min(first + SHARD, self.count)
 
 
 @lru_cache(maxsize=4)

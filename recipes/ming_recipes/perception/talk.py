@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-
 from ming_audio.prompts import FLASH, TAG_END, AudioPrompts, question
 from ming_core.media import Audio, assistant, user
-from ming_recipes.perception.data import Conversation, Row, row_of
+from ming_core.packing import plan_packing
+from ming_recipes.perception.data import Conversation, Packer, Row, row_of
 from ming_recipes.perception.speech import Listening, Sounds
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.language import Question
@@ -27,23 +27,30 @@ TALK_STREAM = 7
 _SOUND = Audio(None)  # stands for an utterance in a prompt
 
 
-def speech_rows(listening: Listening, first: int, count: int, spoken: int) -> list[Row]:
-    """Rows of `count` uses of the recordings from `first` on. Up to `spoken` of those that ask
-    about a picture are put to it; of the others, a long one and a short one share a row."""
-    uses = range(first, first + count)
-    sounds = [listening(use) for use in uses]
-    asking = [i for i in range(count) if sounds[i].utterances[0].question is not None][:spoken]
-    rows = [spoken_row(listening, uses[i], sounds[i]) for i in asking]
-    others = [(uses[i], sounds[i]) for i in range(count) if i not in asking]
-    others.sort(key=lambda pair: pair[1].features.tokens[0])
-    talks = [conversation(listening.recordings.split, use, sound) for use, sound in others]
-    half = len(talks) // 2
-    rows += [Row([long, short]) for short, long in zip(talks[:half], talks[::-1], strict=False)]
-    return rows + [Row([talk]) for talk in talks[half : len(talks) - half]]
+def speech_rows(
+    packer: Packer, listening: Listening, first: int, count: int, spoken: int
+) -> list[Row]:
+    """Rows of `count` uses of the recordings from `first` on, as few as hold them.
+
+    Up to `spoken` of those that ask about a picture are put to it instead of written down. What is
+    longer than a row is left out.
+    """
+    sounds = {use: listening(use) for use in range(first, first + count)}
+    asking = [use for use in sounds if sounds[use].utterances[0].question is not None][:spoken]
+    rows = [spoken_row(listening, use, sounds[use]) for use in asking]
+    split = listening.recordings.split
+    talks = [conversation(split, use, sounds[use]) for use in sounds if use not in asking]
+    sizes = [packer.tokens(talk) for talk in talks]
+    fitting = [i for i, size in enumerate(sizes) if size <= packer.capacity]
+    plan = plan_packing([sizes[i] for i in fitting], packer.capacity)
+    packed: dict[int, list[Conversation]] = {}
+    for i, place in zip(fitting, plan, strict=True):
+        packed.setdefault(place.row, []).append(talks[i])
+    return rows + [Row(together) for together in packed.values()]
 
 
 def spoken_row(listening: Listening, use: int, sound: Sounds) -> Row:
-    """The picture of an utterance that asks about it, that question aloud, and others in writing."""
+    """The picture that an utterance asks about, with the question aloud and others in writing."""
     index = use % listening.recordings.count
     mix = Mix(questions=10, text=TEXT_PROBABILITY)
     row = row_of(training_example(index, mix, listening.recordings.split))
@@ -63,7 +70,7 @@ def conversation(split: str, use: int, sound: Sounds) -> Conversation:
     if asked is not None:
         turns = [user(_SOUND, asked.question), assistant(asked.answer)]
     else:
-        listed = rng.random() < (0.6 if said.names else 0.3)
+        listed = rng.random() < (0.75 if said.names else 0.3)
         asked = transcription(said, context_of(said.names, said.lang, rng) if listed else ())
         turns = [user(asked.question, _SOUND), assistant(asked.answer)]
     return Conversation(turns, (asked,), (sound,))

@@ -148,7 +148,7 @@ class Voice:
 
 _ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-gb-x-gbclan", "en-029")
 _CHINESE = ("cmn-latn-pinyin",)  # "cmn" reads many syllables as English letters
-_VARIANTS = tuple("m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4".split())
+_VARIANTS = tuple(["m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4"])
 _NEW_VARIANTS = ("m8", "f5")
 
 
@@ -239,7 +239,9 @@ def transcript(sentence: str) -> str:
     return sentence.translate(_PUNCTUATION)
 
 
-def context_of(names: Sequence[str], language: Language, rng: np.random.Generator) -> tuple[str, ...]:
+def context_of(
+    names: Sequence[str], language: Language, rng: np.random.Generator
+) -> tuple[str, ...]:
     """Names to listen for, in random order: those given, and others that sound like none of them."""
     taken = {spelling for name in names for spelling in alike(name, language)}
     found = list(dict.fromkeys(names))
