@@ -1,4 +1,4 @@
-"""The NaViT encoder: timm's transformer on packed patches, batched against one by one, training."""
+"""The NaViT encoder: timm's transformer on packed patches, and training."""
 
 from __future__ import annotations
 
@@ -9,70 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ming_core.checkpoints.reading import on_meta
 from ming_core.errors import MissingPlugin
 from ming_core.model.encoder import Features
-from ming_vision.navit import NavitEncoder, NavitTower
+from ming_vision.navit import NavitTower
 from ming_vision.processing import patchify
 
 PATCH, FRAMES = 4, 2
-VISION = {
-    "model_type": "navit",
-    "depth": 2,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "intermediate_size": 48,
-    "patch_size": PATCH,
-}
-CONFIG = {"vision_config": VISION, "llm_config": {"hidden_size": 24}, "mlp_depth": 2}
-GRIDS = [(1, 4, 6), (1, 10, 8), (2, 4, 6), (1, 2, 2), (1, 2, 12)]
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
-def make() -> NavitEncoder:
-    return NavitEncoder.from_config(CONFIG, {})
-
-
-def batch() -> Features:
-    pixels = torch.randn(sum(t * h * w for t, h, w in GRIDS), 3 * FRAMES * PATCH**2)
-    tokens = [t * h * w // 4 for t, h, w in GRIDS]
-    return Features("image", {"pixel_values": pixels}, torch.tensor(GRIDS), tokens)
-
-
-def split(features: Features) -> list[Features]:
-    pixels = features.tensors["pixel_values"].split([t * h * w for t, h, w in GRIDS])
-    return [
-        Features("image", {"pixel_values": rows}, torch.tensor([grid]), [len(rows) // 4])
-        for grid, rows in zip(GRIDS, pixels)
-    ]
-
-
-def test_batched_equals_one_by_one_in_values_and_gradients() -> None:
-    encoder = make()
-    features = batch()
-    weight = torch.randn(sum(features.tokens), 24)
-
-    together = encoder(features)
-    (together * weight).sum().backward()
-    gradients = {name: p.grad for name, p in encoder.named_parameters()}
-    encoder.zero_grad()
-
-    single = torch.cat([encoder(one) for one in split(features)])
-    (single * weight).sum().backward()
-    torch.testing.assert_close(together, single, rtol=0, atol=1e-5)
-    torch.testing.assert_close(together.norm(dim=-1), torch.ones(len(together)))
-    for name, p in encoder.named_parameters():
-        assert gradients[name] is not None, name
-        torch.testing.assert_close(gradients[name], p.grad, rtol=1e-4, atol=1e-5)
-
-
-def test_packed_patches_equal_the_picture_itself() -> None:
+def test_packed_patches_equal_the_picture_itself(navit_tower: Any) -> None:
     """The transformer sees the same picture whether it cuts the patches or we do."""
-    tower = cast(NavitTower, make().vision)
+    tower = cast(NavitTower, navit_tower.make().vision)
     frames = torch.randn(FRAMES, 3, 4 * PATCH, 6 * PATCH)
     rows, grid = patchify(frames.numpy(), PATCH, 2, FRAMES)
     with torch.no_grad():
@@ -87,8 +34,8 @@ def test_packed_patches_equal_the_picture_itself() -> None:
     torch.testing.assert_close(packed, blocks, rtol=0, atol=1e-5)
 
 
-def test_a_few_steps_learn_where_the_bright_spot_is() -> None:
-    encoder = make()
+def test_a_few_steps_learn_where_the_bright_spot_is(navit_tower: Any) -> None:
+    encoder = navit_tower.make()
     target = torch.nn.functional.normalize(torch.randn(4, 24), dim=-1)
     pixels = torch.zeros(4, 16, 3 * FRAMES * PATCH**2)
     for sample in range(4):
@@ -107,20 +54,8 @@ def test_a_few_steps_learn_where_the_bright_spot_is() -> None:
     assert losses[-1] < 0.1 < 0.5 < losses[0]
 
 
-def test_built_on_meta_and_assigned_equals_built_directly() -> None:
-    encoder = make()
-    with on_meta():
-        shell = make()
-    assert all(p.is_meta for p in shell.parameters())
-    shell.load_state_dict(encoder.state_dict(), assign=True)
-    assert not any(t.is_meta for t in (*shell.parameters(), *shell.buffers()))
-    features = batch()
-    with torch.no_grad():
-        assert torch.equal(shell(features), encoder(features))
-
-
-def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_timm(navit_tower: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", cast(Any, None))
     sentence = "the encoder 'navit' needs 'ming-vision.timm.': pip install 'ming-vision.timm.'"
     with pytest.raises(MissingPlugin, match=sentence):
-        make()
+        navit_tower.make()
