@@ -125,3 +125,27 @@ def test_missing_question(run, fake) -> None:
     result = run("ask")
     assert result.code == 2
     assert "Missing argument 'question'" in result.err
+
+
+def test_a_sound_in_place_of_the_question_asks_it(run, fake, tmp_path: Path) -> None:
+    spoken, picture = tmp_path / "question.flac", tmp_path / "a.png"
+    spoken.touch()
+    picture.touch()
+    result = run("ask", str(spoken), str(picture), "--json")
+    question, (about,), _ = fake.asked[0]
+    assert isinstance(question, Audio)
+    assert question.path == spoken
+    assert about.path == picture
+    assert json.loads(result.out)["question"] == str(spoken)
+
+
+def test_a_question_that_only_ends_like_a_sound_is_text(run, fake) -> None:
+    run("ask", "what is in talk.mp3")
+    assert fake.asked[0][0] == "what is in talk.mp3"
+
+
+def test_a_missing_recording_of_a_question_is_told(run, fake) -> None:
+    result = run("ask", "nowhere.flac")
+    assert result.code == 2
+    assert result.err.startswith("ming: cannot read 'nowhere.flac': there is no such file")
+    assert fake.loaded == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ming_core.errors import BadMedia
-from ming_core.media import Image
+from ming_core.media import Audio, Image
 
 
 def test_piped_conversation_remembers_turns(run, fake) -> None:
@@ -78,3 +78,14 @@ def test_reasoning_stays_out_of_the_history(run, fake, monkeypatch) -> None:
     result = run("chat", "--think", stdin="one\ntwo\n")
     assert (result.out, result.err) == ("so\nso\n", "why\nwhy\n")
     assert heard == [["one"], ["one", "so", "two"]]
+
+
+def test_a_recording_asks_about_what_is_shown(run, fake, tmp_path: Path) -> None:
+    picture, spoken = tmp_path / "a.png", tmp_path / "my question.wav"
+    picture.touch()
+    spoken.touch()
+    assert run("chat", stdin=f'/image {picture}\n/say "{spoken}"\nand now?\n').code == 0
+    first, second = fake.heard
+    assert [type(part) for part in first[0].parts] == [Image, Audio]
+    assert first[0].parts[1].path == spoken
+    assert second[2].text == "and now?"

@@ -195,7 +195,8 @@ class DenseHeads(nn.Module):
 
         hidden [N, D] as in `place_of_tokens`; scenes: what each picture shows.
         """
-        logits = self.grid(hidden).float().unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
+        scaled = F.rms_norm(hidden, hidden.shape[-1:])
+        logits = self.grid(scaled).float().unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
         targets = torch.stack([_grid_labels(scene) for scene in scenes]).flatten(0, 1)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 

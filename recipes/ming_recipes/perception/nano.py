@@ -42,6 +42,7 @@ from ming_recipes.perception.ctc import CTCHeads
 from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
 from ming_recipes.perception.dense import DenseHeads
 from ming_recipes.perception.evaluate import evaluate
+from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
 from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import PROMPTS, speech_rows
@@ -386,8 +387,9 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
     """Export the model, score it on held-out data, and split it by the packages that ship it.
 
     Writes <out>/nano (the whole checkpoint) and <out>/parts/{backbone,vision,audio}, each with
-    training.json: how the weights were made and what they reach. From here on the backbone is
-    frozen: heads are trained in front of it, and its fingerprint says which one they belong to.
+    training.json: how the weights were made and what they reach; and <out>/routers.png. From here
+    on the backbone is frozen: heads are trained in front of it, and its fingerprint says which one
+    they belong to.
     """
     out, folder = Path(config.out), Path(config.out) / "nano"
     parts = out / "parts"
@@ -412,8 +414,8 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
     for name, (section, files) in shares.items():
         export({name: tables[name]}, parts / name, section, files=files)
     model = load(folder)
-    loads = router_loads(model)
-    draw_loads(loads).save(out / "routers.png")
+    loads = router_loads(model, held_out_talks(model, config.test_images))
+    draw_loads(loads, out / "routers.png")
     report = {
         "recipe": "nano-perception",
         "command": command,
@@ -432,6 +434,7 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "torch": torch.__version__,
         "backbone": weights_fingerprint(open_checkpoint(parts / "backbone")),
         "metrics": rounded(evaluate(model, config.test_images)),
+        "experts": rounded(load_scores(loads)),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     for written in (folder, *(parts / name for name in shares)):
@@ -449,4 +452,4 @@ def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return {name: {k: round(v, 4) for k, v in row.items()} for name, row in scores.items()}
 
 
-RECIPE = Recipe(NanoPerception, train, evaluate)
+RECIPE = Recipe(NanoPerception, train)

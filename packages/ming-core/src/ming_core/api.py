@@ -162,7 +162,7 @@ class OmniModel:
     @overload
     def ask(
         self,
-        question: str,
+        question: str | Audio,
         *media: Part | str,
         stream: Literal[False] = False,
         think: bool = False,
@@ -172,7 +172,7 @@ class OmniModel:
     @overload
     def ask(
         self,
-        question: str,
+        question: str | Audio,
         *media: Part | str,
         stream: Literal[True],
         think: bool = False,
@@ -181,14 +181,14 @@ class OmniModel:
     ) -> Iterator[str]: ...
     def ask(
         self,
-        question: str,
+        question: str | Audio,
         *media: Part | str,
         stream: bool = False,
         think: bool = False,
         instructions: str | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Answer | Iterator[str]:
-        """Answer one question about media and text.
+        """Answer one question, written or spoken, about media and text.
 
         media stand before the question in the order given. think lets the model reason first, in
         up to 8192 tokens unless sampling says otherwise; instructions replace the system text.

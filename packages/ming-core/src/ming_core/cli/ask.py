@@ -26,13 +26,15 @@ from ming_core.cli.common import (
     print_pieces,
     print_reasoning,
     read_media,
-    read_text,
+    read_question,
     token_budget,
 )
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    question: Annotated[
+        str, typer.Argument(help="The question; - reads it from stdin, a sound file asks it aloud.")
+    ],
     media: Annotated[
         list[str] | None, typer.Argument(help="Pictures, sounds or videos it is about.")
     ] = None,
@@ -52,17 +54,17 @@ def ask(
 
     Example: ming ask "how many shapes are there?" scene.png
     """
-    text = read_text(question)
+    asked = read_question(question)
     parts = [read_media(path, fps, max_frames, sound) for path in media or ()]
     omni = load_model(model, device, dtype, quiet)
     budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()
     if sys.stdout.isatty() and not as_json:
-        pieces = omni.ask(text, *parts, stream=True, think=think, max_new_tokens=budget, seed=seed)
+        pieces = omni.ask(asked, *parts, stream=True, think=think, max_new_tokens=budget, seed=seed)
         print_pieces(pieces, think, quiet)
         note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
         return
-    answer = omni.ask(text, *parts, think=think, max_new_tokens=budget, seed=seed)
+    answer = omni.ask(asked, *parts, think=think, max_new_tokens=budget, seed=seed)
     seconds = time.perf_counter() - start
     if not as_json:
         if answer.thinking:
@@ -74,7 +76,7 @@ def ask(
         {
             "task": "ask",
             "model": model,
-            "question": text,
+            "question": str(asked),
             "media": media or [],
             **answer.to_dict(),
             "seconds": round(seconds, 3),

@@ -26,9 +26,10 @@ from ming_core.errors import MingError, UnknownName
 from ming_core.media import Message, Part, assistant, system, user
 
 HELP = """/image PATH  show a picture, sound or video with the next question
+/say PATH    ask what a recording says
 /reset       forget the conversation
 /quit        leave (so does Ctrl-D)"""
-COMMANDS = ("/help", "/image", "/quit", "/reset")
+COMMANDS = ("/help", "/image", "/quit", "/reset", "/say")
 
 
 def chat(
@@ -65,11 +66,12 @@ def chat(
             elif command == "/help":
                 print(HELP, file=sys.stderr)
             elif command == "/image":
-                shown.append(read_media(argument.strip().strip("\"'")))
-            elif command.startswith("/"):
+                shown.append(_medium(argument))
+            elif command.startswith("/") and command != "/say":
                 raise UnknownName("chat command", command, COMMANDS)
             elif line:
-                turn = [*messages, user(*shown, line)]
+                asked = _medium(argument) if command == "/say" else line
+                turn = [*messages, user(*shown, asked)]
                 pieces = omni.chat(turn, stream=True, think=think, max_new_tokens=budget, seed=seed)
                 messages = [*turn, assistant(print_pieces(pieces, think, quiet))]
                 shown = []
@@ -78,6 +80,11 @@ def chat(
                 raise
             shown = []
             print(f"ming: {error}", file=sys.stderr)
+
+
+def _medium(argument: str) -> Part:
+    """What a path names that somebody typed, perhaps in quotes."""
+    return read_media(argument.strip().strip("\"'"))
 
 
 def _lines(interactive: bool) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ming_core.errors import BadMedia
-from ming_core.media import Part, Video, VideoSampling, media_from_path
+from ming_core.media import Audio, Part, Video, VideoSampling, media_from_path
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or
 def read_text(argument: str) -> str:
     """The argument itself, or standard input for `-`."""
     return sys.stdin.read().strip() if argument == "-" else argument
+
+
+def read_question(argument: str) -> str | Audio:
+    """What is asked: the text of an argument, or a recording if it is the path of a sound."""
+    if not any(map(str.isspace, argument)) and isinstance(media_from_path(argument), Audio):
+        part = read_media(argument)
+        assert isinstance(part, Audio)
+        return part
+    return read_text(argument)
 
 
 def token_budget(given: int | None, think: bool) -> int:
