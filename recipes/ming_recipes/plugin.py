@@ -23,9 +23,17 @@ def ming_register_recipes(register: Registrar) -> None:
 
 
 @hookimpl
+def ming_register_benchmarks(register: Registrar) -> None:
+    register(
+        "nano-perception",
+        "ming_recipes.perception.benchmark:nano_perception",
+        summary="answers about held-out scenes of shapes world, by kind of question",
+    )
+
+
+@hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_recipes import cli
 
     app.command()(cli.train)
     app.command()(cli.recipes)
-    app.command(name="eval")(cli.evaluate)

@@ -1,30 +1,23 @@
-"""What a recipe is: a configuration, a training function and an evaluation on held-out data."""
+"""What a recipe is: a configuration and a training function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ming_core.errors import BadConfig
 from ming_core.plugins import get_plugins
 from ming_core.registry import Entry
 
-if TYPE_CHECKING:
-    from ming_core.api import OmniModel
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """config: dataclass of settings. train: runs or resumes, from settings and its command line.
-
-    evaluate: scores a loaded model on so many held-out images and returns plain JSON values.
-    """
+    """config: dataclass of settings. train: runs or resumes, from settings and its command line."""
 
     config: type
     train: Callable[[Any, str], None]
-    evaluate: Callable[[OmniModel, int], dict[str, Any]]
 
 
 def recipe_entry(name: str) -> Entry:

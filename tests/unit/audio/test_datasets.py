@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ming_audio.datasets import (
-    Utterance,
-    read_aishell,
-    read_contextasr,
-    read_librispeech,
-    score_folder,
-)
-from ming_core.errors import BadConfig, UnknownName
+from ming_audio import evaluate
+from ming_audio.datasets import STYLES, Utterance, read_folder
+from ming_audio.evaluate import asr
+from ming_core.errors import BadConfig, BadMedia, MissingPlugin, UnknownName
 
 
 def write(path: Path, text: str = "") -> Path:
@@ -83,59 +79,63 @@ def contextasr(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listener(answers: dict[str, str]) -> tuple[Callable[..., str], list[tuple[Any, ...]]]:
-    """Answers by the stem of the recording, and what was asked."""
-    calls: list[tuple[Any, ...]] = []
+class Listener:
+    """A model that answers by the stem of the recording, and remembers what it was told."""
 
-    def transcribe(source: Path, *, domain: str | None, hotwords: Sequence[str]) -> str:
-        calls.append((source.stem, domain, tuple(hotwords)))
-        return answers[source.stem]
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[Any, ...]] = []
 
-    return transcribe, calls
+    def transcribe(self, source: Path, *, domain: str | None, hotwords: Sequence[str]) -> str:
+        self.calls.append((source.stem, domain, tuple(hotwords)))
+        return self.answers[source.stem]
+
+
+def score(answers: dict[str, str], folder: Path, *rest: Any, **options: str) -> dict[str, Any]:
+    return asr(Listener(answers), folder, *rest, **options)  # type: ignore[arg-type]
 
 
 def test_librispeech(librispeech: Path) -> None:
     chapter = librispeech / "test-clean" / "84" / "121550"
-    assert list(read_librispeech(librispeech)) == [
-        Utterance(chapter / "84-121550-0000.flac", "MISTER COLOUR", "English"),
-        Utterance(chapter / "84-121550-0001.wav", "YES NO", "English"),
+    assert read_folder(librispeech) == (
+        "librispeech",
+        [
+            Utterance(chapter / "84-121550-0000.flac", "MISTER COLOUR", "English"),
+            Utterance(chapter / "84-121550-0001.wav", "YES NO", "English"),
+        ],
+    )
+    model = Listener({"84-121550-0000": "Mr. Color.", "84-121550-0001": "Yes, so!"})
+    result = asr(model, librispeech)  # type: ignore[arg-type]
+    assert result["scores"] == {"model": {"English WER": 0.25}}
+    counts = {"substitutions": 1, "deletions": 0, "insertions": 0, "length": 4}
+    assert result["counts"] == {"model": {"English WER": counts}}
+    assert [row["heard"] for row in result["rows"]] == [
+        {"model": "Mr. Color."},
+        {"model": "Yes, so!"},
     ]
-    transcribe, calls = listener({"84-121550-0000": "Mr. Color.", "84-121550-0001": "Yes, so!"})
-    result = score_folder(transcribe, librispeech, "librispeech")
-    assert result["scores"] == {
-        "English": {
-            "WER": {
-                "rate": 0.25,
-                "substitutions": 1,
-                "deletions": 0,
-                "insertions": 0,
-                "length": 4,
-            }
-        }
-    }
-    assert [row["heard"] for row in result["rows"]] == ["Mr. Color.", "Yes, so!"]
-    assert calls == [("84-121550-0000", None, ()), ("84-121550-0001", None, ())]
+    assert model.calls == [("84-121550-0000", None, ()), ("84-121550-0001", None, ())]
     assert json.loads(json.dumps(result)) == result
 
 
 def test_aishell_reads_the_recordings_of_the_test_split(aishell: Path) -> None:
-    (utterance,) = read_aishell(aishell)
+    style, (utterance,) = read_folder(aishell)
+    assert style == "aishell"
     assert (utterance.audio.stem, utterance.text) == ("BAC009S0764W0121", "二零二四年")
-    transcribe, _ = listener({"BAC009S0764W0121": "2024年。"})
-    scores = score_folder(transcribe, aishell, "aishell")["scores"]
-    assert scores["Mandarin"]["CER"]["rate"] == 0
-    assert scores["Mandarin"]["CER"]["length"] == 5
+    result = score({"BAC009S0764W0121": "2024年。"}, aishell)
+    assert result["scores"] == {"model": {"Mandarin CER": 0}}
+    assert result["counts"]["model"]["Mandarin CER"]["length"] == 5
 
 
 def test_aishell_2(tmp_path: Path) -> None:
     write(tmp_path / "trans.txt", "IT0011W0001\t换一首歌\n")
     write(tmp_path / "wav" / "T0011" / "IT0011W0001.wav")
-    (utterance,) = read_aishell(tmp_path)
-    assert utterance.text == "换一首歌"
+    style, (utterance,) = read_folder(tmp_path)
+    assert (style, utterance.text) == ("aishell", "换一首歌")
 
 
 def test_contextasr_rows(contextasr: Path) -> None:
-    utterances = list(read_contextasr(contextasr))
+    style, utterances = read_folder(contextasr)
+    assert style == "contextasr"
     assert [utterance.audio.name for utterance in utterances] == ["0.wav", "2.wav", "1.wav"]
     assert utterances[2] == Utterance(
         contextasr / "audio" / "1.wav", "至悦大使很好。", "Mandarin", ("至悦大使",), "酒店"
@@ -150,43 +150,146 @@ def test_contextasr_rows(contextasr: Path) -> None:
         ("fine", [("0", "travel", ("Siobhan", "Kyoto")), ("1", "酒店", ("至悦大使",))]),
     ],
 )
-def test_contextasr_scores(contextasr: Path, context: Any, told: list[Any]) -> None:
-    transcribe, calls = listener({"0": "ask shavon about kyoto", "1": "至悦大使很好"})
-    result = score_folder(transcribe, contextasr, "contextasr", context)
-    assert calls == told
+def test_contextasr_scores(contextasr: Path, context: str, told: list[Any]) -> None:
+    model = Listener({"0": "ask shavon about kyoto", "1": "至悦大使很好"})
+    result = asr(model, contextasr, context=context)  # type: ignore[arg-type]
+    assert model.calls == told
     assert (result["utterances"], result["dropped"]) == (2, 1)
-    rates = {
-        language: {name: score["rate"] for name, score in scores.items()}
-        for language, scores in result["scores"].items()
+    assert result["scores"] == {
+        context: {
+            "English WER": 0.25,
+            "English NE-WER": 0.5,
+            "English NE-FNR": 0.5,
+            "Mandarin WER": 0,
+            "Mandarin NE-WER": 0,
+            "Mandarin NE-FNR": 0,
+        }
     }
-    assert rates == {
-        "English": {"WER": 0.25, "NE-WER": 0.5, "NE-FNR": 0.5},
-        "Mandarin": {"WER": 0, "NE-WER": 0, "NE-FNR": 0},
+    assert result["counts"][context]["English NE-FNR"] == {"hits": 1, "total": 2}
+
+
+def test_the_gain_from_hotwords_shows_unless_one_context_is_asked_for(contextasr: Path) -> None:
+    class Helped(Listener):
+        def transcribe(self, source: Path, *, domain: str | None, hotwords: Sequence[str]) -> str:
+            heard = super().transcribe(source, domain=domain, hotwords=hotwords)
+            return heard.replace("shavon", "Siobhan") if hotwords else heard
+
+    model = Helped({"0": "ask shavon about kyoto", "1": "至悦大使很好"})
+    result = asr(model, contextasr)  # type: ignore[arg-type]
+    assert list(result["scores"]) == ["contextless", "fine"]
+    found = {column: rates["English NE-FNR"] for column, rates in result["scores"].items()}
+    assert found == {"contextless": 0.5, "fine": 0}
+    assert result["rows"][0]["heard"] == {
+        "contextless": "ask shavon about kyoto",
+        "fine": "ask Siobhan about kyoto",
     }
 
 
-@pytest.mark.parametrize("style", ["librispeech", "aishell", "contextasr"])
+def test_a_limit_is_for_each_language_and_spread_over_the_folder(tmp_path: Path) -> None:
+    rows = []
+    for number in range(9):
+        language = "Mandarin" if number in (3, 4) else "English"
+        text = "很好 Kyoto" if language == "Mandarin" else "good Kyoto"
+        row = {**ROWS[0], "wav_path": f"{number}.wav", "text": text, "language": language}
+        rows.append(json.dumps({**row, "entity_list": ["Kyoto"]}))
+        write(tmp_path / f"{number}.wav")
+    write(tmp_path / "rows.jsonl", "\n".join(rows))
+    shown = []
+
+    def track(items: Sequence[Any], title: str) -> Iterable[Any]:
+        shown.append((title, len(items)))
+        return items
+
+    model = Listener(dict.fromkeys("012345678", "good Kyoto"))
+    result = asr(model, tmp_path, 3, track, context="fine")  # type: ignore[arg-type]
+    assert [call[0] for call in model.calls] == ["0", "2", "6", "3", "4"]
+    assert (result["utterances"], result["dropped"]) == (5, 0)
+    assert shown == [("fine", 5)]
+
+
+def test_a_judge_hears_what_is_english(contextasr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+
+    def open_judge(name: str) -> Any:
+        assert name == "whisper"
+        return lambda audio: heard.append(audio.stem) or "Ask Siobhan about Kyoto."
+
+    monkeypatch.setattr(evaluate, "open_judge", open_judge)
+    answers = {"0": "ask shavon about kyoto", "1": "至悦大使很好"}
+    result = score(answers, contextasr, context="fine", judge="whisper")
+    assert heard == ["0"]
+    assert result["scores"]["whisper"] == {
+        "English WER": 0,
+        "English NE-WER": 0,
+        "English NE-FNR": 0,
+    }
+    assert result["scores"]["fine"]["English WER"] == 0.25
+    assert [list(row["heard"]) for row in result["rows"]] == [["fine", "whisper"], ["fine"]]
+
+
+def test_a_judge_without_english(aishell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "open_judge", lambda name: str)
+    with pytest.raises(BadConfig, match="the judge whisper knows only English"):
+        score({}, aishell, judge="whisper")
+
+
+def test_a_rate_over_no_words_is_left_out(librispeech: Path) -> None:
+    """Whisper's rules take hesitations away."""
+    (chapter,) = librispeech.rglob("*.trans.txt")
+    chapter.write_text("84-121550-0000 UH\n", "utf-8")
+    result = score({"84-121550-0000": "yes"}, librispeech)
+    assert result["scores"] == {"model": {}}
+    assert result["counts"]["model"]["English WER"]["insertions"] == 1
+
+
+@pytest.mark.parametrize("error", [MissingPlugin("no ears"), BadMedia("no sound")])
+def test_what_the_model_refuses_comes_through(librispeech: Path, error: Exception) -> None:
+    class Deaf:
+        def transcribe(self, source: Path, **told: Any) -> str:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        asr(Deaf(), librispeech)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_a_folder_of_another_layout(tmp_path: Path, style: str) -> None:
-    with pytest.raises(BadConfig, match="expected a folder of"):
-        score_folder(listener({})[0], tmp_path, style)
+    with pytest.raises(BadConfig, match=f"has no texts of {style}; expected .*, as in "):
+        score({}, tmp_path, style=style)
 
 
-def test_unknown_names(tmp_path: Path) -> None:
+def test_the_style_must_be_plain(librispeech: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"no texts of a known style; expected .*\*\.jsonl, as in"):
+        read_folder(tmp_path / "test-clean" / "nothing")
+    write(tmp_path / "other.jsonl")
+    with pytest.raises(BadConfig, match="has texts of librispeech and of contextasr; say which"):
+        read_folder(tmp_path)
+    style, utterances = read_folder(tmp_path, "librispeech")
+    assert (style, len(utterances)) == ("librispeech", 2)
+    with pytest.raises(BadConfig, match="no recording that counts, of 0 in all"):
+        score({}, tmp_path, style="contextasr")
+
+
+def test_unknown_names(librispeech: Path, contextasr: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'librispeech'"):
-        score_folder(listener({})[0], tmp_path, "librispech")
-    with pytest.raises(UnknownName, match="did you mean 'fine'"):
-        score_folder(listener({})[0], tmp_path, "librispeech", "fin")  # type: ignore[arg-type]
+        score({}, librispeech, style="librispech")
+    with pytest.raises(UnknownName, match="unknown context 'fin'; did you mean 'fine'"):
+        score({}, contextasr, style="contextasr", context="fin")
+    with pytest.raises(UnknownName, match="unknown judge 'whisper-tiny'; did you mean 'whisper-"):
+        score({}, contextasr, style="contextasr", judge="whisper-tiny")
+    with pytest.raises(BadConfig, match="of librispeech tells no context; leave out context=fine"):
+        score({}, librispeech, style="librispeech", context="fine")
 
 
 def test_a_recording_is_missing(librispeech: Path, aishell: Path, contextasr: Path) -> None:
     for path in [*librispeech.rglob("*.flac"), *aishell.rglob("*.wav")]:
         path.unlink()
     with pytest.raises(BadConfig, match=r"0000\.flac does not exist"):
-        list(read_librispeech(librispeech))
+        read_folder(librispeech, "librispeech")
     with pytest.raises(BadConfig, match="unpack the recordings"):
-        list(read_aishell(aishell))
+        read_folder(aishell, "aishell")
     with pytest.raises(BadConfig, match=r"line 1 of .*English\.jsonl names .*0\.wav"):
-        list(read_contextasr(contextasr))
+        read_folder(contextasr, "contextasr")
 
 
 @pytest.mark.parametrize(
@@ -205,14 +308,14 @@ def test_a_recording_is_missing(librispeech: Path, aishell: Path, contextasr: Pa
 def test_bad_rows(tmp_path: Path, line: str, complaint: str) -> None:
     write(tmp_path / "rows.jsonl", line)
     with pytest.raises(BadConfig, match=complaint):
-        list(read_contextasr(tmp_path))
+        read_folder(tmp_path)
 
 
 def test_bad_texts(librispeech: Path) -> None:
     (chapter,) = librispeech.rglob("*.trans.txt")
     chapter.write_text("84-121550-0000 YES\n84-121550-0001\n", "utf-8")
     with pytest.raises(BadConfig, match=r"line 2 of .* has no text"):
-        list(read_librispeech(librispeech))
+        read_folder(librispeech)
     chapter.write_bytes("84-121550-0000 é".encode("latin-1"))
     with pytest.raises(BadConfig, match="no UTF-8"):
-        list(read_librispeech(librispeech))
+        read_folder(librispeech)

@@ -1,6 +1,4 @@
-"""Folders of recordings with their texts, and how well they are transcribed.
-
-Layouts as they are published, unpacked and unchanged:
+"""Folders of recordings with their texts, as they are published, unpacked and unchanged.
 
 - `librispeech`: `**/<speaker>-<chapter>.trans.txt`, lines `ID TEXT`, beside `ID.flac` (or .wav);
 - `aishell`: `transcript/*.txt` or `trans.txt`, lines `ID TEXT`, and `wav/**/ID.wav`; where `wav`
@@ -13,16 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
 
-from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
 from ming_audio.normalisers import Language
 from ming_core.errors import BadConfig, UnknownName
-
-Context = Literal["contextless", "coarse", "fine"]
-"""What ContextASR-Bench lets a model know: nothing, the topic, or topic and entities."""
 
 _LANGUAGES: Mapping[str, Language] = {
     "english": "English",
@@ -44,57 +37,51 @@ class Utterance:
     topic: str | None = None
 
 
-class Transcribe(Protocol):
-    """`model.transcribe`, or anything like it: str() of the result is the text."""
+@dataclass(frozen=True)
+class Style:
+    """A published layout.
 
-    def __call__(self, source: Path, /, *, domain: str | None, hotwords: Sequence[str]) -> Any: ...
-
-
-def score_folder(
-    transcribe: Transcribe, folder: str | Path, style: str, context: Context = "fine"
-) -> dict[str, Any]:
-    """Transcribe a folder in one of the published layouts, and count the errors.
-
-    style: `librispeech`, `aishell` or `contextasr`. context: what of it the model may know, where
-    the folder has any. Gives values for JSON: `scores` by language and metric, as fractions with
-    their counts (word and character error rates as of `ming_audio.metrics`); `utterances` that were
-    scored; `dropped`, how many the benchmark leaves out, which are not transcribed; and `rows` with
-    every text. Raises BadConfig for a folder of another layout, UnknownName for a style or context,
-    and what `transcribe` raises.
+    patterns: globs of the files that hold the texts, by which the layout is known. example: a
+    folder in it. read: the utterances of a folder with these files.
     """
-    if style not in _READERS:
-        raise UnknownName("style of data", style, _READERS)
-    if context not in get_args(Context):
-        raise UnknownName("context", context, get_args(Context))
-    utterances = list(_READERS[style](Path(folder)))
-    scored = [utterance for utterance in utterances if style != "contextasr" or _counts(utterance)]
-    heard = [(utterance, _heard(transcribe, utterance, context)) for utterance in scored]
-    languages: list[Language] = sorted({utterance.language for utterance in scored})
-    count = _entity_scores if style == "contextasr" else _text_scores
-    return {
-        "style": style,
-        "context": context if style == "contextasr" else "contextless",
-        "utterances": len(scored),
-        "dropped": len(utterances) - len(scored),
-        "scores": {
-            language: count(language, [pair for pair in heard if pair[0].language == language])
-            for language in languages
-        },
-        "rows": [
-            {"audio": str(utterance.audio), "text": utterance.text, "heard": text}
-            for utterance, text in heard
-        ],
-    }
+
+    patterns: tuple[str, ...]
+    example: str
+    read: Callable[[Path, Sequence[Path]], Iterator[Utterance]]
+
+    def files(self, folder: Path) -> list[Path]:
+        return sorted(file for pattern in self.patterns for file in folder.glob(pattern))
 
 
-def read_librispeech(folder: Path) -> Iterator[Utterance]:
-    """The utterances of all chapters below a folder, in order of their names."""
-    chapters = sorted(folder.rglob("*.trans.txt"))
-    if not chapters:
-        raise BadConfig(
-            f"{folder} has no *.trans.txt; expected a folder of LibriSpeech such as test-clean"
-        )
-    for chapter in chapters:
+def read_folder(folder: Path, style: str | None = None) -> tuple[str, list[Utterance]]:
+    """The layout of a folder and all its utterances; the style is found unless it is given.
+
+    Raises BadConfig for a folder of no or another layout or with a part missing, UnknownName for a
+    style.
+    """
+    if style is None:
+        found = [name for name, known in STYLES.items() if known.files(folder)]
+        if len(found) != 1:
+            layouts = "; ".join(f"{name}: {_layout(known)}" for name, known in STYLES.items())
+            what = f"texts of {' and of '.join(found)}" if found else "no texts of a known style"
+            do = "say which with style=" if found else f"expected {layouts}"
+            raise BadConfig(f"{folder} has {what}; {do}")
+        style = found[0]
+    if style not in STYLES:
+        raise UnknownName("style of data", style, STYLES)
+    files = STYLES[style].files(folder)
+    if not files:
+        raise BadConfig(f"{folder} has no texts of {style}; expected {_layout(STYLES[style])}")
+    return style, list(STYLES[style].read(folder, files))
+
+
+def _layout(style: Style) -> str:
+    return f"{' or '.join(style.patterns)}, as in {style.example}"
+
+
+def _librispeech(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
+    """The utterances of all chapters, in order of their names."""
+    for chapter in files:
         for name, text in _texts(chapter):
             paths = [chapter.with_name(name + suffix) for suffix in (".flac", ".wav")]
             audio = next((path for path in paths if path.exists()), None)
@@ -103,17 +90,11 @@ def read_librispeech(folder: Path) -> Iterator[Utterance]:
             yield Utterance(audio, text, "English")
 
 
-def read_aishell(folder: Path) -> Iterator[Utterance]:
+def _aishell(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
     """The recordings that have a text, in order of their paths.
 
     As published, some recordings have none, and texts are there for all splits.
     """
-    files = sorted([*folder.glob("transcript/*.txt"), *folder.glob("trans.txt")])
-    if not files:
-        raise BadConfig(
-            f"{folder} has neither transcript/*.txt nor trans.txt; expected a folder of AISHELL "
-            "such as data_aishell"
-        )
     texts = {name: text for file in files for name, text in _texts(file)}
     wav = folder / "wav"
     wav = wav / "test" if (wav / "test").is_dir() else wav
@@ -126,52 +107,19 @@ def read_aishell(folder: Path) -> Iterator[Utterance]:
         yield Utterance(audio, texts[audio.stem], "Mandarin")
 
 
-def read_contextasr(folder: Path) -> Iterator[Utterance]:
-    """The rows of all .jsonl files of a folder; `wav_path` is relative to the folder."""
-    files = sorted(folder.glob("*.jsonl"))
-    if not files:
-        raise BadConfig(f"{folder} has no *.jsonl; expected a folder of ContextASR-Bench")
+def _contextasr(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
+    """The rows of all files; `wav_path` is relative to the folder."""
     for file in files:
         for number, line in enumerate(_lines(file), start=1):
             if line.strip():
                 yield _row(line, folder, f"line {number} of {file}")
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[Utterance]]] = {
-    "librispeech": read_librispeech,
-    "aishell": read_aishell,
-    "contextasr": read_contextasr,
+STYLES: Mapping[str, Style] = {
+    "librispeech": Style(("**/*.trans.txt",), "test-clean", _librispeech),
+    "aishell": Style(("transcript/*.txt", "trans.txt"), "data_aishell", _aishell),
+    "contextasr": Style(("*.jsonl",), "ContextASR-Bench", _contextasr),
 }
-
-
-def _heard(transcribe: Transcribe, utterance: Utterance, context: Context) -> str:
-    domain = None if context == "contextless" else utterance.topic
-    hotwords = utterance.entities if context == "fine" else ()
-    return str(transcribe(utterance.audio, domain=domain, hotwords=hotwords))
-
-
-def _counts(utterance: Utterance) -> bool:
-    """Whether the benchmark scores it, which does not depend on what was heard."""
-    return entity_case(utterance.text, "", utterance.entities, utterance.language) is not None
-
-
-def _text_scores(language: Language, heard: Sequence[tuple[Utterance, str]]) -> dict[str, Any]:
-    name, rate = ("WER", wer) if language == "English" else ("CER", cer)
-    errors = rate([utterance.text for utterance, _ in heard], [text for _, text in heard])
-    return {name: {"rate": errors.rate, **asdict(errors)}}
-
-
-def _entity_scores(language: Language, heard: Sequence[tuple[Utterance, str]]) -> dict[str, Any]:
-    cases = [entity_case(said.text, text, said.entities, language) for said, text in heard]
-    scored = [case for case in cases if case is not None]
-    words = sum((case.wer for case in scored), Errors())
-    names = sum((case.ne_wer for case in scored), Errors())
-    found = sum((case.ne_fnr for case in scored), Recall())
-    return {
-        "WER": {"rate": words.rate, **asdict(words)},
-        "NE-WER": {"rate": names.rate, **asdict(names)},
-        "NE-FNR": {"rate": found.false_negative_rate, **asdict(found)},
-    }
 
 
 def _row(line: str, folder: Path, where: str) -> Utterance:

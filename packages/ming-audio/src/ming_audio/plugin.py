@@ -42,6 +42,16 @@ def ming_register_tasks(register: Registrar) -> None:
 
 
 @hookimpl
+def ming_register_benchmarks(register: Registrar) -> None:
+    register(
+        "asr",
+        "ming_audio.evaluate:asr",
+        data="a folder of LibriSpeech, AISHELL or ContextASR-Bench, unpacked",
+        summary="error rates of transcripts: WER, CER, NE-WER, NE-FNR",
+    )
+
+
+@hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_audio import cli
 

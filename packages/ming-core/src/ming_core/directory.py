@@ -17,7 +17,7 @@ def _directory() -> dict[str, Any]:
 
 
 def package_for(section: str, name: str) -> str | None:
-    """The package that brings `name`; sections: media, encoders, tasks, commands."""
+    """The package that brings `name`; the sections are those of directory.toml but presets."""
     return _directory()[section].get(name)
 
 

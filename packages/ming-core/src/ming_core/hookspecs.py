@@ -59,6 +59,16 @@ def ming_register_recipes(register: Registrar) -> None:
 
 
 @hookspec
+def ming_register_benchmarks(register: Registrar) -> None:
+    """Add benchmarks for `ming eval`: functions `(model, data, limit, track, *, options)`.
+
+    data: Path or None. limit: how many items, or None. track: `ming_core.benchmarks.Track`.
+    options: texts, by name only. They give values for JSON, in them `scores`: {column: {row:
+    fraction}}. Registered with `data="what --data must be"` if they need any.
+    """
+
+
+@hookspec
 def ming_register_commands(app: typer.Typer) -> None:
     """Add commands to `ming`. Import nothing heavy here; do that in the command's body."""
 

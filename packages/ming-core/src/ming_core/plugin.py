@@ -50,10 +50,11 @@ def ming_detect_checkpoint(config: Mapping[str, Any]) -> str | None:
 
 @hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
-    from ming_core.cli import ask, chat, demo, doctor, models, plugins
+    from ming_core.cli import ask, chat, demo, doctor, evaluate, models, plugins
 
     for module in (ask, chat, demo, doctor, models, plugins):
         app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+    app.command(name="eval")(evaluate.evaluate)
 
 
 @hookimpl

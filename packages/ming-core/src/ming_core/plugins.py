@@ -62,6 +62,7 @@ class Plugins:
         self.presets = Registry("preset", part="part")
         self.checkpoints = Registry("checkpoint family")
         self.recipes = Registry("recipe")
+        self.benchmarks = Registry("benchmark")
         self.loaded: list[Plugin] = []
         self.blocked: list[Plugin] = []
         self.failures: list[Failure] = []
@@ -81,6 +82,7 @@ class Plugins:
             "presets": self.presets,
             "checkpoints": self.checkpoints,
             "recipes": self.recipes,
+            "benchmarks": self.benchmarks,
         }
 
     def add(self, plugin: object, name: str, distribution: str) -> None:

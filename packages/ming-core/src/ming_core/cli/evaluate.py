@@ -1,0 +1,104 @@
+"""`ming eval`: the scores of a model in one of the registered benchmarks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ming_core.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    load_model,
+    note,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from ming_core.benchmarks import Track
+
+
+def evaluate(
+    name: Annotated[
+        str | None, typer.Argument(help="A benchmark; without one they are listed.")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="Its options as key=value, e.g. context=fine.")
+    ] = None,
+    model: ModelOption = "nano",
+    data: Annotated[
+        Path | None, typer.Option(help="What to score on, if it brings no data of its own.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Score on so many items only, e.g. pictures or recordings."),
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a model.
+
+    Prints percentages. Example: ming eval asr --data LibriSpeech/test-clean --limit 100
+    """
+    if name is None:
+        _list(as_json)
+        return
+    from ming_core.benchmarks import benchmark_entry, check_data, options_of
+
+    entry = benchmark_entry(name)
+    chosen = options_of(entry, options or ())
+    check_data(entry, data)
+    omni = load_model(model, device, dtype, quiet)
+    start = time.perf_counter()
+    result = entry.load()(omni, data, limit, _track(quiet), **chosen)
+    note(f"scored in {time.perf_counter() - start:.1f} s", quiet)
+    if as_json:
+        print_json({"task": "eval", "benchmark": name, "model": model, **result})
+    else:
+        _print_scores(result["scores"])
+
+
+def _list(as_json: bool) -> None:
+    from ming_core.plugins import get_plugins
+
+    found = [
+        {"name": entry.name, "package": entry.plugin, "summary": entry.summary}
+        for entry in get_plugins().benchmarks
+    ]
+    if as_json:
+        print_json({"benchmarks": found})
+        return
+    print_table([list(row.values()) for row in found] or [["no benchmarks are installed"]])
+
+
+def _track(quiet: bool) -> Track:
+    """Bars on stderr for a person who watches."""
+    if quiet or not sys.stderr.isatty():
+        from ming_core.benchmarks import untracked
+
+        return untracked
+    from rich.console import Console
+    from rich.progress import track
+
+    return partial(track, console=Console(stderr=True), transient=True)
+
+
+def _print_scores(scores: Mapping[str, Mapping[str, float]]) -> None:
+    """{column: {row: fraction}} as percentages; what a column lacks stays blank."""
+    rows = list(dict.fromkeys(row for column in scores.values() for row in column))
+    table = [["%", *scores]]
+    for row in rows:
+        cells = [column.get(row) for column in scores.values()]
+        table.append([row, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells)])
+    print_table(table)
