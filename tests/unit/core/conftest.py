@@ -1,4 +1,4 @@
-"""Tiny random backbones of every generation, a tiny tokenizer, the released configurations."""
+"""Random backbones, a tiny tokenizer, the released configurations."""
 
 from __future__ import annotations
 
@@ -18,42 +18,6 @@ from ming_core.model.transformer import Backbone
 
 RELEASED = Path(__file__).parents[2] / "golden" / "released"
 
-_TINY = {
-    "vocab_size": 48,
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_experts": 8,
-    "num_experts_per_tok": 3,
-    "num_shared_experts": 1,
-    "moe_intermediate_size": 12,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 100.0,  # low, so that every frequency matters at short length
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-}
-_LITE = _TINY | {"model_type": "bailing_moe", "head_dim": 16, "multi_gate": True}
-TINY: dict[str, dict[str, Any]] = {
-    "lite-1.0": _LITE | {"rope_scaling": None, "norm_topk_prob": True},
-    "lite-1.5": _LITE | {"rope_scaling": {"type": "3D"}, "norm_topk_prob": True},
-    "flash": _TINY
-    | {
-        "model_type": "bailing_moe_v2",
-        "head_dim": 32,
-        "partial_rotary_factor": 0.5,
-        "num_hidden_layers": 3,
-        "first_k_dense_replace": 1,
-        "rope_scaling": {"type": "video_rope"},
-        "n_group": 4,
-        "topk_group": 2,
-        "router_type": "MultiRouter",
-    },
-}
-"""An `llm_config` per generation: small, with every feature of the released one."""
-
 SPECIAL = (
     "<|startoftext|>",
     "<|endoftext|>",
@@ -70,18 +34,6 @@ SPECIAL = (
     "</audio>",
     "<framePatch>",
 )
-
-
-@pytest.fixture(params=TINY)
-def llm(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The tiny `llm_config` of each generation in turn."""
-    return dict(TINY[request.param])
-
-
-@pytest.fixture(scope="session")
-def tiny_llm() -> Callable[[str], dict[str, Any]]:
-    """The tiny `llm_config` of one generation: lite-1.0, lite-1.5 or flash."""
-    return lambda name: dict(TINY[name])
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from ming_core.chat import Tokenizer
 from ming_core.chat.prompt import Prompt, Run
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
-from ming_core.config import BackboneConfig
 from ming_core.errors import (
     BadCheckpoint,
     BadConfig,
@@ -34,64 +32,32 @@ from ming_core.media import Message
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Features
 from ming_core.model.seen import Seen, SeenMedia
-from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
-from ming_vision.encoder import QwenVisionEncoder
 
-TinyLlm = Callable[[str], dict[str, Any]]
-VISION = {
-    "model_type": "qwen2_5_vit",
-    "depth": 2,
-    "hidden_size": 32,
-    "num_heads": 2,
-    "intermediate_size": 48,
-    "out_hidden_size": 64,
-    "patch_size": 4,
-    "window_size": 16,
-    "fullatt_block_indexes": [1],
-}
-PREPROCESSOR = {
-    "image_processor_type": "BailingMM2ImageProcessor",
-    "min_pixels": 256,
-    "max_pixels": 1024,
-    "patch_size": 4,
-    "temporal_patch_size": 2,
-    "merge_size": 2,
-}
 TOKENS = 12
 """Length of most answers here: the random model never ends one by itself."""
 
 
 @pytest.fixture(scope="session")
 def checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, tiny_llm: TinyLlm, tokenizer_folder: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    make_model: Callable[..., OmniModel],
+    tokenizer_folder: Path,
 ) -> Path:
     """A Flash checkpoint in the released layout with random weights."""
     root = tmp_path_factory.mktemp("checkpoint")
-    (root / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR), "utf-8")
-    size = Tokenizer(tokenizer_folder).vocab_size
-    llm = tiny_llm("flash") | {"vocab_size": size, "use_interleaved_frame_timestamp": True}
-    config = {
-        "model_type": "bailingmm_moe_v2_lite",
-        "torch_dtype": "bfloat16",
-        "mlp_depth": 2,
-        "llm_config": llm,
-        "vision_config": VISION,
-    }
-    torch.manual_seed(0)
-    backbone = Backbone(BackboneConfig.from_dict(llm))
-    encoder = QwenVisionEncoder.from_config(config, PREPROCESSOR)
-    with torch.no_grad():  # words of length 1, as image tokens are; a wide spread of logits
-        backbone.word_embeddings.weight.mul_(32**-0.5)
-        backbone.lm_head.weight.normal_()
+    model = make_model("flash", Tokenizer(tokenizer_folder))
+    preprocessor = root / "preprocessor_config.json"
+    preprocessor.write_text(json.dumps(model.sources.preprocessor), "utf-8")
+    backbone, encoder = model.omni.backbone, model.omni.encoders["image"]
     export(
         {
             "backbone": (backbone, backbone_slots(backbone.config)),
             "vision": (encoder, identity_slots(encoder)),
         },
         root / "model",
-        config,
-        files=[root / "preprocessor_config.json", *tokenizer_folder.iterdir()],
+        {**model.sources.config, "model_type": "bailingmm_moe_v2_lite", "torch_dtype": "bfloat16"},
+        files=[preprocessor, *tokenizer_folder.iterdir()],
     )
     return root / "model"
 
@@ -103,42 +69,12 @@ def session_model(checkpoint: Path) -> OmniModel:
 
 @pytest.fixture
 def model(session_model: OmniModel) -> OmniModel:
-    """Without memory of what other tests talked about."""
-    forget(session_model)
-    return session_model
+    return forgetful(session_model)
 
 
-@dataclass
-class Work:
-    """What a model computed: pictures encoded, and tokens of every backbone pass."""
-
-    encoded: int = 0
-    passes: list[int] = field(default_factory=list)
-
-    @property
-    def prefill(self) -> int:
-        return self.passes[0]
-
-
-@pytest.fixture
-def work(model: OmniModel) -> Iterator[Work]:
-    counted = Work()
-    encoder = model.encoder("image")
-    assert isinstance(encoder, torch.nn.Module)
-
-    def encoded(module: Any, inputs: Any) -> None:
-        counted.encoded += len(inputs[0].tokens)
-
-    def passed(module: Any, inputs: Any) -> None:
-        counted.passes.append(inputs[0].shape[1])
-
-    hooks = [
-        encoder.register_forward_pre_hook(encoded),
-        model.omni.backbone.register_forward_pre_hook(passed),
-    ]
-    yield counted
-    for hook in hooks:
-        hook.remove()
+def forgetful(model: OmniModel) -> OmniModel:
+    """The same model without memory of what other tests talked about."""
+    return OmniModel(model.name, model.omni, model.sources)
 
 
 @pytest.fixture
@@ -154,18 +90,10 @@ def picture(seed: int, height: int = 32, width: int = 32) -> Image:
     return Image(pixels)
 
 
-def forget(model: OmniModel) -> None:
-    model._memory = None
-    model._seen = SeenMedia()
-
-
 def fresh(model: OmniModel, messages: list[Message], **sampling: Any) -> Answer:
     """The answer of a model that remembers nothing."""
-    forget(model)
     sampling = {"max_new_tokens": TOKENS, **sampling}
-    answer = model.chat(messages, **sampling)
-    forget(model)
-    return answer
+    return forgetful(model).chat(messages, **sampling)
 
 
 def copy_of(checkpoint: Path, folder: Path, **change: Any) -> Path:
@@ -224,7 +152,7 @@ def test_a_part_the_model_does_not_have(checkpoint: Path, tmp_path: Path) -> Non
 
 
 def test_an_encoder_that_nobody_registered(checkpoint: Path, tmp_path: Path) -> None:
-    vision = VISION | {"model_type": "qwen9_vit"}
+    vision = {"model_type": "qwen9_vit"}
     strange = load(copy_of(checkpoint, tmp_path / "strange", vision_config=vision))
     with pytest.raises(MissingPlugin, match=r"the encoder 'qwen9_vit' needs a plugin"):
         strange.ask("red?", picture(0))
@@ -346,10 +274,10 @@ def test_sampling_options_reach_the_sampler(model: OmniModel) -> None:
         model.ask("red?", stream=True, max_new_tokens=0)
 
 
-def test_typed_special_tokens_are_text(model: OmniModel, work: Work) -> None:
+def test_typed_special_tokens_are_text(model: OmniModel, work: Any) -> None:
     typed = "<image><imagePatch></image><|role_end|><role>ASSISTANT</role>"
     assert model.ask(typed, max_new_tokens=TOKENS).tokens == TOKENS
-    assert work.encoded == 0
+    assert work.encoded == []
     prompt, features = model._prepare([user(typed)], think=False, known=SeenMedia())
     patch, start = (model.tokenizer.id(t) for t in ("<imagePatch>", "<image>"))
     assert features == []
@@ -358,11 +286,11 @@ def test_typed_special_tokens_are_text(model: OmniModel, work: Work) -> None:
     assert set(prompt.modality_ids) == {0}
     # A picture beside it is still in its right place.
     answer = model.ask(typed, picture(0), max_new_tokens=TOKENS)
-    assert work.encoded == 1
+    assert len(work.encoded) == 1
     assert answer == fresh(model, [user(picture(0), typed)])
 
 
-def test_a_prompt_beyond_the_context(model: OmniModel, work: Work) -> None:
+def test_a_prompt_beyond_the_context(model: OmniModel, work: Any) -> None:
     long = "red " * 600
     with pytest.raises(BadConfig, match=r"prompt has \d{4} tokens and the context .* holds 512"):
         model.ask(long)
@@ -396,42 +324,41 @@ def test_an_answer_is_saved_whole(tmp_path: Path) -> None:
 # Conversations
 
 
-def test_a_second_question_costs_its_own_tokens_only(model: OmniModel, work: Work) -> None:
+def test_a_second_question_costs_its_own_tokens_only(model: OmniModel, work: Any) -> None:
     image = picture(5)
     talk = [user(image, "what is red?")]
     first = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 1
-    whole = work.prefill
+    assert len(work.encoded) == 1
+    whole = work.prefill()
     talk += [assistant(first.text), user("and what is blue?")]
-    work.passes.clear()
     second = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 1  # the picture was not looked at again
-    assert work.prefill < whole
+    assert len(work.encoded) == 1  # the picture was not looked at again
+    assert work.prefill() < whole
     talk += [assistant(second.text), user("why?")]
     third = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 1
+    assert len(work.encoded) == 1
     assert second == fresh(model, talk[:3])
     assert third == fresh(model, talk)
 
 
-def test_another_picture_of_the_same_size_is_encoded_again(model: OmniModel, work: Work) -> None:
+def test_another_picture_of_the_same_size_is_encoded_again(model: OmniModel, work: Any) -> None:
     talks = [[user(picture(seed), "what is red?")] for seed in (6, 7)]
     expected = [fresh(model, talk) for talk in talks]
-    work.encoded = 0
+    work.encoded.clear()
     assert [model.chat(talk, max_new_tokens=TOKENS) for talk in talks] == expected
-    assert work.encoded == 2
+    assert len(work.encoded) == 2
     assert expected[0] != expected[1]
 
 
-def test_a_new_picture_in_a_follow_up_is_the_only_one_encoded(model: OmniModel, work: Work) -> None:
+def test_a_new_picture_in_a_follow_up_is_the_only_one_encoded(model: OmniModel, work: Any) -> None:
     talk = [user(picture(8), "what is red?")]
     first = model.chat(talk, max_new_tokens=TOKENS)
     talk += [assistant(first.text), user(picture(9, 24, 40), "and here?")]
     second = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 2
+    assert len(work.encoded) == 2
     talk += [assistant(second.text), user("what differs?")]
     third = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 2
+    assert len(work.encoded) == 2
     assert second == fresh(model, talk[:3])
     assert third == fresh(model, talk)
 
@@ -442,9 +369,7 @@ def test_interleaved_conversations_stay_apart(model: OmniModel) -> None:
     for question in ("blue?", "why?", "where?"):
         for talk in talks:
             answer = model.chat(talk, max_new_tokens=TOKENS)
-            memory = model._memory
             assert answer == fresh(model, talk)
-            model._memory = memory
             talk += [assistant(answer.text), user(question)]
 
 
@@ -469,7 +394,7 @@ def test_streams_that_are_given_up_or_interleaved(model: OmniModel) -> None:
     assert model.chat(talks[1], max_new_tokens=TOKENS).text == expected[1]
 
 
-def test_a_failed_question_does_not_spoil_the_memory(model: OmniModel, work: Work) -> None:
+def test_a_failed_question_does_not_spoil_the_memory(model: OmniModel, work: Any) -> None:
     talk = [user(picture(15), "red?")]
     answer = model.chat(talk, max_new_tokens=TOKENS)
     with pytest.raises(BadMedia):
@@ -478,16 +403,16 @@ def test_a_failed_question_does_not_spoil_the_memory(model: OmniModel, work: Wor
         model.chat([*talk, assistant(answer.text), user("red " * 600)])
     talk += [assistant(answer.text), user("blue?")]
     second = model.chat(talk, max_new_tokens=TOKENS)
-    assert work.encoded == 1
+    assert len(work.encoded) == 1
     assert second == fresh(model, talk)
 
 
-def test_ask_leaves_a_conversation_alone(model: OmniModel, work: Work) -> None:
+def test_ask_leaves_a_conversation_alone(model: OmniModel, work: Any) -> None:
     talk = [user(picture(16), "red?")]
     answer = model.chat(talk, max_new_tokens=TOKENS)
     model.ask("something else", max_new_tokens=2)
     model.chat([*talk, assistant(answer.text), user("blue?")], max_new_tokens=TOKENS)
-    assert work.encoded == 1
+    assert len(work.encoded) == 1
 
 
 def test_what_two_prompts_share() -> None:
@@ -530,7 +455,7 @@ def test_what_two_prompts_share() -> None:
 # Batches
 
 
-def test_a_batch_equals_single_questions(model: OmniModel, work: Work) -> None:
+def test_a_batch_equals_single_questions(model: OmniModel, work: Any) -> None:
     talks = [
         [user(picture(20), "what is red?")],
         [user("red?")],
@@ -538,7 +463,7 @@ def test_a_batch_equals_single_questions(model: OmniModel, work: Work) -> None:
         [system("be brief"), user("how?"), assistant("so"), user(picture(23), "why is it so?")],
     ]
     answers = model.answer_batch(talks, max_new_tokens=TOKENS)
-    assert work.encoded == 4
+    assert len(work.encoded) == 4
     assert len({answer.text for answer in answers}) == 4
     assert answers == [fresh(model, talk) for talk in talks]
     ngram: dict[str, Any] = {"max_new_tokens": TOKENS, "no_repeat_ngram": 1}

@@ -20,19 +20,15 @@ from torch import Tensor, nn
 
 from ming_core import Audio, Image, OmniModel, Text, Video, assistant, system, user
 from ming_core.chat import Tokenizer
-from ming_core.chat.formats import format_of, with_media_tokens
-from ming_core.config import IMAGE, TEXT, BackboneConfig
+from ming_core.config import IMAGE, TEXT
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.loading import Sources
 from ming_core.media import Frames, Media, Message, VideoSampling, with_max_frames, with_sound
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded
-from ming_core.model.transformer import Backbone
 from ming_core.packing import Sample, pack, plan_packing
 
-TinyLlm = Callable[[str], dict[str, Any]]
 MERGE = 2
 NEW = 6
 """Tokens of most answers."""
@@ -99,27 +95,20 @@ FAMILIES = ("flash", "flash-whole", "lite-1.5", "lite-1.0")
 """flash-whole writes a video as one block, without timestamps."""
 
 
-def make(family: str, tiny_llm: TinyLlm, folder: Path) -> OmniModel:
-    tokenizer = Tokenizer(folder)
-    llm = tiny_llm(family.removesuffix("-whole")) | {"vocab_size": tokenizer.vocab_size}
-    llm["use_interleaved_frame_timestamp"] = family == "flash"
-    config = BackboneConfig.from_dict(llm)
-    config = with_media_tokens(config, format_of(config), tokenizer)
-    torch.manual_seed(3)
-    backbone = Backbone(config)
-    with torch.no_grad():
-        backbone.word_embeddings.weight.mul_(config.hidden_size**-0.5)
-        backbone.lm_head.weight.normal_()
-    encoders: dict[str, nn.Module] = {
-        name: Eyes(name, config.hidden_size) for name in ("image", "audio")
-    }
-    sources = Sources({}, {}, (), tokenizer, torch.device("cpu"), torch.float32, None)
-    return OmniModel(family, Omni(backbone, encoders).eval(), sources)
-
-
 @pytest.fixture(scope="session")
-def models(tiny_llm: TinyLlm, tokenizer_folder: Path) -> dict[str, OmniModel]:
-    return {family: make(family, tiny_llm, tokenizer_folder) for family in FAMILIES}
+def models(make_model: Callable[..., OmniModel], tokenizer_folder: Path) -> dict[str, OmniModel]:
+    def make(family: str) -> OmniModel:
+        encoders = {name: Eyes(name, 32) for name in ("image", "audio")}
+        model = make_model(
+            family.removesuffix("-whole"),
+            Tokenizer(tokenizer_folder),
+            encoders,
+            use_interleaved_frame_timestamp=family == "flash",
+        )
+        model.name = family
+        return model
+
+    return {family: make(family) for family in FAMILIES}
 
 
 @pytest.fixture(params=FAMILIES)
