@@ -57,13 +57,52 @@ THINKING_KINDS = {
     for kind, example in KINDS.items()
     if kind in ("exist", "count_color", "count_shape", "position") or kind.startswith("relation")
 }
+HEARD_KINDS = {
+    "vqa": "**mean of all kinds of question**",
+    "heard_color": "which color do you hear?",
+    "heard_shape": "which shape do you hear?",
+    "heard_name": "whose name do you hear?",
+}
+ALOUD_KINDS = {kind: text for kind, text in KINDS.items() if kind not in ("text", "caption")}
+SPEECH_SLICES = {
+    "speech": "alone",
+    "speech, names listed": "with names to listen for",
+    "new family": "a family of voices never heard (Piper)",
+    "new family, names listed": "… with names to listen for",
+}
+SPEECH_KINDS = {
+    "wer": "word errors (WER)",
+    "wer espeak-ng": "… new variants of espeak-ng's voices",
+    "wer new accent": "… a new accent of espeak-ng",
+    "wer flite": "… a new voice of flite",
+    "wer new sentences": "… sentences that were not said in training",
+    "cer": "character errors (CER)",
+    "cer new sentences": "… sentences that were not said in training",
+    "ne_wer": "word errors in names (NE-WER)",
+    "ne_fnr": "names not written exactly (NE-FNR)",
+}
 TABLES = (
-    (SLICES, KINDS),
-    ({"video": "videos"}, VIDEO_KINDS),
-    ({"follow-up": "a second question, about the object of the first"}, FOLLOW_UP_KINDS),
-    ({"test": "answered at once", "thinking": "after a thought (`--think`)"}, THINKING_KINDS),
+    ("question", SLICES, KINDS),
+    ("question", {"video": "videos"}, VIDEO_KINDS),
+    (
+        "question",
+        {"follow-up": "a second question, about the object of the first"},
+        FOLLOW_UP_KINDS,
+    ),
+    (
+        "question",
+        {"test": "answered at once", "thinking": "after a thought (`--think`)"},
+        THINKING_KINDS,
+    ),
+    ("speech", SPEECH_SLICES, SPEECH_KINDS),
+    (
+        "question about a picture",
+        {"asked aloud": "asked aloud", "asked in writing": "the same in writing"},
+        ALOUD_KINDS,
+    ),
+    ("question", {"about a sound": "about a sentence that is heard"}, HEARD_KINDS),
 )
-"""Columns and rows of each table."""
+"""Title, columns and rows of each table."""
 
 LANGUAGES = ("en", "zh")
 Metrics = dict[str, dict[str, float]]
@@ -74,58 +113,91 @@ def short_table(metrics: Metrics) -> str:
     test, zh = metrics["test en"], metrics["test zh"]
     unseen = metrics["compositional en"]["vqa"], metrics["unseen pair en"]["vqa"]
     video, talk = metrics["video en"], metrics["conversation en"]
+    heard, listed = metrics["speech en"], metrics["speech, names listed en"]
     rows = [
         (
             "questions about a picture",
             '`ming ask "what color is the star?" scene.png`',
+            "ming-vision",
             f"{percent(test['vqa'])} English, {percent(zh['vqa'])} Chinese "
             f"(mean of {len(test) - 2} kinds of question, exact answers)",
         ),
         (
             "… with a colour-shape pair never seen in training",
             "",
+            "ming-vision",
             f"{percent(unseen[0])}; questions about that very pair {percent(unseen[1])}",
         ),
         (
             "questions about a video",
             '`ming ask "which way does the star move?" clip.mp4`',
+            "ming-vision",
             f"{percent(video['vqa'])}; direction {percent(video['video_direction'])}",
         ),
-        ("reading text", "`ming read scene.png`", percent(test["text"])),
+        ("reading text", "`ming read scene.png`", "ming-vision", percent(test["text"])),
         (
             "boxes",
             '`ming ground scene.png "the star" -o boxes.png`',
+            "ming-vision",
             f"{percent(test['locate'])} (overlap of one half)",
         ),
         (
             "clicking",
             '`ming click page.png "the star"`',
+            "ming-vision",
             f"{percent(test['click'])} (near the centre)",
         ),
-        ("full descriptions", "`ming describe scene.png`", f"{percent(test['caption'])} exact"),
+        (
+            "full descriptions",
+            "`ming describe scene.png`",
+            "ming-vision",
+            f"{percent(test['caption'])} exact",
+        ),
         (
             "conversation",
             "`ming chat`",
+            "ming-vision",
             f"{percent(talk['vqa'])} of third questions; about “it” "
             f"{percent(metrics['follow-up en']['vqa'])}",
         ),
+        (
+            "writing down speech, voices never heard",
+            "`ming transcribe talk.flac`",
+            "ming-audio",
+            f"{percent(heard['wer'])} word errors; Mandarin "
+            f"{percent(metrics['speech zh']['cer'])} character errors",
+        ),
+        (
+            "names that sound like others",
+            "`ming transcribe talk.flac --hotwords names.txt`",
+            "ming-audio",
+            f"{percent(listed['ne_fnr'])} missed; without the list {percent(heard['ne_fnr'])}",
+        ),
+        (
+            "questions asked aloud",
+            "`ming ask question.flac scene.png`",
+            "ming-vision, ming-audio",
+            f"{percent(metrics['asked aloud en']['vqa'])}; the same in writing "
+            f"{percent(metrics['asked in writing en']['vqa'])}",
+        ),
     ]
     lines = ["| task | command | package | nano, on held-out data |", "|---|---|---|---|"]
-    lines += [f"| {task} | {command} | ming-vision | {score} |" for task, command, score in rows]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines)
 
 
 def full_tables(metrics: Metrics) -> str:
     """Every kind, slice and language, in percent."""
-    return "\n\n".join(table(metrics, slices, kinds) for slices, kinds in TABLES)
+    return "\n\n".join(table(metrics, *parts) for parts in TABLES)
 
 
-def table(metrics: Metrics, slices: dict[str, str], kinds: dict[str, str]) -> str:
-    columns = [(slice_, language) for slice_ in slices for language in LANGUAGES]
+def table(metrics: Metrics, title: str, slices: dict[str, str], kinds: dict[str, str]) -> str:
+    pairs = [(slice_, language) for slice_ in slices for language in LANGUAGES]
+    columns = [pair for pair in pairs if " ".join(pair) in metrics]  # Piper speaks no Chinese
     head = [f"{slices[slice_]}, {language}" for slice_, language in columns]
-    lines = [f"| question | {' | '.join(head)} |", "|---|" + "---|" * len(columns)]
+    lines = [f"| {title} | {' | '.join(head)} |", "|---|" + "---|" * len(columns)]
     for kind, example in kinds.items():
-        cells = [metrics[f"{slice_} {language}"].get(kind) for slice_, language in columns]
+        cells = [metrics[" ".join(pair)].get(kind) for pair in columns]
         lines.append(f"| {example} | {' | '.join(map(percent, cells))} |")
     return "\n".join(lines)
 

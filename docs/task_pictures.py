@@ -1,7 +1,8 @@
 """Run the commands of the pages in docs/tasks: `python docs/task_pictures.py [PAGE...]`.
 
-First draws what the commands look at (shapes.png, sign.png, clip.mp4, clip.png in docs/images;
-scenes of the test split, which training never saw). Then runs each `ming` command of each page in
+First makes what the commands look at (shapes.png, sign.png, clip.mp4, clip.png in docs/images;
+scenes of the test split, which training never saw) and hear (docs/sounds, in a voice that training
+never heard, if flite is installed). Then runs each `ming` command of each page in
 order, which makes the other pictures, and writes what the commands print into the ```text block
 that follows them. To be run again when the shipped weights change. Exits with 1 if a command does.
 """
@@ -15,21 +16,38 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 from PIL import Image
 
+from ming_audio.lengths import RATE
 from ming_core.cli import main as ming
 from ming_recipes.world.motion import Clip, clip_of
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import scene_of
+from ming_recipes.world.speech import Voice, utterance_of
+from ming_recipes.world.voices import PLAIN_RATE, MissingVoice, speak
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs/images"
+SOUNDS = ROOT / "docs/sounds"
+SAYINGS = {
+    "talk": (
+        "the purple ring belongs to Laura",
+        "i can see forty two stars",
+        "change the color of the large blue heart to yellow",
+    ),
+    "name": ("please tell Meghan to draw a small red cross",),
+    "question": ("what color is the ring?",),
+}
+VOICE = Voice("flite", "rms")
+PAUSE = 0.9  # seconds between sentences
 SHAPES, SIGN = 9, 5
 SCALE = 6
 BLOCKS = re.compile(r"(```sh\n(.*?)```\n\n```text\n).*?```", re.DOTALL)
@@ -38,6 +56,10 @@ BLOCKS = re.compile(r"(```sh\n(.*?)```\n\n```text\n).*?```", re.DOTALL)
 def main(pages: Sequence[str]) -> None:
     os.chdir(ROOT)
     draw_sources()
+    try:
+        record_sources()
+    except MissingVoice as error:
+        print(f"the sounds stay as they are: {error}", file=sys.stderr)
     failed: list[str] = []
     for page in map(Path, pages) if pages else sorted(Path("docs/tasks").glob("*.md")):
         text = page.read_text("utf-8")
@@ -60,6 +82,17 @@ def draw_sources() -> None:
     for place, frame in enumerate(shown):
         strip.paste(frame, (136 * place, 0))
     strip.save(IMAGES / "clip.png", optimize=True)
+
+
+def record_sources() -> None:
+    """What is said in SAYINGS, a file each, 16 kHz. Raises MissingVoice."""
+    some = replace(utterance_of("test", 0), voice=VOICE, rate=PLAIN_RATE)
+    pause = np.zeros(round(PAUSE * RATE), np.float32)
+    SOUNDS.mkdir(exist_ok=True)
+    for name, sentences in SAYINGS.items():
+        said = [speak(replace(some, spoken=sentence)) for sentence in sentences]
+        joined = np.concatenate([part for sound in said for part in (pause, sound)][1:])
+        soundfile.write(SOUNDS / f"{name}.flac", joined, RATE)
 
 
 def outputs(commands: str, failed: list[str]) -> str:

@@ -19,7 +19,7 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 1500  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2300  # everything together
+    senses_steps: int = 2000  # everything together
     senses_images: int = 11  # rows of a picture or video, per step and process
     senses_sounds: int = 16  # utterances, per step and process, about two a row
     senses_spoken: int = 2  # of them questions, asked about their picture as well
@@ -76,7 +76,7 @@ class NanoPerception:
     z_weight: float = 0.00001
     bias_rate: float = 0.001
     save_every: int = 100
-    validate_every: int = 200
+    validate_every: int = 500
     validation_images: int = 256
     validation_sounds: int = 300
     test_images: int = 200  # of each slice, in the final score

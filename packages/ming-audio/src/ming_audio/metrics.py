@@ -7,7 +7,7 @@ they may exceed 1: insertions are unbounded. Counts are added with `sum(counts, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -128,7 +128,7 @@ def entity_case(
     )
 
 
-def count_errors(reference: Tokens, hypothesis: Tokens) -> Errors:
+def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Errors:
     """Fewest edits; among equally few, from the end, a substitution before a deletion before an
     insertion."""
     distances = _distances(reference, hypothesis)
@@ -146,7 +146,7 @@ def count_errors(reference: Tokens, hypothesis: Tokens) -> Errors:
     return Errors(substitutions, deletions, insertions, len(reference))
 
 
-def _distances(reference: Tokens, hypothesis: Tokens) -> np.ndarray:
+def _distances(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> np.ndarray:
     """Edit distances of all beginnings, [len(reference) + 1, len(hypothesis) + 1] int32."""
     ids = {token: i for i, token in enumerate({*reference, *hypothesis})}
     heard = np.array([ids[token] for token in hypothesis], np.int32)
