@@ -6,29 +6,43 @@ training neither drew nor named. unseen pair: of those, only the questions that 
 are answered by it. paraphrase: phrasings kept from training. conversation: the questions of `test`,
 each asked after two others and the model's own answers to them. follow-up: a second question about
 "it". thinking: answers after a thought. video: what moves, and where.
+
+Of a model that hears, also: asked aloud: a spoken question about a picture, in a voice that
+training never heard. asked in writing: the same questions, for comparison. about a sound: what
+colour, shape or person an utterance names. And the error rates of `hearing.hearing_scores`.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from rich.progress import track
 
 from ming_core.api import OmniModel
-from ming_core.media import Frames, Image, Message, Video, assistant, user
+from ming_core.media import Audio, Frames, Image, Message, Part, Video, assistant, user
 from ming_core.thinking import parse_thinking
+from ming_recipes.perception.hearing import (
+    LANGUAGES,
+    hearing_draws,
+    hearing_scores,
+    spoken,
+    utterances,
+    why_unheard,
+)
 from ming_recipes.world.batch import THINKING_KINDS
 from ming_recipes.world.language import Question, follow_up, questions
 from ming_recipes.world.motion import FPS, clip_of
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, Scene, generator, scene_of, seed_of
+from ming_recipes.world.speech import Utterance, heard_question
 from ming_recipes.world.vocabulary import CANVAS, HELD_OUT, Language
 
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
 CAPTION = "describe"
 BATCH = 64
 LONGEST = 128  # tokens; the longest description or thought has about 60
@@ -37,11 +51,21 @@ CLICK_RADIUS = 5.0  # px; a click this near to its centre hits the smallest obje
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions about a picture or video in one conversation, of which the last is scored."""
+    """Questions about media in one conversation, of which the last is scored.
 
-    medium: Image | Video
+    aloud: the first question is not written down, since the last medium is a sound that asks it.
+    """
+
+    media: tuple[Part, ...]
     questions: tuple[Question, ...]
     think: bool = False
+    aloud: bool = False
+
+    def turn(self, number: int) -> Message:
+        """What the user says there."""
+        media = self.media if number == 0 else ()
+        written = () if self.aloud and number == 0 else (self.questions[number].question,)
+        return user(*media, *written)
 
     @property
     def scored(self) -> Question:
@@ -53,7 +77,7 @@ def _stills(
 ) -> Iterator[Asked]:
     """One question of every kind that a scene allows, for the first `images` scenes."""
     for picture, _, asked in _scenes(language, images, split, held_out_phrasing):
-        yield from (Asked(picture, (question,)) for question in asked)
+        yield from (Asked((picture,), (question,)) for question in asked)
 
 
 def _unseen_pairs(language: Language, images: int) -> Iterator[Asked]:
@@ -61,13 +85,13 @@ def _unseen_pairs(language: Language, images: int) -> Iterator[Asked]:
         for question in asked:
             items = (scene.objects[i] for i in question.objects)
             if any((item.color, item.shape) in HELD_OUT for item in items):
-                yield Asked(picture, (question,))
+                yield Asked((picture,), (question,))
 
 
 def _conversations(language: Language, images: int) -> Iterator[Asked]:
     for picture, _, asked in _scenes(language, images, "test"):
         for i, question in enumerate(asked):
-            yield Asked(picture, (asked[i - 2], asked[i - 1], question))
+            yield Asked((picture,), (asked[i - 2], asked[i - 1], question))
 
 
 def _follow_ups(language: Language, images: int) -> Iterator[Asked]:
@@ -76,13 +100,13 @@ def _follow_ups(language: Language, images: int) -> Iterator[Asked]:
         for first in asked:
             second = follow_up(scene, first, rng)
             if second is not None:
-                yield Asked(picture, (first, second))
+                yield Asked((picture,), (first, second))
 
 
 def _thoughts(language: Language, images: int) -> Iterator[Asked]:
     for picture, _, asked in _scenes(language, images, "test"):
         about = (question for question in asked if question.kind in THINKING_KINDS)
-        yield from (Asked(picture, (question,), think=True) for question in about)
+        yield from (Asked((picture,), (question,), think=True) for question in about)
 
 
 def _videos(language: Language, images: int) -> Iterator[Asked]:
@@ -92,7 +116,7 @@ def _videos(language: Language, images: int) -> Iterator[Asked]:
         video = Video(Frames(list(clip.pictures()), seconds))
         rng = generator(seed_of("test", index), QUESTION_STREAM)
         for question in questions(clip.scene, rng, language, motion=clip.motion):
-            yield Asked(video, (question,))
+            yield Asked((video,), (question,))
 
 
 def _scenes(
@@ -104,7 +128,41 @@ def _scenes(
         yield Image(render(scene)), scene, questions(scene, rng, language, held_out_phrasing)
 
 
-SLICES: dict[str, Callable[[Language, int], Iterator[Asked]]] = {
+def _aloud(language: Language, count: int) -> Iterator[Asked]:
+    for one in spoken(_questions_aloud(language, count)):
+        assert one.said.question is not None
+        yield Asked((_picture(one.index), Audio(one.sound)), (one.said.question,), aloud=True)
+
+
+def _in_writing(language: Language, count: int) -> Iterator[Asked]:
+    for index, said in _questions_aloud(language, count):
+        assert said.question is not None
+        yield Asked((_picture(index),), (said.question,))
+
+
+def _questions_aloud(language: Language, count: int) -> Iterator[tuple[int, Utterance]]:
+    asking = ((index, said) for index, said in utterances(language) if said.question is not None)
+    return islice(asking, count)
+
+
+def _picture(index: int) -> Image:
+    return Image(render(scene_of("test", index)))
+
+
+def _about_sounds(language: Language, count: int) -> Iterator[Asked]:
+    found = (
+        (index, said, question)
+        for index, said in utterances(language)
+        if (question := heard_question(said, hearing_draws(index))) is not None
+    )
+    for index, said, question in islice(found, count):
+        (one,) = spoken([(index, said)])
+        yield Asked((Audio(one.sound),), (question,))
+
+
+Slices = Mapping[str, Callable[[Language, int], Iterator[Asked]]]
+
+SLICES: Slices = {
     "test": _stills,
     "compositional": partial(_stills, split="compositional"),
     "unseen pair": _unseen_pairs,
@@ -114,6 +172,12 @@ SLICES: dict[str, Callable[[Language, int], Iterator[Asked]]] = {
     "thinking": _thoughts,
     "video": _videos,
 }
+SOUND_SLICES: Slices = {
+    "asked aloud": _aloud,
+    "asked in writing": _in_writing,
+    "about a sound": _about_sounds,
+}
+"""For models that hear."""
 
 
 def is_right(question: Question, answer: str) -> bool:
@@ -157,13 +221,24 @@ _CLICK = re.compile(r"click\(x=(\d\.\d+),y=(\d\.\d+)\)")
 
 
 def evaluate(model: OmniModel, images: int) -> dict[str, dict[str, float]]:
-    """Share of right answers per slice and language ("test en", …), by kind.
+    """Share of right answers per slice and language ("test en", …), by kind; and error rates.
 
     `vqa` is the mean over the kinds of question, `caption` the exactly right full descriptions.
+    images: how many pictures or utterances each slice has. What is about sounds is left out, with a
+    note on stderr, if the model has no ears or the programs that speak are not installed.
     """
+    scores = _answers(model, SLICES, images)
+    reason = why_unheard(model)
+    if reason is not None:
+        print(f"hearing is not scored: {reason}", file=sys.stderr)
+        return scores
+    return scores | _answers(model, SOUND_SLICES, images) | hearing_scores(model, images)
+
+
+def _answers(model: OmniModel, slices: Slices, images: int) -> dict[str, dict[str, float]]:
     return {
         f"{name} {language}": _score(model, list(asks(language, images)), f"{name} {language}")
-        for name, asks in SLICES.items()
+        for name, asks in slices.items()
         for language in LANGUAGES
     }
 
@@ -191,11 +266,9 @@ def _last_answers(model: OmniModel, batch: list[Asked]) -> list[str]:
     answers = [""] * len(batch)
     for turn in range(len(batch[0].questions)):
         for item, messages, answer in zip(batch, conversations, answers, strict=True):
-            question = item.questions[turn].question
-            if turn == 0:
-                messages.append(user(item.medium, question))
-            else:
-                messages += [assistant(answer), user(question)]
+            if turn:
+                messages.append(assistant(answer))
+            messages.append(item.turn(turn))
         said = model.answer_batch(conversations, think=batch[0].think, max_new_tokens=LONGEST)
         answers = [parse_thinking(one.text).answer for one in said]
     return answers

@@ -1,0 +1,219 @@
+"""How well a model hears: error rates of what it writes down of held-out speech.
+
+Sentences are those of the split "test", in voices that training never heard: new variants of known
+accents, a new accent, a new voice of flite, and Piper's, whose whole family is new. Every utterance
+is heard twice, alone and with names to listen for (hotwords), the right spelling among them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+from rich.progress import track
+
+from ming_audio import normalisers
+from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
+from ming_audio.prompts import AudioPrompts, parse, prompts_of, question
+from ming_core.api import OmniModel
+from ming_core.errors import MingError
+from ming_core.media import Audio, Message, user
+from ming_recipes.perception.config import NanoPerception
+from ming_recipes.world.scene import generator, seed_of
+from ming_recipes.world.speech import TRAIN_VOICES, Utterance, Voice, context_of, utterance_of
+from ming_recipes.world.vocabulary import Language
+from ming_recipes.world.voices import JOE, MissingVoice, require, speak
+
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+HEARING_STREAM = 8
+BATCH = 32
+LONGEST = 96  # tokens; the longest utterance has about 40
+
+METRICS: Mapping[Language, tuple[str, Callable[..., Errors], normalisers.Language]] = {
+    "en": ("wer", wer, "English"),
+    "zh": ("cer", cer, "Mandarin"),
+}
+"""What is counted in a language: its name, how, and what the metrics call the language."""
+
+_FAMILIES = {voice.family for pools in TRAIN_VOICES.values() for pool in pools for voice in pool}
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """An utterance of the split "test". sound: [N] float32 at 16 kHz. listed: names to listen for,
+    all that are spoken among them and none that sounds like one of those."""
+
+    index: int
+    said: Utterance
+    sound: np.ndarray
+    listed: tuple[str, ...]
+
+
+def why_unheard(model: OmniModel) -> str | None:
+    """The reason why hearing cannot be scored: no ears, or nobody to speak. None if it can."""
+    try:
+        model.sources.encoder_entry("audio")
+        require("espeak-ng", "flite")
+    except MingError as error:
+        return str(error)
+    return None
+
+
+def utterances(language: Language) -> Iterator[tuple[int, Utterance]]:
+    """The held-out utterances of a language with their indices, without an end."""
+    for index in itertools.count():
+        said = utterance_of("test", index)
+        if said.lang == language:
+            yield index, said
+
+
+def spoken(found: Iterable[tuple[int, Utterance]], voice: Voice | None = None) -> Iterator[Spoken]:
+    """Held-out utterances aloud, in a given voice or their own. Raises MissingVoice."""
+    for index, said in found:
+        said = said if voice is None else replace(said, voice=voice)
+        listed = context_of(said.names, said.lang, hearing_draws(index))
+        yield Spoken(index, said, speak(said), listed)
+
+
+def hearing_draws(index: int) -> np.random.Generator:
+    """What is drawn for an utterance when it is used as a test."""
+    return generator(seed_of("test", index), HEARING_STREAM)
+
+
+def hearing_scores(model: OmniModel, count: int) -> dict[str, dict[str, float]]:
+    """Error rates on `count` utterances of each language ("speech en", …), as fractions.
+
+    `wer` or `cer` (zh) is that of all of them; beside it stand those of each program and of new
+    accents, and of the sentences that no training utterance had. `ne_wer`, `ne_fnr` are those of
+    the names in as many utterances about people. Columns with "names listed": the same with names
+    to listen for. "new family en": Piper's voice, left out with a note on stderr where it is
+    missing. Raises MissingVoice if another program is.
+    """
+    scores = {}
+    for language in LANGUAGES:
+        some = list(spoken(islice(utterances(language), count)))
+        about_people = ((index, said) for index, said in utterances(language) if said.names)
+        named = list(spoken(islice(about_people, count)))
+        scores |= _columns(model, "speech", some, named)
+    try:
+        require(JOE.program)
+    except MissingVoice as error:
+        print(f"a new family of voices is not scored: {error}", file=sys.stderr)
+        return scores
+    joe = list(spoken(islice(utterances("en"), count), JOE))
+    return scores | _columns(model, "new family", joe, [one for one in joe if one.said.names])
+
+
+def transcripts(
+    model: OmniModel,
+    sounds: Sequence[np.ndarray],
+    listed: Sequence[Sequence[str]],
+    title: str = "speech",
+) -> list[str]:
+    """The texts that `model.transcribe` gives, of many sounds at once.
+
+    sounds: [N] float32 at 16 kHz each, no longer than the model hears at once. listed: the hotwords
+    of each, or ().
+    """
+    prompts = _prompts(model)
+    # Similar lengths together: they take about as many tokens.
+    order = sorted(range(len(sounds)), key=lambda i: len(sounds[i]))
+    texts = [""] * len(sounds)
+    starts = range(0, len(sounds), BATCH)
+    for start in track(starts, title, transient=True, disable=len(sounds) < BATCH):
+        rows = order[start : start + BATCH]
+        talks = [request(model, sounds[i], listed[i]) for i in rows]
+        answers = model.answer_batch(
+            talks, max_new_tokens=LONGEST, no_repeat_ngram=prompts.no_repeat_ngram
+        )
+        for i, answer in zip(rows, answers, strict=True):
+            texts[i] = parse(prompts, answer.answer)[1]
+    return texts
+
+
+def request(model: OmniModel, sound: np.ndarray, listed: Sequence[str]) -> list[Message]:
+    """What `transcribe` asks about a short sound, with names to listen for."""
+    return [user(question(_prompts(model), hotwords=listed), Audio(sound, "transcribe"))]
+
+
+def _prompts(model: OmniModel) -> AudioPrompts:
+    return prompts_of(model.sources.config, model.format.name)
+
+
+def error_rate(language: Language, pairs: Sequence[tuple[str, str]]) -> float:
+    """WER (en) or CER (zh) of pairs of what was said and what was heard."""
+    _, count, _ = METRICS[language]
+    return count([said for said, _ in pairs], [heard for _, heard in pairs]).rate
+
+
+Named = tuple[Language, str, str, Sequence[str]]
+"""Language, what was said, what was heard of it, and the names in it."""
+
+
+def name_rates(heard: Iterable[Named]) -> dict[str, float]:
+    """NE-WER and NE-FNR of a corpus; {} if nobody is named."""
+    # Each name once, as often as it may be said.
+    cases = [
+        entity_case(said, text, dict.fromkeys(names), METRICS[language][2])
+        for language, said, text, names in heard
+    ]
+    named = [case for case in cases if case is not None]
+    if not named:
+        return {}
+    return {
+        "ne_wer": sum((case.ne_wer for case in named), Errors()).rate,
+        "ne_fnr": sum((case.ne_fnr for case in named), Recall()).false_negative_rate,
+    }
+
+
+def _columns(
+    model: OmniModel, title: str, some: Sequence[Spoken], named: Sequence[Spoken]
+) -> dict[str, dict[str, float]]:
+    """The scores without and with names to listen for."""
+    language = some[0].said.lang
+    metric, _, _ = METRICS[language]
+    kinds = {_kind(one.said.voice) for one in some}
+    columns = {}
+    for listing in (False, True):
+        name = f"{title}{', names listed' if listing else ''} {language}"
+        pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for one, text in _heard(model, some, listing, name):
+            pair = one.said.text, text
+            pairs[metric].append(pair)
+            if len(kinds) > 1:
+                pairs[f"{metric} {_kind(one.said.voice)}"].append(pair)
+            if one.said.text not in trained_sentences():
+                pairs[f"{metric} new sentences"].append(pair)
+        rates = {key: error_rate(language, pairs[key]) for key in sorted(pairs)}
+        heard = _heard(model, named, listing, name)
+        names: list[Named] = [
+            (language, one.said.text, text, one.said.names) for one, text in heard
+        ]
+        columns[name] = {**rates, **name_rates(names)}
+    return columns
+
+
+def _heard(
+    model: OmniModel, those: Sequence[Spoken], listing: bool, title: str
+) -> Iterator[tuple[Spoken, str]]:
+    listed = [one.listed if listing else () for one in those]
+    texts = transcripts(model, [one.sound for one in those], listed, title)
+    return zip(those, texts, strict=True)
+
+
+def _kind(voice: Voice) -> str:
+    """How a voice is new: a program that training knows, or an accent of one that it does not."""
+    return "new accent" if voice.family not in _FAMILIES and voice != JOE else voice.program
+
+
+@cache
+def trained_sentences() -> frozenset[str]:
+    """All that is said in training. Sentences are short: many of the test come up there, too."""
+    indices = range(NanoPerception().recordings)
+    return frozenset(utterance_of("train", index).text for index in indices)

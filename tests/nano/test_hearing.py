@@ -1,0 +1,175 @@
+"""What the shipped nano hears, on recordings of sentences and voices that it never met in training.
+
+They come with the tests (`tests/speech`), so that no program that speaks is needed. Thresholds of
+error rates are the targets of the model card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ming_audio.datasets import read_folder
+from ming_audio.reading import open_audio
+from ming_core.api import OmniModel, load
+from ming_core.errors import MissingPlugin
+from ming_core.media import Audio, Image, user
+from ming_recipes.perception.evaluate import is_right
+from ming_recipes.perception.hearing import error_rate, name_rates, transcripts
+from ming_recipes.perception.loads import load_scores, router_loads
+from ming_recipes.world.names import alike
+from ming_recipes.world.render import render
+from ming_recipes.world.scene import scene_of
+from ming_recipes.world.speech import TEST_VOICES, utterance_of
+from ming_recipes.world.vocabulary import Language
+from ming_recipes.world.voices import JOE
+
+FOLDER = Path(__file__).parents[1] / "speech"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded, and what is heard of it alone and with names to listen for."""
+
+    path: Path
+    index: int
+    text: str
+    language: Language
+    names: tuple[str, ...]
+    context: tuple[str, ...]
+    voice: str
+    alone: str = ""
+    listed: str = ""
+
+
+def _recordings() -> list[Recording]:
+    lines = (FOLDER / "utterances.jsonl").read_text("utf-8").splitlines()
+    return [
+        Recording(
+            FOLDER / row["wav_path"],
+            row["index"],
+            row["text"],
+            "en" if row["language"] == "English" else "zh",
+            tuple(row["entity_list"]),
+            tuple(row["context"]),
+            row["voice"],
+        )
+        for row in map(json.loads, lines)
+    ]
+
+
+@pytest.fixture(scope="module")
+def nano() -> OmniModel:
+    model = load("nano")
+    try:
+        model.encoder("audio")
+    except MissingPlugin as error:
+        pytest.skip(f"nano cannot hear yet: {error}")
+    return model
+
+
+@pytest.fixture(scope="module")
+def heard(nano: OmniModel) -> list[Recording]:
+    recordings = _recordings()
+    sounds = [open_audio(each.path).samples for each in recordings]
+    alone = transcripts(nano, sounds, [()] * len(sounds))
+    listed = transcripts(nano, sounds, [each.context for each in recordings])
+    return [
+        Recording(**{**vars(each), "alone": first, "listed": second})
+        for each, first, second in zip(recordings, alone, listed, strict=True)
+    ]
+
+
+def _rate(recordings: list[Recording], listed: bool) -> float:
+    pairs = [(each.text, each.listed if listed else each.alone) for each in recordings]
+    return error_rate(recordings[0].language, pairs)
+
+
+def test_the_recordings_are_held_out_and_small() -> None:
+    recordings = _recordings()
+    style, utterances = read_folder(FOLDER)
+    assert style == "contextasr"
+    assert [each.audio for each in utterances] == [each.path for each in recordings]
+    assert {each.path for each in recordings} == set(FOLDER.glob("*.flac"))
+    assert len(recordings) == 64
+    assert sum(each.path.stat().st_size for each in recordings) < 3.5e6
+    voices = {
+        f"{voice.program} {voice.name}"
+        for pools in TEST_VOICES.values()
+        for pool in pools
+        for voice in pool
+    }
+    for each in recordings:
+        said = utterance_of("test", each.index)
+        assert (said.text, said.lang) == (each.text, each.language)
+        assert each.voice in voices | {f"{JOE.program} {JOE.name}"}
+        assert tuple(dict.fromkeys(said.names)) == each.names
+        assert set(each.names) <= set(each.context)
+        for name in each.names:
+            others = set(alike(name, each.language)) - set(each.names)
+            assert others.isdisjoint(each.context)
+        sound = open_audio(each.path)
+        assert sound.rate == 16_000
+        assert 0.8 < sound.seconds < 8
+    assert sum(bool(each.names) for each in recordings) == 25
+
+
+def test_new_voices_of_known_families(heard: list[Recording]) -> None:
+    known = [each for each in heard if not each.voice.startswith("piper")]
+    for language, most in (("en", 0.03), ("zh", 0.05)):
+        some = [each for each in known if each.language == language]
+        assert _rate(some, listed=True) <= most
+        # Without a list nobody can tell how a name is spelt.
+        assert _rate([each for each in some if not each.names], listed=False) <= most
+
+
+def test_a_family_that_was_never_heard(heard: list[Recording]) -> None:
+    joe = [each for each in heard if each.voice.startswith("piper")]
+    assert _rate(joe, listed=False) <= 0.2
+
+
+def test_names_to_listen_for_help(heard: list[Recording]) -> None:
+    some = [each for each in heard if not each.voice.startswith("piper")]
+
+    def missed(text: Callable[[Recording], str]) -> float:
+        return name_rates((e.language, e.text, text(e), e.names) for e in some)["ne_fnr"]
+
+    alone, listed = missed(lambda each: each.alone), missed(lambda each: each.listed)
+    assert listed <= 0.08
+    assert alone >= 4 * listed
+    assert alone >= 0.15  # else the names could be told by their sound
+
+
+def test_transcribe_hears_what_is_heard_together(nano: OmniModel, heard: list[Recording]) -> None:
+    for each in (heard[0], heard[30], heard[-1]):
+        found = nano.transcribe(each.path, hotwords=each.context)
+        assert (str(found), found.language) == (each.listed, each.language)
+
+
+def test_questions_about_pictures_are_understood_aloud(
+    nano: OmniModel, heard: list[Recording]
+) -> None:
+    asked, talks = [], []
+    for each in heard:
+        question = utterance_of("test", each.index).question
+        if question is not None:
+            asked.append(question)
+            talks.append([user(Image(render(scene_of("test", each.index))), Audio(each.path))])
+    assert len(asked) >= 10
+    answers = nano.answer_batch(talks, max_new_tokens=32)
+    pairs = zip(asked, answers, strict=True)
+    right = sum(is_right(question, answer.text) for question, answer in pairs)
+    assert right / len(asked) >= 0.7
+
+
+def test_no_expert_is_dead(nano: OmniModel, heard: list[Recording]) -> None:
+    pictures = [Image(render(scene_of("test", index))) for index in range(16)]
+    talks = [[user(picture, "describe the picture.")] for picture in pictures]
+    talks += [[user(Audio(each.path))] for each in heard]
+    loads = load_scores(router_loads(nano, talks))
+    assert set(loads) == {"router text", "router image", "router audio"}
+    assert {name: row["dead"] for name, row in loads.items() if row["dead"]} == {}

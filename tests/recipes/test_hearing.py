@@ -1,0 +1,244 @@
+"""How hearing is scored: with a tiny model of random weights, and with answers made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ming_core.api import OmniModel
+from ming_core.chat.tokenizer import Tokenizer
+from ming_core.loading import Sources
+from ming_core.model.moe import ModalityMoE
+from ming_core.presets import preset_folders
+from ming_recipes.perception import evaluate as evaluation
+from ming_recipes.perception import hearing
+from ming_recipes.perception import loads as loading
+from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES, evaluate
+from ming_recipes.perception.hearing import hearing_scores, spoken, transcripts, utterances
+from ming_recipes.perception.loads import (
+    draw_loads,
+    held_out_talks,
+    load_scores,
+    router_loads,
+)
+from ming_recipes.perception.nano import PREPROCESSOR, build, released_config
+from ming_recipes.world.names import alike
+from ming_recipes.world.speech import TRAIN_VOICES, Utterance
+from ming_recipes.world.voices import JOE, MissingVoice
+
+RATE = 16_000
+
+
+def syllables(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise that rises and falls as speech does."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    noise = np.random.default_rng(seed).normal(0, 0.1, len(time))
+    return (noise * np.abs(np.sin(4 * np.pi * time))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> OmniModel:
+    """nano's parts with few layers and random weights."""
+    tokenizer = Tokenizer(preset_folders("nano")["backbone"])
+    config = released_config(tokenizer)
+    config["llm_config"] = {**config["llm_config"], "num_hidden_layers": 2}
+    few = {"depth": 1, "fullatt_block_indexes": [0]}
+    config["vision_config"] = {**config["vision_config"], **few}
+    whisper = {**config["audio_config"]["whisper_encoder_config"], "n_layer": 1}
+    config["audio_config"] = {**config["audio_config"], "whisper_encoder_config": whisper}
+    place, dtype = torch.device("cpu"), torch.float32
+    sources = Sources(config, PREPROCESSOR, [], tokenizer, place, dtype, None)
+    omni = build(config, seed=0).to(dtype).eval()
+    for parameter in omni.parameters():
+        if not parameter.any():  # training starts with layers that do nothing
+            torch.nn.init.normal_(parameter, std=0.2)
+    return OmniModel("tiny", omni, sources)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No programs, no sentences of training, short answers."""
+    monkeypatch.setattr(hearing, "speak", lambda said: syllables(0.02 * len(said.text)))
+    monkeypatch.setattr(hearing, "require", lambda *programs: None)
+    monkeypatch.setattr(hearing, "trained_sentences", frozenset)
+    monkeypatch.setattr(hearing, "LONGEST", 4)
+    monkeypatch.setattr(evaluation, "LONGEST", 4)
+    monkeypatch.setattr(loading, "LONGEST", 4)
+
+
+def _hears(monkeypatch: pytest.MonkeyPatch, alone: Any, listed: Any) -> list[tuple[str, ...]]:
+    """Let transcripts be made up: of an utterance, without and with names. Gives the names."""
+    given: list[tuple[str, ...]] = []
+
+    def heard(
+        model: OmniModel, those: Sequence[hearing.Spoken], listing: bool, title: str
+    ) -> list[tuple[hearing.Spoken, str]]:
+        given.extend(one.listed for one in those)
+        return [(one, (listed if listing else alone)(one.said)) for one in those]
+
+    monkeypatch.setattr(hearing, "_heard", heard)
+    return given
+
+
+def _misspelt(said: Utterance) -> str:
+    """Every name that has another spelling in it."""
+    text = said.text
+    for name in said.names:
+        others = [other for other in alike(name, said.lang) if other != name]
+        text = text.replace(name, others[0]) if others else text
+    return text
+
+
+def test_all_slices_of_a_model_that_hears(
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "SLICES", {"test": SLICES["test"]})
+    scores = evaluate(tiny, 1)
+    expected = {f"{name} {lang}" for name in ("test", *SOUND_SLICES) for lang in ("en", "zh")}
+    speech = {f"speech{more} {lang}" for more in ("", ", names listed") for lang in ("en", "zh")}
+    family = {"new family en", "new family, names listed en"}
+    assert set(scores) == expected | speech | family
+    for name in expected:
+        assert set(scores[name]) > {"vqa"}
+        assert all(0 <= share <= 1 for share in scores[name].values())
+    assert scores["asked aloud en"].keys() == scores["asked in writing en"].keys()
+    for name in speech:
+        metric = "wer" if name.endswith("en") else "cer"
+        assert {metric, f"{metric} new sentences", "ne_wer", "ne_fnr"} <= set(scores[name])
+        assert scores[name]["ne_fnr"] == 1  # random weights know no name
+    assert not capsys.readouterr().err
+
+
+def test_a_model_without_ears_is_scored_on_what_it_sees(
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "SLICES", {})
+    config = {key: part for key, part in tiny.sources.config.items() if key != "audio_config"}
+    sources = Sources(**{**vars(tiny.sources), "config": config})
+    assert evaluate(OmniModel("deaf", tiny.omni, sources), 1) == {}
+    assert "hearing is not scored: this model has no part for audio" in capsys.readouterr().err
+
+
+def test_missing_programs_leave_their_slices_out(
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {"flite"}
+
+    def require(*programs: str) -> None:
+        if missing & set(programs):
+            raise MissingVoice(f"{programs[0]} is not installed: install it")
+
+    monkeypatch.setattr(hearing, "require", require)
+    monkeypatch.setattr(evaluation, "SLICES", {})
+    monkeypatch.setattr(evaluation, "SOUND_SLICES", {})
+    assert evaluate(tiny, 1) == {}
+    assert capsys.readouterr().err.count("install it") == 1
+    missing.clear()
+    missing.add("piper")
+    _hears(monkeypatch, lambda said: said.text, lambda said: said.text)
+    assert set(evaluate(tiny, 1)) == {
+        "speech en",
+        "speech zh",
+        "speech, names listed en",
+        "speech, names listed zh",
+    }
+    assert "a new family of voices is not scored: piper is not" in capsys.readouterr().err
+
+
+def test_the_gap_between_hearing_alone_and_with_names(
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = _hears(monkeypatch, _misspelt, lambda said: said.text)
+    scores = hearing_scores(tiny, 40)
+    assert all(3 <= len(names) <= 6 for names in given)
+    for language, metric in (("en", "wer"), ("zh", "cer")):
+        alone, listed = scores[f"speech {language}"], scores[f"speech, names listed {language}"]
+        assert set(listed.values()) == {0.0}
+        # Of 62 English names 46 have another spelling, of the Chinese all.
+        assert alone["ne_fnr"] == pytest.approx(46 / 62 if language == "en" else 1.0, abs=0.12)
+        assert 0.01 < alone[metric] < 0.15
+    assert {"wer flite", "wer espeak-ng", "wer new accent"} <= set(scores["speech en"])
+    assert "cer espeak-ng" not in scores["speech zh"]  # the only kind
+
+
+def test_sentences_of_training_are_told_apart(
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {said.text for _, (_, said) in zip(range(40), utterances("en"), strict=False)}
+    known = {text for text in short if len(text) < 30}
+    assert known
+    monkeypatch.setattr(hearing, "trained_sentences", lambda: known)
+    _hears(monkeypatch, lambda said: said.text if said.text in known else "", lambda said: "")
+    scores = hearing_scores(tiny, 40)
+    assert scores["speech en"]["wer"] < 1
+    assert scores["speech en"]["wer new sentences"] == 1
+
+
+def test_held_out_speech_is_in_new_voices(tiny: OmniModel) -> None:
+    known = {voice for pools in TRAIN_VOICES.values() for pool in pools for voice in pool}
+    some = [pair for _, pair in zip(range(20), utterances("en"), strict=False)]
+    assert all(one.said.voice not in known for one in spoken(some))
+    assert all(one.said.voice == JOE for one in spoken(some, JOE))
+    assert all(set(one.said.names) <= set(one.listed) for one in spoken(some))
+
+
+def test_many_sounds_at_once_give_what_transcribe_gives(tiny: OmniModel) -> None:
+    sounds = [syllables(seconds, seed) for seed, seconds in enumerate((1.5, 0.7, 2.2))]
+    listed = [("Sean", "Ann"), (), ("Lee",)]
+    together = transcripts(tiny, sounds, listed)
+    alone = [
+        str(tiny.transcribe(sound, hotwords=names, max_new_tokens=4))
+        for sound, names in zip(sounds, listed, strict=True)
+    ]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_router_loads_tell_each_modality_apart(tiny: OmniModel) -> None:
+    talks = held_out_talks(tiny, 1)
+    assert len(talks) == 2 * 4  # of each language: written down, a picture, a video, aloud
+    even = router_loads(tiny, talks)
+    assert set(even) == {"text", "image", "audio"}
+    for rows in even.values():
+        assert rows.shape == (2, 8)
+        np.testing.assert_allclose(rows.mean(-1), 1, rtol=1e-5)
+    mixture = next(part for part in tiny.omni.modules() if isinstance(part, ModalityMoE))
+    _, _, audio = mixture.gates
+    assert audio.expert_bias is not None
+    audio.expert_bias[:2] += 100
+    try:
+        loads = router_loads(tiny, talks)
+    finally:
+        audio.expert_bias[:2] -= 100
+    np.testing.assert_array_equal(loads["audio"][0], [4, 4, 0, 0, 0, 0, 0, 0])
+    scores = load_scores(loads)
+    assert scores["router audio"] == {"least": 0.0, "most": 4.0, "dead": 6 + _dead(loads, 1)}
+    assert scores["router text"]["dead"] == (loads["text"] < 0.01).sum()
+    np.testing.assert_array_equal(loads["image"][0], even["image"][0])
+
+
+def _dead(loads: dict[str, np.ndarray], layer: int) -> int:
+    return int((loads["audio"][layer] < 0.01).sum())
+
+
+def test_loads_are_drawn_with_dead_experts_in_red(tmp_path: Path) -> None:
+    rows = np.array([[1.0, 1.0], [2.0, 0.0]])
+    path = tmp_path / "loads.png"
+    draw_loads({"text": np.ones((2, 2)), "audio": rows}, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["loads.png"]
+    with Image.open(path) as picture:
+        reds = [
+            place
+            for place in np.ndindex(picture.height, picture.width)
+            if picture.getpixel(place[::-1]) == (214, 40, 40)
+        ]
+        assert reds
+        middle = np.mean(reds, axis=0)
+        assert middle[0] > picture.height / 2  # the second layer
+        assert middle[1] > picture.width * 3 / 4  # the second expert of the second panel

@@ -1,0 +1,244 @@
+"""What is said in shapes world, by whom, and how it becomes sound and recordings."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ming_recipes.perception import speech
+from ming_recipes.perception.speech import Recordings
+from ming_recipes.world.names import HOMOPHONES, NAMES, alike, number_words
+from ming_recipes.world.scene import generator
+from ming_recipes.world.speech import (
+    CONTEXT_SIZE,
+    KIND_WEIGHTS,
+    TEST_VOICES,
+    TRAIN_VOICES,
+    Utterance,
+    Voice,
+    context_of,
+    heard_question,
+    transcript,
+    utterance_of,
+)
+from ming_recipes.world.vocabulary import COLORS, HELD_OUT, SHAPES, Language
+from ming_recipes.world.voices import JOE, MissingVoice, require, speak
+
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@pytest.fixture(scope="module")
+def trained() -> list[Utterance]:
+    return [utterance_of("train", index) for index in range(600)]
+
+
+@pytest.fixture(scope="module")
+def tested() -> list[Utterance]:
+    return [utterance_of("test", index) for index in range(300)]
+
+
+def _names_unseen_pair(said: Utterance) -> bool:
+    space = " " if said.lang == "en" else ""
+    pairs = (COLORS[c][said.lang] + space + SHAPES[s][said.lang] for c, s in HELD_OUT)
+    return any(pair in said.text for pair in pairs)
+
+
+def test_an_utterance_depends_on_its_index_alone(trained: list[Utterance]) -> None:
+    for index in (599, 3, 42):
+        assert utterance_of("train", index) == trained[index]
+    assert utterance_of("test", 3).text != trained[3].text
+    assert len({said.text for said in trained}) > 300
+    other = utterance_of("train", 3, Voice("flite", "rms"))
+    assert other == replace(trained[3], voice=Voice("flite", "rms"))
+
+
+def test_every_kind_of_sentence_is_said_in_both_languages(trained: list[Utterance]) -> None:
+    met = {(said.kind, said.lang) for said in trained}
+    assert met == set(product(KIND_WEIGHTS, LANGUAGES))
+    named = sum(bool(said.names) for said in trained) / len(trained)
+    assert named == pytest.approx(KIND_WEIGHTS["name"], abs=0.06)
+    assert all((said.question is not None) == (said.kind == "question") for said in trained)
+
+
+def test_no_voice_of_the_test_is_heard_in_training(
+    trained: list[Utterance], tested: list[Utterance]
+) -> None:
+    for language in LANGUAGES:
+        known = {voice for pool in TRAIN_VOICES[language] for voice in pool}
+        new = {voice for pool in TEST_VOICES[language] for voice in pool}
+        assert known.isdisjoint(new)
+        assert {said.voice for said in trained if said.lang == language} <= known
+        assert {said.voice for said in tested if said.lang == language} <= new
+        assert JOE not in known | new
+    accents = {said.voice.family for said in tested if said.lang == "en"}
+    assert {"flite", "en-gb-scotland", "en-us"} <= accents
+    assert "en-gb-scotland" not in {said.voice.family for said in trained}
+
+
+def test_pairs_that_were_never_seen_are_never_named_in_training(
+    trained: list[Utterance],
+) -> None:
+    assert not any(map(_names_unseen_pair, trained))
+    assert any(_names_unseen_pair(utterance_of("compositional", index)) for index in range(60))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_spellings_that_sound_alike_form_groups(language: Language) -> None:
+    names = [name for group in HOMOPHONES[language] for name in group]
+    assert len(names) == len(set(names))
+    for group in HOMOPHONES[language]:
+        assert len(group) > 1
+        assert all(alike(name, language) == group for name in group)
+    assert alike("Emma", "en") == ("Emma",)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_to_listen_for_hold_no_other_spelling(language: Language) -> None:
+    rng = generator(0, 0)
+    orders = set()
+    for name, friend in zip(NAMES[language], NAMES[language][::-1], strict=True):
+        listed = context_of((name, friend), language, rng)
+        low, high = CONTEXT_SIZE
+        assert low <= len(listed) <= high
+        assert {name, friend} <= set(listed)
+        for spoken in (name, friend):
+            wrong = set(alike(spoken, language)) - {name, friend}
+            assert wrong.isdisjoint(listed)
+        others = [other for other in listed if other not in (name, friend)]
+        groups = {alike(other, language) for other in others}
+        assert len(groups) == len(others)  # nor do two that are absent sound alike
+        orders.add(listed.index(name))
+    assert len(orders) >= 3  # the place does not tell
+
+
+def test_utterances_with_context_have_their_names_in_it(trained: list[Utterance]) -> None:
+    with_context = [said for said in trained if said.context]
+    assert len(with_context) / len(trained) == pytest.approx(0.5, abs=0.08)
+    assert all(set(said.names) <= set(said.context) for said in with_context)
+
+
+def test_transcripts_are_written_as_they_are_spoken(
+    trained: list[Utterance], tested: list[Utterance]
+) -> None:
+    names = {name for language in LANGUAGES for name in NAMES[language]}
+    for said in (*trained, *tested):
+        assert said.text == transcript(said.spoken)
+        if said.lang == "zh":
+            assert re.fullmatch(r"[\u4e00-\u9fff]+", said.text)
+            continue
+        words = said.text.split(" ")
+        assert all(re.fullmatch("[a-z]+", word) or word in names for word in words), said.text
+        assert [word for word in words if word in names] == list(said.names)
+
+
+def test_numbers_are_words() -> None:
+    rng = generator(0, 0)
+    english = {number_words(rng, "en") for _ in range(2000)}
+    chinese = {number_words(rng, "zh") for _ in range(2000)}
+    assert {"one", "nineteen", "twenty", "forty two", "ninety nine"} <= english
+    assert len(english) == 99
+    assert {"一", "九", "二十一", "九十九"} <= chinese
+
+
+def test_questions_about_a_sound_have_one_answer(trained: list[Utterance]) -> None:
+    asked = [(said, heard_question(said, generator(i, 0))) for i, said in enumerate(trained)]
+    kinds = {question.kind for _, question in asked if question is not None}
+    assert kinds == {"heard_color", "heard_shape", "heard_name"}
+    for said, question in asked:
+        if question is None:
+            continue
+        assert question.lang == said.lang
+        assert said.text.count(question.answer) == 1
+        assert question.answer.lower() not in question.question
+        if question.kind == "heard_name":
+            assert alike(question.answer, said.lang) == (question.answer,)
+
+
+def test_missing_programs_are_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "piper", raising=False)
+    for program, advice in (
+        ("espeak-ng", "apt install espeak-ng"),
+        ("flite", "apt install flite"),
+        ("piper", r"pip install 'ming-recipes\[judges\]'"),
+    ):
+        said = replace(utterance_of("test", 0), voice=Voice(program, "any"))
+        with pytest.raises(MissingVoice, match=rf"^{program} .* not installed: {advice}$"):
+            speak(said)
+
+
+@pytest.mark.parametrize(
+    "voice",
+    [
+        Voice("espeak-ng", "en-us+m8"),
+        Voice("espeak-ng", "en-gb-scotland+f1"),
+        Voice("flite", "rms"),
+        JOE,
+    ],
+    ids=lambda voice: voice.name,
+)
+def test_a_voice_says_the_same_each_time(voice: Voice) -> None:
+    try:
+        require(voice.program)
+    except MissingVoice as error:
+        pytest.skip(str(error))
+    said = replace(utterance_of("test", 7, voice), lang="en", spoken="paint the star green.")
+    first, again = speak(said), speak(said)
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert 0.05 < np.abs(first).max() <= 1
+    slow, fast = (len(speak(replace(said, rate=rate))) for rate in (140, 200))
+    assert 0.7 * 16_000 < fast < slow < 4 * 16_000
+    assert slow / fast == pytest.approx(200 / 140, rel=0.25)
+
+
+def test_a_chinese_voice_reads_characters() -> None:
+    try:
+        require("espeak-ng")
+    except MissingVoice as error:
+        pytest.skip(str(error))
+    short, long = (
+        len(speak(replace(utterance_of("test", 8), voice=voice, spoken=text, rate=170)))
+        for text in ("红色", "红色星星在左边")
+        for voice in [TEST_VOICES["zh"][0][0]]
+    )
+    assert long > 2 * short  # read as Latin letters, both would last long
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_recordings_go_on_where_they_were_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "power cut"
+
+    def sound(said: Utterance) -> np.ndarray:
+        """As many samples as the text has letters, and its length as their level."""
+        if broken.exists() and said == utterance_of("val", 4):
+            raise RuntimeError("power cut")
+        return np.full(len(said.text), len(said.text) / 100, np.float32)
+
+    monkeypatch.setattr(speech, "SHARD", 3)
+    monkeypatch.setattr(speech, "speak", sound)
+    recordings = Recordings(tmp_path / "speech", "val", 5)
+    broken.touch()
+    with pytest.raises(RuntimeError, match="power cut"):
+        recordings.prepare()
+    (whole,) = (tmp_path / "speech").glob("*")  # the first three; of the others nothing
+    made = whole.stat().st_mtime_ns
+    broken.unlink()
+    recordings.prepare()
+    assert whole.stat().st_mtime_ns == made
+    assert len(list((tmp_path / "speech").glob("*"))) == 2
+    for index in range(5):
+        said, samples = recordings[index]
+        assert said == utterance_of("val", index)
+        assert samples.dtype == np.int16
+        assert len(samples) == len(said.text)
+        assert samples[0] == round(len(said.text) / 100 * 32767)
