@@ -24,7 +24,7 @@ from ming_core.model.positions import frame_grids, rope_index
 from ming_recipes.perception import module, speech
 from ming_recipes.perception.augment import vary
 from ming_recipes.perception.config import NanoPerception
-from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc
+from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, words_before
 from ming_recipes.perception.data import PackedBatch, Packer, row_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
 from ming_recipes.perception.nano import PREPROCESSOR, released_config, train
@@ -292,6 +292,19 @@ def test_ctc_ignores_what_lies_behind_a_shorter_sound() -> None:
     alone = [ctc(logits[:10], [10], [[1, 2]]), ctc(logits[10:], [20], [[3, 3, 4]])]
     torch.testing.assert_close(ctc(logits, [10, 20], [[1, 2], [3, 3, 4]]), sum(alone) / 2)
     assert best_paths(logits, [10, 20])[0] == best_paths(logits[:10], [10])[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "before"),
+    [
+        ([0, 5, 5, 0, 7, 0], [-1, 0, 0, -1, 5, -1]),
+        ([5, 7, 7, 5], [0, 5, 5, 7]),
+        ([5, 0, 5], [0, -1, 5]),  # the same word twice
+        ([0, 0], [-1, -1]),
+    ],
+)
+def test_the_word_before_each_word_of_a_path(path: list[int], before: list[int]) -> None:
+    assert words_before(path) == before
 
 
 def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:

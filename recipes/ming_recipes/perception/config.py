@@ -19,7 +19,7 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 1500  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2000  # everything together
+    senses_steps: int = 2500  # everything together
     senses_images: int = 11  # rows of a picture or video, per step and process
     senses_sounds: int = 16  # utterances, per step and process, about two a row
     senses_spoken: int = 2  # of them questions, asked about their picture as well
@@ -70,7 +70,7 @@ class NanoPerception:
     clip: float = 1.0
     dense_weight: float = 0.5
     align_weight: float = 0.3
-    where_weight: float = 0.1
+    early_weight: float = 0.1  # of what early layers of the language model are asked
     ctc_weight: float = 0.3
     balance_weight: float = 0.0001
     z_weight: float = 0.00001

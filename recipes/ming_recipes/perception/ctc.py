@@ -4,6 +4,10 @@ Two CTC losses (Graves et al. 2006). One asks the states of the audio encoder fo
 that are spoken. The other asks its tokens, at the place where the language model reads them, for
 the entries of the tokenizer: by their cosine with the word embeddings, so that what is heard comes
 to lie where the written word lies, and the language model understands speech as it reads.
+
+A third loss, on an early layer of the language model, asks each token that says a word for the word
+before it. To write down what is heard is to look for the word just written and go on with what
+follows; without this the language model long writes what fits the gist.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ class CTCHeads(nn.Module):
         self.entries = classes(entry for text in texts for entry in tokenizer.encode(text))
         self.characters = nn.Linear(width, 1 + len(self.letters))
         self.blank = nn.Linear(hidden_size, 1)
+        self.before = nn.Linear(hidden_size, 1 + len(self.entries))
         self.scale = nn.Parameter(torch.tensor(16.0))
 
     def forward(
@@ -72,6 +77,18 @@ class CTCHeads(nn.Module):
         blank = self.blank(tokens * tokens.shape[-1] ** 0.5)
         known = F.normalize(words[list(self.entries)], dim=-1)
         return torch.cat((blank, self.scale * (tokens @ known.T)), -1).float().log_softmax(-1)
+
+    def order(self, hidden: Tensor, tokens: Tensor, words: Tensor, sounds: Sounds) -> Tensor:
+        """Loss of naming the word before, at each token that says one; 0 stands for none.
+
+        hidden [M, D]: states of an early layer of the language model at the tokens [M, D]. What a
+        token says is what its best path says.
+        """
+        with torch.no_grad():
+            best = self.named(tokens, words).argmax(-1).split(sounds.features.tokens)
+        targets = torch.tensor([i for path in best for i in words_before(path.tolist())])
+        logits = self.before(F.rms_norm(hidden, hidden.shape[-1:])).float()
+        return F.cross_entropy(logits, targets.to(hidden.device), ignore_index=-1)
 
     def misheard(self, tokens: Tensor, words: Tensor, sounds: Sounds) -> Errors:
         """What the best path of the tokens gets wrong."""
@@ -101,3 +118,16 @@ def best_paths(logits: Tensor, lengths: Sequence[int]) -> list[list[int]]:
     """Classes on the most probable path of each sound, repeats and blanks left out."""
     best = logits.argmax(-1).split(list(lengths))
     return [[i for i in row.unique_consecutive().tolist() if i] for row in best]
+
+
+def words_before(path: Sequence[int]) -> list[int]:
+    """For each class of a path that is a word, the word before it; 0 for the first, -1 at blanks.
+
+    A word may last over several places.
+    """
+    before, last, previous = [], 0, 0
+    for i, now in enumerate(path):
+        if now and (i == 0 or path[i - 1] != now):
+            previous, last = last, now
+        before.append(previous if now else -1)
+    return before

@@ -71,12 +71,15 @@ class CachedTokenizer:
 class Conversation:
     """turns: questions and answers by turns; each answer is to one of `questions`.
 
-    sounds: what the turns' `Audio` parts stand for, in order, one utterance each.
+    sounds: what the turns' `Audio` parts stand for, in order, one utterance each. weight: of each
+    token of the answers in the loss. None lies between "every token counts" and "every question
+    counts": long descriptions must not drown one-word answers.
     """
 
     turns: list[Message]
     questions: tuple[Question, ...]
     sounds: tuple[Sounds, ...] = ()
+    weight: float | None = None
     think: bool = False
 
 
@@ -174,9 +177,7 @@ class Packer:
                 for question, (first, last_target) in zip(talk.questions, runs, strict=True):
                     answer = slice(used + first - start, used + last_target - start)
                     asked[index, answer] = len(questions)
-                    # Between "every token counts" and "every question counts": long descriptions
-                    # must not drown one-word answers.
-                    weights[index, answer] = (last_target - first) ** -0.5
+                    weights[index, answer] = talk.weight or (last_target - first) ** -0.5
                     questions.append(question)
                 used += tail
         sounds = Sounds.joined(heard) if heard else None

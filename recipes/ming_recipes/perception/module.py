@@ -173,8 +173,8 @@ class Perception(LightningModule):
             ]
         if self.stage != "sight":
             losses |= self._answers(batch, tokens, heard)
-            place = (losses["where"] + losses["grid"]) * self.config.where_weight
-            terms += [losses["answers"], losses["balance"], place]
+            early = torch.stack([losses[k] for k in ("where", "grid", "order") if k in losses])
+            terms += [losses["answers"], losses["balance"], early.sum() * self.config.early_weight]
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)
@@ -198,17 +198,16 @@ class Perception(LightningModule):
         self, batch: PackedBatch, tokens: Tensor, heard: Tensor | None
     ) -> dict[str, Tensor]:
         """Weighted cross-entropy of the answers, the routers' auxiliary losses, and how well image
-        tokens know their place and that of what they show."""
+        tokens know their place and that of what they show, and sound tokens the word before."""
         omni, backbone = batch.omni, self.omni.backbone
-        places = (omni.modality_ids == IMAGE).unsqueeze(-1)
-        embeds = backbone.embed(omni.input_ids).masked_scatter(places, tokens)
+        at_image, at_sound = (omni.modality_ids == id for id in (IMAGE, AUDIO))
+        embeds = backbone.embed(omni.input_ids).masked_scatter(at_image.unsqueeze(-1), tokens)
         if heard is not None:
-            sounds = (omni.modality_ids == AUDIO).unsqueeze(-1)
-            embeds = embeds.masked_scatter(sounds, heard)
+            embeds = embeds.masked_scatter(at_sound.unsqueeze(-1), heard)
         early: list[Tensor] = []
         watches = [
             backbone.layers[layer].register_forward_hook(
-                lambda layer, inputs, output: early.append(output[0][places.squeeze(-1)])
+                lambda layer, inputs, output: early.append(output[0])
             )
             for layer in (WHERE_LAYER, GRID_LAYER)
         ]
@@ -220,12 +219,16 @@ class Perception(LightningModule):
         logits = backbone.lm_head(out.hidden[:, :-1][wanted]).float()
         errors = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
         weight = batch.weights[:, 1:][wanted]
-        return {
+        losses = {
             "answers": (errors * weight).sum() / weight.sum(),
             "balance": self._balance(out.routing, omni.segment_ids),
-            "where": self.heads.place_of_tokens(early[0]),
-            "grid": self.heads.place_of_objects(early[1], batch.scenes),
+            "where": self.heads.place_of_tokens(early[0][at_image]),
+            "grid": self.heads.place_of_objects(early[1][at_image], batch.scenes),
         }
+        if heard is not None and batch.sounds is not None:
+            words = backbone.word_embeddings.weight
+            losses["order"] = self.ctc.order(early[1][at_sound], heard, words, batch.sounds)
+        return losses
 
     def _balance(self, routing: list[Routing], segments: Tensor | None) -> Tensor:
         assert segments is not None
@@ -274,7 +277,9 @@ class Perception(LightningModule):
         self.eval()
         errors: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         words = self.omni.backbone.word_embeddings.weight
-        for index in range(self.global_rank, self.config.validation_sounds, self.trainer.world_size):
+        for index in range(
+            self.global_rank, self.config.validation_sounds, self.trainer.world_size
+        ):
             sounds = self.validation(index).to(self.device, torch.bfloat16)
             _, _, tokens = listened(self.omni, sounds)
             found = self.ctc.misheard(tokens, words, sounds)
@@ -314,7 +319,9 @@ class Perception(LightningModule):
             yield from batches(self.packer, split, first, first + share, size, mix)
         if self.stage == "senses" and split == "val":
             size = self.config.senses_sounds
-            for first in range(rank * size, self.config.validation_sounds - size + 1, processes * size):
+            for first in range(
+                rank * size, self.config.validation_sounds - size + 1, processes * size
+            ):
                 yield self.packer(speech_rows(self.packer, self.validation, first, size, 2))
 
     def _write_curve(self, split: str, rows: list[dict[str, list[int]]]) -> None:

@@ -105,6 +105,7 @@ VISION: dict[str, Any] = {
     "hidden_act": "silu",
 }
 HEARING: dict[str, Any] = {
+    "model_type": "whisper",
     "whisper_encoder_config": {
         "n_mels": 80,
         "n_ctx": 400,  # 8 s at once

@@ -24,6 +24,7 @@ PROMPTS: AudioPrompts = replace(
 """How nano is asked to write down speech."""
 
 TALK_STREAM = 7
+WEIGHT = 0.7  # of each token of a transcript in the loss: more than of a description
 _SOUND = Audio(None)  # stands for an utterance in a prompt
 
 
@@ -69,11 +70,11 @@ def conversation(split: str, use: int, sound: Sounds) -> Conversation:
     asked = heard_question(said, rng) if rng.random() < 0.2 else None
     if asked is not None:
         turns = [user(_SOUND, asked.question), assistant(asked.answer)]
-    else:
-        listed = rng.random() < (0.75 if said.names else 0.3)
-        asked = transcription(said, context_of(said.names, said.lang, rng) if listed else ())
-        turns = [user(asked.question, _SOUND), assistant(asked.answer)]
-    return Conversation(turns, (asked,), (sound,))
+        return Conversation(turns, (asked,), (sound,))
+    listed = rng.random() < (0.75 if said.names else 0.3)
+    asked = transcription(said, context_of(said.names, said.lang, rng) if listed else ())
+    turns = [user(asked.question, _SOUND), assistant(asked.answer)]
+    return Conversation(turns, (asked,), (sound,), WEIGHT)
 
 
 def transcription(said: Utterance, context: tuple[str, ...]) -> Question:

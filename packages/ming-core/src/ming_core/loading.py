@@ -88,7 +88,7 @@ class Sources:
         for entry in entries:
             section = self.config.get(entry.extra["section"])
             if isinstance(section, Mapping):
-                kind = str(section.get("model_type")).partition(":")[0]
+                kind = str(section.get("model_type", "")).partition(":")[0]
                 if kind in (entry.name, *entry.extra.get("spellings", ())):
                     return entry
                 wanted[entry.extra["section"]] = section.get("model_type")
