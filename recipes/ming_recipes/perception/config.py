@@ -20,8 +20,8 @@ class NanoPerception:
     hearing_steps: int = 1500  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
     senses_steps: int = 2500  # everything together
-    senses_images: int = 11  # rows of a picture or video, per step and process
-    senses_sounds: int = 16  # utterances, per step and process, about two a row
+    senses_images: int = 10  # rows of a picture or video, per step and process
+    senses_sounds: int = 22  # utterances, per step and process, about two a row
     senses_spoken: int = 2  # of them questions, asked about their picture as well
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
@@ -70,7 +70,8 @@ class NanoPerception:
     clip: float = 1.0
     dense_weight: float = 0.5
     align_weight: float = 0.3
-    early_weight: float = 0.1  # of what early layers of the language model are asked
+    where_weight: float = 0.1  # of places, asked of early layers of the language model
+    order_weight: float = 0.3  # of the word before, asked of sound tokens there
     ctc_weight: float = 0.3
     balance_weight: float = 0.0001
     z_weight: float = 0.00001

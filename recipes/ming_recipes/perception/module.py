@@ -173,8 +173,10 @@ class Perception(LightningModule):
             ]
         if self.stage != "sight":
             losses |= self._answers(batch, tokens, heard)
-            early = torch.stack([losses[k] for k in ("where", "grid", "order") if k in losses])
-            terms += [losses["answers"], losses["balance"], early.sum() * self.config.early_weight]
+            place = (losses["where"] + losses["grid"]) * self.config.where_weight
+            terms += [losses["answers"], losses["balance"], place]
+            if "order" in losses:
+                terms.append(losses["order"] * self.config.order_weight)
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)
