@@ -43,8 +43,7 @@ KIND_WEIGHTS: dict[str, float] = {
 """Share of each kind of sentence."""
 
 MOST_OBJECTS = 2  # of a spoken caption: longer ones last more than nano hears at once
-CONTEXT = 0.5  # share of utterances that come with names to listen for
-CONTEXT_SIZE = (3, 6)
+CONTEXT_SIZE = (3, 6)  # names to listen for
 
 _ASKED = tuple(kind for kind in KINDS if kind not in ("text", "describe", "click"))
 """Kinds of questions that are asked aloud."""
@@ -148,7 +147,7 @@ class Voice:
 
 _ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-gb-x-gbclan", "en-029")
 _CHINESE = ("cmn-latn-pinyin",)  # "cmn" reads many syllables as English letters
-_VARIANTS = tuple(["m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4"])
+_VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4")
 _NEW_VARIANTS = ("m8", "f5")
 
 
@@ -180,9 +179,9 @@ class Utterance:
     """A sentence and how it is said.
 
     text: its transcript. spoken: what the program reads, with punctuation for its pauses. names:
-    people in it. context: names to listen for, () if none are given. question: of the kind
-    "question", what it asks about the picture of the same index. rate: words per minute of
-    espeak-ng, 170 is plain speed. pitch: of espeak-ng, 50 is the voice's own.
+    people in it. question: of the kind "question", what it asks about the picture of the same
+    index. rate: words per minute of espeak-ng, 170 is plain speed. pitch: of espeak-ng, 50 is the
+    voice's own.
     """
 
     kind: str
@@ -193,12 +192,11 @@ class Utterance:
     rate: int
     pitch: int
     names: tuple[str, ...] = ()
-    context: tuple[str, ...] = ()
     question: Question | None = None
 
 
-def utterance_of(split: str, index: int, voice: Voice | None = None) -> Utterance:
-    """The utterance of an index; by a voice that is drawn unless given."""
+def utterance_of(split: str, index: int) -> Utterance:
+    """The utterance of an index."""
     rng = generator(seed_of(split, index), SPEECH_STREAM)
     language = draw_language(rng)
     kind = _draw_kind(rng)
@@ -219,17 +217,15 @@ def utterance_of(split: str, index: int, voice: Voice | None = None) -> Utteranc
     else:
         spoken = _fill(pick(rng, NUMBER_PHRASES[language]), scene, rng, language)
     voices = (TEST_VOICES if split == "test" else TRAIN_VOICES)[language]
-    drawn = pick(rng, pick(rng, voices))
     return Utterance(
         kind,
         language,
         transcript(spoken),
         spoken,
-        voice or drawn,
+        pick(rng, pick(rng, voices)),
         rate=140 + int(rng.random() * 61),
         pitch=30 + int(rng.random() * 41),
         names=names,
-        context=context_of(names, language, rng) if rng.random() < CONTEXT else (),
         question=question,
     )
 
@@ -242,7 +238,7 @@ def transcript(sentence: str) -> str:
 def context_of(
     names: Sequence[str], language: Language, rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Names to listen for, in random order: those given, and others that sound like none of them."""
+    """Names to listen for in random order: those given, and others that sound like none of them."""
     taken = {spelling for name in names for spelling in alike(name, language)}
     found = list(dict.fromkeys(names))
     low, high = CONTEXT_SIZE
