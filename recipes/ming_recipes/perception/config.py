@@ -19,9 +19,9 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 1500  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2500  # everything together
-    senses_images: int = 10  # rows of a picture or video, per step and process
-    senses_sounds: int = 22  # utterances, per step and process, about two a row
+    senses_steps: int = 2600  # everything together
+    senses_images: int = 9  # rows of a picture or video, per step and process
+    senses_sounds: int = 28  # utterances, per step and process, about two a row
     senses_spoken: int = 2  # of them questions, asked about their picture as well
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations

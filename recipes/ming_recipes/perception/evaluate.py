@@ -227,15 +227,16 @@ def evaluate(model: OmniModel, images: int) -> dict[str, dict[str, float]]:
     images: how many pictures or utterances each slice has. What is about sounds is left out, with a
     note on stderr, if the model has no ears or the programs that speak are not installed.
     """
-    scores = _answers(model, SLICES, images)
+    scores = slice_scores(model, SLICES, images)
     reason = why_unheard(model)
     if reason is not None:
         print(f"hearing is not scored: {reason}", file=sys.stderr)
         return scores
-    return scores | _answers(model, SOUND_SLICES, images) | hearing_scores(model, images)
+    return scores | slice_scores(model, SOUND_SLICES, images) | hearing_scores(model, images)
 
 
-def _answers(model: OmniModel, slices: Slices, images: int) -> dict[str, dict[str, float]]:
+def slice_scores(model: OmniModel, slices: Slices, images: int) -> dict[str, dict[str, float]]:
+    """Share of right answers per slice and language, by kind."""
     return {
         f"{name} {language}": _score(model, list(asks(language, images)), f"{name} {language}")
         for name, asks in slices.items()

@@ -54,6 +54,14 @@ class Recordings:
         said = samples[ends[place] : ends[place + 1]]
         return utterance_of(self.split, index), said
 
+    def index(self, use: int) -> int:
+        """Which utterance is used; uses count on beyond the recordings."""
+        return use % self.count
+
+    def utterance(self, use: int) -> Utterance:
+        """What is said, without the sound."""
+        return utterance_of(self.split, self.index(use))
+
     def _record(self, first: int) -> None:
         said = [
             np.round(speak(utterance_of(self.split, index)).clip(-1, 1) * (2**15 - 1))
@@ -108,10 +116,9 @@ class Listening:
         self.n_mels = ear.config.n_mels
 
     def __call__(self, use: int) -> Sounds:
-        """The utterance of a use, which count on beyond the recordings: each time another
-        variation in training, the plain sound elsewhere."""
-        index = use % self.recordings.count
-        utterance, samples = self.recordings[index]
+        """The utterance of a use: each time another variation in training, the plain sound
+        elsewhere."""
+        utterance, samples = self.recordings[self.recordings.index(use)]
         if self.recordings.split == "train":
             rng = generator(seed_of("train", use), VARIATION_STREAM)
             mel = vary(samples, self.n_mels, rng)

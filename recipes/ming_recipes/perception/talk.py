@@ -24,6 +24,7 @@ PROMPTS: AudioPrompts = replace(
 """How nano is asked to write down speech."""
 
 TALK_STREAM = 7
+WINDOW = 2
 WEIGHT = 0.7  # of each token of a transcript in the loss: more than of a description
 _SOUND = Audio(None)  # stands for an utterance in a prompt
 
@@ -31,12 +32,16 @@ _SOUND = Audio(None)  # stands for an utterance in a prompt
 def speech_rows(
     packer: Packer, listening: Listening, first: int, count: int, spoken: int
 ) -> list[Row]:
-    """Rows of `count` uses of the recordings from `first` on, as few as hold them.
+    """Rows of `count` of the `WINDOW * count` uses of the recordings from `first` on, as few as
+    hold them.
 
     Up to `spoken` of those that ask about a picture are put to it instead of written down. What is
     longer than a row is left out.
     """
-    sounds = {use: listening(use) for use in range(first, first + count)}
+    window = range(first, first + WINDOW * count)
+    # Names are hard, and only one sentence of four has any: those come first.
+    uses = sorted(window, key=lambda use: not listening.recordings.utterance(use).names)
+    sounds = {use: listening(use) for use in sorted(uses[:count])}
     asking = [use for use in sounds if sounds[use].utterances[0].question is not None][:spoken]
     rows = [spoken_row(listening, use, sounds[use]) for use in asking]
     split = listening.recordings.split
@@ -52,7 +57,7 @@ def speech_rows(
 
 def spoken_row(listening: Listening, use: int, sound: Sounds) -> Row:
     """The picture that an utterance asks about, with the question aloud and others in writing."""
-    index = use % listening.recordings.count
+    index = listening.recordings.index(use)
     mix = Mix(questions=10, text=TEXT_PROBABILITY)
     row = row_of(training_example(index, mix, listening.recordings.split))
     assert row.medium is not None
