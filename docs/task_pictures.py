@@ -44,7 +44,6 @@ SAYINGS = {
         "change the color of the large blue heart to yellow",
     ),
     "ring": ("the purple ring belongs to Laura",),
-    "name": ("please tell Meghan to draw a small red cross",),
     "question": ("what color is the ring?",),
 }
 VOICE = Voice("flite", "rms")

@@ -349,7 +349,7 @@ def test_memory_does_not_grow_with_the_sound(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """nano, which does not hear, with small random ears; it writes on until its budget ends."""
+    """nano with small random ears in place of its own; it writes on until its budget ends."""
     loaded = load("nano")
     loaded.format = replace(loaded.format, stop="<audioPatch>")
     torch.manual_seed(0)
@@ -379,11 +379,8 @@ def test_the_beginning_is_not_repeated_but_read(model: Any) -> None:
 
 
 def test_a_model_without_ears() -> None:
-    deaf = SimpleNamespace(
-        sources=SimpleNamespace(config={}),
-        format=FLASH_CHAT,
-        encoder=load("nano").sources.load_encoder,
-    )
+    sources = replace(load("nano").sources, config={})
+    deaf = SimpleNamespace(sources=sources, format=FLASH_CHAT, encoder=sources.load_encoder)
     with pytest.raises(MissingPlugin, match=r"this model has no part for audio: its config\.json"):
         transcribe(deaf, SHORT)  # type: ignore[arg-type]
 

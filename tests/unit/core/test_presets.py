@@ -66,7 +66,7 @@ def test_two_plugins_with_the_same_part(plugins: Plugins, package: str) -> None:
 
 def test_parts_that_are_known_but_not_installed_are_named(plugins: Plugins, package: str) -> None:
     plugins.add(Part("nano", f"{package}:presets/tiny", "backbone"), "a", "ming-core")
-    assert preset("nano").missing == {"vision": "ming-vision"}
+    assert preset("nano").missing == {"vision": "ming-vision", "audio": "ming-audio"}
     assert list(preset_folders("nano")) == ["backbone"]
 
 

@@ -33,6 +33,11 @@ def ming_register_encoders(register: Registrar) -> None:
 
 
 @hookimpl
+def ming_register_presets(register: Registrar) -> None:
+    register("nano", "ming_audio:presets/nano", part="audio", summary="hears up to 8 s at once")
+
+
+@hookimpl
 def ming_register_tasks(register: Registrar) -> None:
     summary = "write down what is said in a sound or a video, and when"
     takes = ("audio", "video")
