@@ -87,7 +87,7 @@ class Perception(LightningModule):
         self.heads = heads
         self.ctc = ctc
         self.packer = packer
-        self.validation = validation
+        self.validation_speech = validation
         self.stage = stage
         omni.backbone.requires_grad_(stage in ("language", "joint", "senses"))
         for part in (omni.encoders["image"], heads):
@@ -282,7 +282,7 @@ class Perception(LightningModule):
         for index in range(
             self.global_rank, self.config.validation_sounds, self.trainer.world_size
         ):
-            sounds = self.validation(index).to(self.device, torch.bfloat16)
+            sounds = self.validation_speech(index).to(self.device, torch.bfloat16)
             _, _, tokens = listened(self.omni, sounds)
             found = self.ctc.misheard(tokens, words, sounds)
             (said,) = sounds.utterances
@@ -324,7 +324,7 @@ class Perception(LightningModule):
             for first in range(
                 rank * size, self.config.validation_sounds - size + 1, processes * size
             ):
-                yield self.packer(speech_rows(self.packer, self.validation, first, size, 2))
+                yield self.packer(speech_rows(self.packer, self.validation_speech, first, size, 2))
 
     def _write_curve(self, split: str, rows: list[dict[str, list[int]]]) -> None:
         if self.global_rank:
