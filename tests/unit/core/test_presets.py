@@ -70,6 +70,13 @@ def test_parts_that_are_known_but_not_installed_are_named(plugins: Plugins, pack
     assert list(preset_folders("nano")) == ["backbone"]
 
 
+def test_the_summary_is_that_of_the_backbone(plugins: Plugins, package: str) -> None:
+    plugins.add(Part("tiny", f"{package}:presets/tiny", "audio"), "a", "one")
+    assert preset("tiny").summary == "the audio"
+    plugins.add(Part("tiny", f"{package}:presets/tiny", "backbone"), "b", "two")
+    assert preset("tiny").summary == "the backbone"
+
+
 def test_weights_that_are_not_here(plugins: Plugins, package: str) -> None:
     plugins.add(Part("big", "hub:acme/Big", "checkpoint"), "a", "acme")
     plugins.add(Part("gone", f"{package}:presets/empty", "backbone"), "b", "acme")

@@ -22,7 +22,7 @@ from ming_core.directory import missing_encoder, missing_media
 from ming_core.errors import BadCheckpoint, BadConfig, MissingPlugin
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
-from ming_core.presets import preset_folders
+from ming_core.presets import BACKBONE, preset_folders
 from ming_core.registry import Entry
 
 SMALL = 4 * 2**30
@@ -137,7 +137,7 @@ def _folders(model: str | Path) -> list[Path]:
             f"there is no folder {str(model)!r}; give a checkpoint folder or a preset"
         )
     parts = preset_folders(model)
-    return [parts[name] for name in sorted(parts, key=lambda name: name != "backbone")]
+    return [parts[name] for name in sorted(parts, key=lambda name: name != BACKBONE)]
 
 
 def _device(name: str) -> torch.device:

@@ -17,6 +17,8 @@ from ming_core.plugins import get_plugins
 from ming_core.registry import Entry
 
 HUB = "hub"
+BACKBONE = "backbone"
+"""The part with the language model; its summary is that of the preset."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,11 @@ class PresetParts:
 def preset(name: str) -> PresetParts:
     """The parts of a preset. Raises UnknownName for a name that nobody registered."""
     registry = get_plugins().presets
-    summary = registry[name].summary  # raises for an unknown name
-    parts = {str(entry.extra["part"]): _part(entry) for entry in registry.find(name)}
+    first = registry[name]  # raises for an unknown name
+    entries = {str(entry.extra["part"]): entry for entry in registry.find(name)}
+    parts = {part: _part(entry) for part, entry in entries.items()}
     missing = {part: by for part, by in known_parts(name).items() if part not in parts}
-    return PresetParts(name, summary, parts, missing)
+    return PresetParts(name, entries.get(BACKBONE, first).summary, parts, missing)
 
 
 def presets() -> list[PresetParts]:
