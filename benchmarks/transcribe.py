@@ -9,7 +9,6 @@ faster than the speech (a factor below 1), and together at least 1.5 times as fa
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from _bench import fastest, finish, options
+from ming_audio.datasets import read_folder
 from ming_audio.lengths import RATE
 from ming_audio.reading import stream_audio
 from ming_core import load
@@ -30,11 +30,10 @@ GAIN = 1.5
 def recording() -> np.ndarray:
     """All English sentences in order, [N] float32 at 16 kHz."""
     parts = []
-    for manifest in sorted(SPEECH.glob("*.jsonl")):
-        for line in manifest.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            if row["language"] == "English":
-                parts += [*stream_audio(SPEECH / row["wav_path"]), np.zeros(round(PAUSE * RATE))]
+    _, utterances = read_folder(SPEECH)
+    for said in utterances:
+        if said.language == "English":
+            parts += [*stream_audio(said.audio), np.zeros(round(PAUSE * RATE))]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -1,1 +1,1 @@
-"""Perception: questions about images, answered in text."""
+"""Perception: questions about pictures, videos and speech, answered in text."""

@@ -64,7 +64,7 @@ class NanoPerception:
     )
     muon_lr: float = 0.01
     adam_lr: float = 0.002
-    tower_rate: float = 0.25  # of the learning rates, for the tower in the joint stage
+    tower_rate: float = 0.25  # of the learning rates, for towers beside the language model
     senses_rate: float = 0.5  # of the learning rates, at the start of the senses stage
     warmup: int = 50
     clip: float = 1.0

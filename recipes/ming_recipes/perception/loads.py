@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ming_core.api import OmniModel
 from ming_core.config import AUDIO, IMAGE, TEXT
 from ming_core.media import Message
-from ming_core.model.moe import ModalityMoE
 from ming_core.model.routing import Routing
 from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
 from ming_recipes.perception.hearing import LANGUAGES, request, spoken, utterances, why_unheard
@@ -37,10 +36,11 @@ def held_out_talks(model: OmniModel, count: int) -> list[list[Message]]:
     """For each language `count` conversations about pictures and as many about videos; if the model
     hears, also so many utterances to write down, and questions aloud."""
     random = np.random.default_rng(0)
+    hears = why_unheard(model) is None
     talks = []
     for language in LANGUAGES:
         slices = [SLICES["test"], SLICES["video"]]
-        if why_unheard(model) is None:
+        if hears:
             slices.append(SOUND_SLICES["asked aloud"])
             said = spoken(islice(utterances(language), count))
             talks += [request(model, one.sound, one.listed) for one in said]
@@ -56,7 +56,7 @@ def router_loads(model: OmniModel, talks: Iterable[Sequence[Message]]) -> Loads:
 
     Only for mixtures with a router for each modality. Each token is counted under its own modality.
     """
-    mixtures = [part for part in model.omni.backbone.modules() if isinstance(part, ModalityMoE)]
+    mixtures = model.omni.backbone.mixtures
     counts: dict[int, list[Tensor]] = {
         id: [torch.zeros(len(part.gates[0].weight)) for part in mixtures]
         for id in MODALITIES.values()

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from ming_audio.encoder import AudioEncoder, unit_length
 from ming_core.config import AUDIO, IMAGE
 from ming_core.model.balance import bias_update, router_z_loss, sequence_balance_loss
-from ming_core.model.moe import ModalityMoE
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Gate, Routing
 from ming_recipes.muon import MuonAdamW, parameter_groups
@@ -265,8 +264,7 @@ class Perception(LightningModule):
         assert batch.omni.segment_ids is not None
         valid = batch.omni.segment_ids.flatten() >= 0
         modality = batch.omni.modality_ids.flatten()
-        mixtures = [m for m in self.omni.backbone.modules() if isinstance(m, ModalityMoE)]
-        for mixture, routed in zip(mixtures, self.routed, strict=True):
+        for mixture, routed in zip(self.omni.backbone.mixtures, self.routed, strict=True):
             for id, gate in enumerate(mixture.gates):
                 chosen = routed.index[valid & (modality == id)].flatten()
                 counts = torch.bincount(chosen, minlength=gate.weight.shape[0]).float()

@@ -34,7 +34,6 @@ from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
-from ming_core.model.moe import ModalityMoE
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_recipes.perception.config import NanoPerception
@@ -344,10 +343,9 @@ def train(config: NanoPerception, command: str) -> None:
 def hear_as_read(backbone: Backbone) -> None:
     """Let the routers of sounds begin as those of text: after "hearing", a sound token lies where
     its word lies."""
-    for mixture in backbone.modules():
-        if isinstance(mixture, ModalityMoE):
-            text, _, audio = mixture.gates
-            audio.load_state_dict(text.state_dict())
+    for mixture in backbone.mixtures:
+        text, _, audio = mixture.gates
+        audio.load_state_dict(text.state_dict())
 
 
 def fit(module: Perception, data: Stage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -195,7 +195,7 @@ def sample_scene(
         hue=pick(rng, _HUES), texture=pick(rng, _TEXTURES), seed=int(rng.random() * 2**48)
     )
     text = _sample_text(rng) if rng.random() < text_probability else None
-    count = 1 + _weighted(rng, _COUNT_WEIGHTS[:max_objects])
+    count = 1 + weighted(rng, _COUNT_WEIGHTS[:max_objects])
     names = _sample_names(rng, count, split == "compositional")
     objects: list[SceneObject] = []
     tries = _TRIES
@@ -226,7 +226,8 @@ def _third(position: float) -> int:
     return min(max(int((position + 0.5) * 3 / CANVAS), 0), 2)
 
 
-def _weighted(rng: np.random.Generator, weights: Sequence[float]) -> int:
+def weighted(rng: np.random.Generator, weights: Collection[float]) -> int:
+    """An index, as often as its weight says."""
     point = rng.random() * sum(weights)
     for index, weight in enumerate(weights):
         point -= weight
@@ -273,7 +274,7 @@ def _place(
     text: RenderedText | None,
     tries: int,
 ) -> tuple[SceneObject | None, int]:
-    size = _SIZES[_weighted(rng, _SIZE_WEIGHTS)]
+    size = _SIZES[weighted(rng, _SIZE_WEIGHTS)]
     low, high = SIZE_RADIUS[size]
     r = round(low + rng.random() * (high - low), 2)
     last = CANVAS - 1

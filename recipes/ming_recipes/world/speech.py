@@ -28,6 +28,7 @@ from ming_recipes.world.scene import (
     sample_scene,
     scene_of,
     seed_of,
+    weighted,
 )
 from ming_recipes.world.vocabulary import COLORS, GRID, HUES, PLURALS, SHAPES, Language
 
@@ -199,7 +200,7 @@ def utterance_of(split: str, index: int) -> Utterance:
     """The utterance of an index."""
     rng = generator(seed_of(split, index), SPEECH_STREAM)
     language = draw_language(rng)
-    kind = _draw_kind(rng)
+    kind = tuple(KIND_WEIGHTS)[weighted(rng, KIND_WEIGHTS.values())]
     scene = scene_of(split, index)
     question, names = None, ()
     if kind == "caption":
@@ -249,15 +250,6 @@ def context_of(
             found.append(other)
             taken.update(alike(other, language))
     return tuple(found[i] for i in rng.permutation(len(found)))
-
-
-def _draw_kind(rng: np.random.Generator) -> str:
-    point = rng.random() * sum(KIND_WEIGHTS.values())
-    for kind, weight in KIND_WEIGHTS.items():  # noqa: B007 - the kind at the break is meant
-        point -= weight
-        if point < 0:
-            break
-    return kind
 
 
 def _question(scene: Scene, rng: np.random.Generator, language: Language) -> Question:

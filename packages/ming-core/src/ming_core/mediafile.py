@@ -90,9 +90,8 @@ class MediaFile:
         except IsADirectoryError:
             raise BadMedia(f"{name} is a folder; give the path of one {self.kind} file") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-            reason = (
-                getattr(error, "strerror", None) or error
-            )  # without the path, which may be long
+            # Without the path, which may be long.
+            reason = getattr(error, "strerror", None) or error
             raise BadMedia(f"cannot read the {self.kind} file {name}: {reason}") from error
 
 

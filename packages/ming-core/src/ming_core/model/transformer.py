@@ -74,6 +74,11 @@ class Backbone(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.rotary = Rotary(config.rope)
 
+    @property
+    def mixtures(self) -> list[ModalityMoE]:
+        """Its mixtures of experts, in the order of `BackboneOutput.routing`."""
+        return [layer.mlp for layer in self.layers if isinstance(layer.mlp, ModalityMoE)]
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings [..., D]; ids are clipped to the vocabulary as in the reference."""
         return self.word_embeddings(input_ids.clamp(0, self.config.vocab_size - 1))
