@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ming_core.benchmarks import Track, untracked
 from ming_core.errors import MissingPlugin
 from ming_core.plugins import get_plugins
 from ming_core.registry import Registrar, Registry
@@ -158,7 +159,8 @@ def test_asr_of_an_empty_folder(run, fake, tmp_path: Path) -> None:
 def test_nano_perception(run, monkeypatch: pytest.MonkeyPatch) -> None:
     images = []
 
-    def evaluate(model: Any, count: int) -> dict[str, dict[str, float]]:
+    def evaluate(model: Any, count: int, track: Track) -> dict[str, dict[str, float]]:
+        assert track is untracked  # nobody watches
         images.append(count)
         return SCORES
 

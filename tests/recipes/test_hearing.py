@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ming_core.api import OmniModel
+from ming_core.benchmarks import Track
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.loading import Sources
 from ming_core.model.moe import ModalityMoE
@@ -77,7 +78,7 @@ def _hears(monkeypatch: pytest.MonkeyPatch, alone: Any, listed: Any) -> list[tup
     given: list[tuple[str, ...]] = []
 
     def heard(
-        model: OmniModel, those: Sequence[hearing.Spoken], listing: bool, title: str
+        model: OmniModel, those: Sequence[hearing.Spoken], listing: bool, title: str, track: Track
     ) -> list[tuple[hearing.Spoken, str]]:
         given.extend(one.listed for one in those)
         return [(one, (listed if listing else alone)(one.said)) for one in those]

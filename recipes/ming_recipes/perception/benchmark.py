@@ -20,4 +20,4 @@ def nano_perception(
 ) -> dict[str, Any]:
     """Shares of right answers by slice and kind of question. limit: scenes of each slice."""
     images = limit or IMAGES
-    return {"images": images, "scores": evaluate(model, images)}
+    return {"images": images, "scores": evaluate(model, images, track)}

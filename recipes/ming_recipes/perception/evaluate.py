@@ -17,14 +17,13 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from rich.progress import track
-
 from ming_core.api import OmniModel
+from ming_core.benchmarks import Track, untracked
 from ming_core.media import Audio, Frames, Image, Message, Part, Video, assistant, user
 from ming_core.thinking import parse_thinking
 from ming_recipes.perception.hearing import (
@@ -220,36 +219,42 @@ def click_distance(first: str, second: str) -> float:
 _CLICK = re.compile(r"click\(x=(\d\.\d+),y=(\d\.\d+)\)")
 
 
-def evaluate(model: OmniModel, images: int) -> dict[str, dict[str, float]]:
+def evaluate(
+    model: OmniModel, images: int, track: Track = untracked
+) -> dict[str, dict[str, float]]:
     """Share of right answers per slice and language ("test en", …), by kind; and error rates.
 
     `vqa` is the mean over the kinds of question, `caption` the exactly right full descriptions.
     images: how many pictures or utterances each slice has. What is about sounds is left out, with a
     note on stderr, if the model has no ears or the programs that speak are not installed.
     """
-    scores = slice_scores(model, SLICES, images)
+    scores = slice_scores(model, SLICES, images, track)
     reason = why_unheard(model)
     if reason is not None:
         print(f"hearing is not scored: {reason}", file=sys.stderr)
         return scores
-    return scores | slice_scores(model, SOUND_SLICES, images) | hearing_scores(model, images)
+    scores |= slice_scores(model, SOUND_SLICES, images, track)
+    return scores | hearing_scores(model, images, track)
 
 
-def slice_scores(model: OmniModel, slices: Slices, images: int) -> dict[str, dict[str, float]]:
+def slice_scores(
+    model: OmniModel, slices: Slices, images: int, track: Track = untracked
+) -> dict[str, dict[str, float]]:
     """Share of right answers per slice and language, by kind."""
     return {
-        f"{name} {language}": _score(model, list(asks(language, images)), f"{name} {language}")
+        (title := f"{name} {language}"): _score(model, asks(language, images), title, track)
         for name, asks in slices.items()
         for language in LANGUAGES
     }
 
 
-def _score(model: OmniModel, asked: list[Asked], title: str) -> dict[str, float]:
+def _score(
+    model: OmniModel, questions: Iterable[Asked], title: str, track: Track
+) -> dict[str, float]:
     hits: dict[str, list[bool]] = defaultdict(list)
     # Similar lengths together: a batch runs until its longest answer has ended.
-    asked = sorted(asked, key=lambda item: len(item.scored.answer))
-    starts = range(0, len(asked), BATCH)
-    for start in track(starts, title, transient=True, disable=len(asked) < BATCH):
+    asked = sorted(questions, key=lambda item: len(item.scored.answer))
+    for start in track(range(0, len(asked), BATCH), title):
         batch = asked[start : start + BATCH]
         for item, answer in zip(batch, _last_answers(model, batch), strict=True):
             hits[item.scored.kind].append(is_right(item.scored, answer))

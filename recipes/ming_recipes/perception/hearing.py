@@ -16,12 +16,12 @@ from functools import cache
 from itertools import islice
 
 import numpy as np
-from rich.progress import track
 
 from ming_audio import normalisers
 from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
 from ming_audio.prompts import AudioPrompts, parse, prompts_of, question
 from ming_core.api import OmniModel
+from ming_core.benchmarks import Track, untracked
 from ming_core.errors import MingError
 from ming_core.media import Audio, Message, user
 from ming_recipes.perception.config import NanoPerception
@@ -86,7 +86,9 @@ def hearing_draws(index: int) -> np.random.Generator:
     return generator(seed_of("test", index), HEARING_STREAM)
 
 
-def hearing_scores(model: OmniModel, count: int) -> dict[str, dict[str, float]]:
+def hearing_scores(
+    model: OmniModel, count: int, track: Track = untracked
+) -> dict[str, dict[str, float]]:
     """Error rates on `count` utterances of each language ("speech en", …), as fractions.
 
     `wer` or `cer` (zh) is that of all of them; beside it stand those of each program and of new
@@ -97,17 +99,17 @@ def hearing_scores(model: OmniModel, count: int) -> dict[str, dict[str, float]]:
     """
     scores = {}
     for language in LANGUAGES:
-        some = list(spoken(islice(utterances(language), count)))
+        found = dict(islice(utterances(language), count))
         about_people = ((index, said) for index, said in utterances(language) if said.names)
-        named = list(spoken(islice(about_people, count)))
-        scores |= _columns(model, "speech", some, named)
+        found |= islice(about_people, count)
+        scores |= _columns(model, "speech", list(spoken(found.items())), count, track)
     try:
         require(JOE.program)
     except MissingVoice as error:
         print(f"a new family of voices is not scored: {error}", file=sys.stderr)
         return scores
     joe = list(spoken(islice(utterances("en"), count), JOE))
-    return scores | _columns(model, "new family", joe, [one for one in joe if one.said.names])
+    return scores | _columns(model, "new family", joe, count, track)
 
 
 def transcripts(
@@ -115,6 +117,7 @@ def transcripts(
     sounds: Sequence[np.ndarray],
     listed: Sequence[Sequence[str]],
     title: str = "speech",
+    track: Track = untracked,
 ) -> list[str]:
     """The texts that `model.transcribe` gives, of many sounds at once.
 
@@ -125,8 +128,7 @@ def transcripts(
     # Similar lengths together: they take about as many tokens.
     order = sorted(range(len(sounds)), key=lambda i: len(sounds[i]))
     texts = [""] * len(sounds)
-    starts = range(0, len(sounds), BATCH)
-    for start in track(starts, title, transient=True, disable=len(sounds) < BATCH):
+    for start in track(range(0, len(sounds), BATCH), title):
         rows = order[start : start + BATCH]
         talks = [request(model, sounds[i], listed[i]) for i in rows]
         answers = model.answer_batch(
@@ -173,17 +175,19 @@ def name_rates(heard: Iterable[Named]) -> dict[str, float]:
 
 
 def _columns(
-    model: OmniModel, title: str, some: Sequence[Spoken], named: Sequence[Spoken]
+    model: OmniModel, title: str, those: Sequence[Spoken], count: int, track: Track
 ) -> dict[str, dict[str, float]]:
-    """The scores without and with names to listen for."""
-    language = some[0].said.lang
+    """The scores without and with names to listen for: the rates of names on all that name people,
+    the others on the first `count`."""
+    language = those[0].said.lang
     metric, _, _ = METRICS[language]
-    kinds = {_kind(one.said.voice) for one in some}
+    kinds = {_kind(one.said.voice) for one in those[:count]}
     columns = {}
     for listing in (False, True):
         name = f"{title}{', names listed' if listing else ''} {language}"
+        heard = list(_heard(model, those, listing, name, track))
         pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for one, text in _heard(model, some, listing, name):
+        for one, text in heard[:count]:
             pair = one.said.text, text
             pairs[metric].append(pair)
             if len(kinds) > 1:
@@ -191,19 +195,18 @@ def _columns(
             if one.said.text not in trained_sentences():
                 pairs[f"{metric} new sentences"].append(pair)
         rates = {key: error_rate(language, pairs[key]) for key in sorted(pairs)}
-        heard = _heard(model, named, listing, name)
         names: list[Named] = [
-            (language, one.said.text, text, one.said.names) for one, text in heard
+            (language, one.said.text, text, one.said.names) for one, text in heard if one.said.names
         ]
         columns[name] = {**rates, **name_rates(names)}
     return columns
 
 
 def _heard(
-    model: OmniModel, those: Sequence[Spoken], listing: bool, title: str
-) -> Iterator[tuple[Spoken, str]]:
+    model: OmniModel, those: Sequence[Spoken], listing: bool, title: str, track: Track
+) -> Iterable[tuple[Spoken, str]]:
     listed = [one.listed if listing else () for one in those]
-    texts = transcripts(model, [one.sound for one in those], listed, title)
+    texts = transcripts(model, [one.sound for one in those], listed, title, track)
     return zip(those, texts, strict=True)
 
 

@@ -14,6 +14,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
+from rich.progress import track
 from torch.utils.data import DataLoader, IterableDataset
 
 from ming_audio.encoder import AudioEncoder
@@ -433,7 +435,7 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "machine": f"{platform.machine()}, {config.processes} processes of one thread",
         "torch": torch.__version__,
         "backbone": weights_fingerprint(open_checkpoint(parts / "backbone")),
-        "metrics": rounded(evaluate(model, config.test_images)),
+        "metrics": rounded(evaluate(model, config.test_images, partial(track, transient=True))),
         "experts": rounded(load_scores(loads)),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
