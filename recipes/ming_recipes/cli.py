@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ming_core.cli.common import JsonOption, print_json, print_table
+from ming_core.cli.common import JsonOption, entry_rows, print_json, print_table
 
 
 def train(
@@ -43,10 +43,7 @@ def recipes(as_json: JsonOption = False) -> None:
     """
     from ming_core.plugins import get_plugins
 
-    found = [
-        {"name": entry.name, "package": entry.plugin, "summary": entry.summary}
-        for entry in get_plugins().recipes
-    ]
+    found = entry_rows(get_plugins().recipes)
     if as_json:
         print_json(found)
         return

@@ -13,7 +13,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -212,15 +212,18 @@ def build(config: dict[str, Any], seed: int) -> Omni:
     return Omni(backbone, {"image": eyes, "audio": ears}).to(torch.bfloat16)
 
 
+@dataclass(eq=False)
 class Examples(IterableDataset):
-    """Training batches of a stage from step `start` on; process r of n takes every n-th batch."""
+    """Training batches of a stage from step `start` on; process `rank` of `world` takes every
+    `world`-th batch."""
 
-    def __init__(
-        self, config: NanoPerception, packer: Packer, listening: Listening, stage: str, start: int
-    ) -> None:
-        self.config, self.packer, self.listening = config, packer, listening
-        self.stage, self.start = stage, start
-        self.rank, self.world = 0, 1
+    config: NanoPerception
+    packer: Packer
+    listening: Listening
+    stage: str
+    start: int
+    rank: int
+    world: int
 
     def __iter__(self) -> Iterator[PackedBatch | Sounds]:
         for step in range(self.start, stage_steps(self.config, self.stage)):
@@ -287,16 +290,13 @@ class Stage(LightningDataModule):
         self, config: NanoPerception, packer: Packer, listening: Listening, stage: str
     ) -> None:
         super().__init__()
-        self.config, self.packer, self.listening, self.stage = config, packer, listening, stage
+        self.parts = config, packer, listening, stage
 
     def train_dataloader(self) -> DataLoader[PackedBatch | Sounds]:
         trainer = self.trainer
         assert trainer is not None
-        examples = Examples(
-            self.config, self.packer, self.listening, self.stage, trainer.global_step
-        )
-        examples.rank, examples.world = trainer.global_rank, trainer.world_size
-        return DataLoader(examples, batch_size=None)
+        now = trainer.global_step, trainer.global_rank, trainer.world_size
+        return DataLoader(Examples(*self.parts, *now), batch_size=None)
 
 
 def train(config: NanoPerception, command: str) -> None:

@@ -19,6 +19,7 @@ from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
+    from ming_core.registry import Entry
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Preset (see `ming models`) or checkpoint folder.")
@@ -130,6 +131,13 @@ def print_reasoning(text: str, quiet: bool) -> None:
 def print_json(value: Any) -> None:
     """One object on stdout; characters beyond ASCII stay readable."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def entry_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
+    """What a list of registered things tells of each: its name, its package, and a summary."""
+    return [
+        {"name": entry.name, "package": entry.plugin, "summary": entry.summary} for entry in entries
+    ]
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -17,6 +17,7 @@ from ming_core.cli.common import (
     JsonOption,
     ModelOption,
     QuietOption,
+    entry_rows,
     load_model,
     note,
     print_json,
@@ -72,10 +73,7 @@ def evaluate(
 def _list(as_json: bool) -> None:
     from ming_core.plugins import get_plugins
 
-    found = [
-        {"name": entry.name, "package": entry.plugin, "summary": entry.summary}
-        for entry in get_plugins().benchmarks
-    ]
+    found = entry_rows(get_plugins().benchmarks)
     if as_json:
         print_json({"benchmarks": found})
         return
