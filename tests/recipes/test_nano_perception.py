@@ -24,18 +24,21 @@ from ming_core.model.positions import frame_grids, rope_index
 from ming_recipes.perception import hearing, module, speech
 from ming_recipes.perception.augment import vary
 from ming_recipes.perception.config import NanoPerception
-from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, words_before
+from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
 from ming_recipes.perception.data import PackedBatch, Packer, row_of
+from ming_recipes.perception.dense import DenseHeads, token_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
 from ming_recipes.perception.nano import PREPROCESSOR, released_config, train
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
-from ming_recipes.perception.talk import speech_rows
+from ming_recipes.perception.talk import WINDOW, chosen, speech_rows
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.language import Question, reasoning
+from ming_recipes.world.names import NAMES, alike
 from ming_recipes.world.scene import scene_of
 from ming_recipes.world.speech import Utterance, utterance_of
 from ming_recipes.world.tokenizer import train_tokenizer
 from ming_recipes.world.voices import MissingVoice
+from ming_recipes.world.wording import described
 from ming_vision.encoder import QwenVisionEncoder
 
 TINY: dict[str, Any] = {
@@ -208,7 +211,7 @@ def listening(tokenizer: Tokenizer, tmp_path: Path, humming: None) -> Listening:
 def test_packed_speech_is_the_prompt_of_the_chat_format(
     packer: Packer, listening: Listening
 ) -> None:
-    rows = speech_rows(packer, listening, 60, 40, spoken=2)
+    rows = speech_rows(packer, listening, range(60, 100), spoken=2)
     batch = packer(rows)
     omni, sounds = batch.omni, batch.sounds
     assert omni.segment_ids is not None
@@ -236,7 +239,7 @@ def test_packed_speech_is_the_prompt_of_the_chat_format(
 def test_a_spoken_question_is_about_the_picture_of_its_index(
     packer: Packer, listening: Listening
 ) -> None:
-    for row in speech_rows(packer, listening, 0, 60, spoken=3)[:3]:
+    for row in speech_rows(packer, listening, range(60), spoken=3)[:3]:
         aloud = row.conversations[0]
         (sound,) = aloud.sounds
         (said,) = sound.utterances
@@ -247,6 +250,23 @@ def test_a_spoken_question_is_about_the_picture_of_its_index(
             and scene_of("train", index) == row.scenes[0]
             for index in range(60)
         )
+
+
+def test_sentences_are_chosen_by_their_kind(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    encoder = AudioEncoder.from_config(released_config(tokenizer), PREPROCESSOR)
+    thousand = Recordings(tmp_path, "train", 1000)  # of which only the texts are needed
+    listening = Listening(thousand, encoder.config.listening, tokenizer)
+
+    def share(focus: dict[str, float]) -> float:
+        uses = chosen(listening, 0, 1000 // WINDOW, focus)
+        assert uses == chosen(listening, 0, 1000 // WINDOW, focus)
+        assert len(set(uses)) == 1000 // WINDOW
+        assert set(uses) <= set(range(1000))
+        return sum(bool(utterance_of("train", use).names) for use in uses) / len(uses)
+
+    assert share({}) == pytest.approx(0.25, abs=0.07)
+    assert share({"name": 3.0}) > 0.4
+    assert share({"name": 0.01}) < 0.03
 
 
 def test_an_utterance_varies_in_training_and_never_elsewhere(listening: Listening) -> None:
@@ -313,6 +333,80 @@ def test_ctc_ignores_what_lies_behind_a_shorter_sound() -> None:
 )
 def test_the_word_before_each_word_of_a_path(path: list[int], before: list[int]) -> None:
     assert words_before(path) == before
+
+
+def test_names_are_told_by_entries_that_only_they_have(packer: Packer) -> None:
+    found = name_entries(packer.tokenizer)
+    assert found[packer.tokenizer.encode(" Shaun")[0]] == ("Sean", "Shaun", "Shawn")
+    assert found[packer.tokenizer.encode("章玮")[0]] == ("张伟", "章玮")
+    for language, names in NAMES.items():
+        for name in names:
+            said = packer.tokenizer.encode(f" {name}" if language == "en" else name)
+            assert alike(name, language) in [found.get(entry) for entry in said]
+    for word in (" the", " star", "是"):
+        assert packer.tokenizer.encode(word)[0] not in found
+
+
+def test_a_name_is_asked_where_one_that_sounds_like_it_is_heard(packer: Packer) -> None:
+    torch.manual_seed(0)
+    heads = CTCHeads(8, 16, packer.tokenizer)
+    words = torch.nn.functional.normalize(torch.randn(1536, 16), dim=-1)
+    said = next(
+        said
+        for index in range(5000)
+        if (said := utterance_of("train", index)).names in (("Shaun",), ("Shawn",))
+    )
+    heard = packer.tokenizer.encode(said.text.replace(said.names[0], "Sean"))
+    with torch.no_grad():
+        heads.scale.fill_(60)
+        heads.blank.bias.fill_(-60)
+        heads.person.weight.zero_()
+    sounds = Sounds(Features("audio", {}, None, [len(heard)]), [said], [heard])
+
+    def loss(name: str) -> float:
+        with torch.no_grad():
+            heads.person.bias.zero_()
+            heads.person.bias[heads.people.index(name)] = 30
+        losses = heads.early(torch.randn(len(heard), 16), words[heard], words, sounds)
+        return float(losses["name"].detach())
+
+    assert loss(said.names[0]) < 1e-6
+    assert loss("Sean") == pytest.approx(30, abs=0.01)
+    nobody = replace(said, names=())
+    sounds = replace(sounds, utterances=[nobody])
+    assert loss("Sean") == 0
+
+
+def test_words_of_a_description_know_what_they_are_about(packer: Packer) -> None:
+    found = 0
+    for index in range(40):
+        row = row_of(training_example(index, Mix(questions=40)))
+        batch = packer([row])
+        for number, question in enumerate(batch.questions):
+            mine = batch.question[0] == number
+            told = batch.told[0, mine].tolist()
+            if question.kind != "describe":
+                assert set(told) == {-1}
+                continue
+            marks = "；。" if question.lang == "zh" else ";."
+            objects, _, background = question.answer.partition(marks[1])
+            wanted: list[int] = []
+            parts = objects.split(marks[0])
+            for item, part in zip(described(row.scenes[0]), parts, strict=True):
+                wanted += [token_of(item)] * len(packer.tokenizer.encode(part)) + [-1]
+            wanted += [-1] * (len(told) - len(wanted))
+            assert told == wanted
+            assert background
+            found += 1
+    assert found >= 5
+
+
+def test_words_about_nothing_are_not_asked() -> None:
+    heads = DenseHeads(8)
+    hidden, about = torch.randn(5, 8), torch.tensor([-1, 3, -1, 9, -1])
+    some = heads.place_of_words(hidden[[1, 3]], about[[1, 3]])
+    torch.testing.assert_close(heads.place_of_words(hidden, about), some)
+    assert heads.place_of_words(hidden, torch.full((5,), -1)).item() == 0
 
 
 def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:

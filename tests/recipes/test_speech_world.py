@@ -74,6 +74,17 @@ def test_no_voice_of_the_test_is_heard_in_training(
         assert {said.voice for said in trained if said.lang == language} <= known
         assert {said.voice for said in tested if said.lang == language} <= new
         assert JOE not in known | new
+    # A voice of flite at another pitch is the same voice.
+    throats = [
+        {
+            voice.name.partition("+")[0]
+            for pool in pools["en"]
+            for voice in pool
+            if voice.family == "flite"
+        }
+        for pools in (TRAIN_VOICES, TEST_VOICES)
+    ]
+    assert throats == [{"slt", "awb", "kal16"}, {"rms"}]
     accents = {said.voice.family for said in tested if said.lang == "en"}
     assert {"flite", "en-gb-scotland", "en-us"} <= accents
     assert "en-gb-scotland" not in {said.voice.family for said in trained}

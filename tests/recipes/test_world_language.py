@@ -18,8 +18,6 @@ from ming_recipes.world.language import (
     KINDS,
     VIDEO_WEIGHTS,
     Question,
-    caption,
-    describe,
     follow_up,
     questions,
     reasoning,
@@ -45,6 +43,7 @@ from ming_recipes.world.vocabulary import (
     SIZES,
     TEXTURES,
 )
+from ming_recipes.world.wording import caption, describe
 
 _PLAIN_MIX = Mix()
 

@@ -18,7 +18,8 @@ QUANTUM = RATE * 8 // 25
 LONGEST = 7.0
 """Seconds of speech that nothing is made longer than; nano hears 8 at once."""
 
-_SPEED = 0.16  # at most so much faster or slower, pitch and formants with it
+_SPEED = 0.2  # at most so much faster or slower, pitch and formants with it
+_WARP = 0.12  # at most so much longer or shorter throats
 _EDGE = 0.25  # seconds of silence at most before and after
 
 
@@ -34,14 +35,17 @@ def vary(samples: np.ndarray, n_mels: int, rng: np.random.Generator) -> Tensor:
     level = rng.uniform(8, 45) if rng.random() < 0.5 else rng.uniform(45, 70)
     x = x + _noise(len(x), rng) * loudness * 10 ** (-level / 20)
     x = x * 10 ** (rng.uniform(-18, 6) / 20)
-    mel = _warped(log_mel(x.astype(np.float32), n_mels).numpy(), 0.1 * (2 * rng.random() - 1))
+    warp = _WARP * (2 * rng.random() - 1)
+    mel = _warped(log_mel(x.astype(np.float32), n_mels).numpy(), warp)
     mel = torch.from_numpy(mel + _line(n_mels, rng))
     return _masked(mel, rng) if rng.random() < 0.6 else mel
 
 
 def plain(samples: np.ndarray, n_mels: int) -> Tensor:
-    """The utterance as it is, filled up with its last quiet to a multiple of QUANTUM."""
+    """The utterance as it is, if no longer than LONGEST, filled up to a multiple of QUANTUM."""
     x = samples.astype(np.float32) / 2**15
+    if len(x) > LONGEST * RATE:
+        x = _faster(x, len(x) / (LONGEST * RATE))
     return log_mel(np.pad(x, (0, -len(x) % QUANTUM)), n_mels)
 
 

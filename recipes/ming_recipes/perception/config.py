@@ -17,12 +17,12 @@ class NanoPerception:
     language_steps: int = 1000  # the language model in front of the frozen tower
     joint_steps: int = 3000  # both
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
-    hearing_steps: int = 1500  # the audio encoder alone, on what is said
+    hearing_steps: int = 2000  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2600  # everything together
-    senses_images: int = 9  # rows of a picture or video, per step and process
+    senses_steps: int = 2400  # everything together
+    senses_images: int = 8  # rows of a picture or video, per step and process
     senses_sounds: int = 28  # utterances, per step and process, about two a row
-    senses_spoken: int = 2  # of them questions, asked about their picture as well
+    senses_spoken: int = 3  # of them questions, asked about their picture as well
     images: int = 20  # packed rows per step and process
     capacity: int = 208  # tokens of a packed row: a picture or video and its conversations
     easy_steps: int = 150  # language steps on scenes of one or two objects
@@ -58,13 +58,16 @@ class NanoPerception:
             "text": 5.0,
             "position": 1.3,
             "locate": 1.5,
-            "describe": 3.0,
+            "describe": 5.0,
             "relation_query": 1.5,
         }
     )
+    # Sentences about people and numbers are few, and their words are what is misheard.
+    senses_sentences: dict[str, float] = field(default_factory=lambda: {"name": 3.0, "number": 3.0})
     muon_lr: float = 0.01
     adam_lr: float = 0.002
-    tower_rate: float = 0.25  # of the learning rates, for towers beside the language model
+    tower_rate: float = 0.25  # of the learning rates, for the image tower beside the language model
+    ear_rate: float = 0.5  # the same for the audio encoder, which is younger
     senses_rate: float = 0.5  # of the learning rates, at the start of the senses stage
     warmup: int = 50
     clip: float = 1.0
@@ -72,12 +75,14 @@ class NanoPerception:
     align_weight: float = 0.3
     where_weight: float = 0.1  # of places, asked of early layers of the language model
     order_weight: float = 0.3  # of the word before, asked of sound tokens there
+    name_weight: float = 1.0  # of whose name they say, asked there, too
+    name_word_weight: float = 3.0  # of a name in an answer, in multiples of other words
     ctc_weight: float = 0.3
     balance_weight: float = 0.0001
     z_weight: float = 0.00001
     bias_rate: float = 0.001
     save_every: int = 100
-    validate_every: int = 500
+    validate_every: int = 1000
     validation_images: int = 256
     validation_sounds: int = 300
     test_images: int = 200  # of each slice, in the final score

@@ -5,13 +5,16 @@ that are spoken. The other asks its tokens, at the place where the language mode
 the entries of the tokenizer: by their cosine with the word embeddings, so that what is heard comes
 to lie where the written word lies, and the language model understands speech as it reads.
 
-A third loss, on an early layer of the language model, asks each token that says a word for the word
-before it. To write down what is heard is to look for the word just written and go on with what
-follows; without this the language model long writes what fits the gist.
+Two more, on an early layer of the language model, ask for what writing it down takes. At each token
+that says a word, the word before it: to copy is to look for the word just written and go on with
+what follows; without this the language model long writes what fits the gist. At each token that
+says a name, whose it is: of names that sound alike, only a list in front of the sound tells which
+one is meant, and without this nobody looks at it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TypeVar
@@ -23,6 +26,7 @@ from torch.nn import functional as F
 from ming_audio.metrics import Errors, count_errors
 from ming_core.chat.prompt import TextEncoder
 from ming_recipes.perception.speech import Sounds
+from ming_recipes.world.names import NAMES, alike
 from ming_recipes.world.speech import utterance_of
 
 T = TypeVar("T", str, int)
@@ -40,6 +44,17 @@ def classes(units: Iterable[T]) -> dict[T, int]:
     return {unit: 1 + i for i, unit in enumerate(sorted(set(units)))}
 
 
+def name_entries(tokenizer: TextEncoder) -> dict[int, tuple[str, ...]]:
+    """The names that sound alike, by the entries of the tokenizer that none but they have."""
+    found: dict[int, set[tuple[str, ...]]] = defaultdict(set)
+    for language, names in NAMES.items():
+        for name in names:
+            # As they stand in a sentence.
+            for entry in tokenizer.encode(f" {name}" if language == "en" else name):
+                found[entry].add(alike(name, language))
+    return {entry: groups.pop() for entry, groups in found.items() if len(groups) == 1}
+
+
 class CTCHeads(nn.Module):
     """Linear readers of the encoder's states [N, width] and tokens [M, hidden_size]."""
 
@@ -51,6 +66,13 @@ class CTCHeads(nn.Module):
         self.characters = nn.Linear(width, 1 + len(self.letters))
         self.blank = nn.Linear(hidden_size, 1)
         self.before = nn.Linear(hidden_size, 1 + len(self.entries))
+        self.people = [name for names in NAMES.values() for name in names]
+        self.sounding = {
+            self.entries[entry]: names
+            for entry, names in name_entries(tokenizer).items()
+            if entry in self.entries
+        }
+        self.person = nn.Linear(hidden_size, len(self.people))
         self.scale = nn.Parameter(torch.tensor(16.0))
 
     def forward(
@@ -78,17 +100,34 @@ class CTCHeads(nn.Module):
         known = F.normalize(words[list(self.entries)], dim=-1)
         return torch.cat((blank, self.scale * (tokens @ known.T)), -1).float().log_softmax(-1)
 
-    def order(self, hidden: Tensor, tokens: Tensor, words: Tensor, sounds: Sounds) -> Tensor:
-        """Loss of naming the word before, at each token that says one; 0 stands for none.
+    def early(
+        self, hidden: Tensor, tokens: Tensor, words: Tensor, sounds: Sounds
+    ) -> dict[str, Tensor]:
+        """The losses "order", of naming the word before, and "name", of spelling the name.
 
         hidden [M, D]: states of an early layer of the language model at the tokens [M, D]. What a
         token says is what its best path says.
         """
         with torch.no_grad():
             best = self.named(tokens, words).argmax(-1).split(sounds.features.tokens)
-        targets = torch.tensor([i for path in best for i in words_before(path.tolist())])
-        logits = self.before(F.rms_norm(hidden, hidden.shape[-1:])).float()
-        return F.cross_entropy(logits, targets.to(hidden.device), ignore_index=-1)
+        paths = [path.tolist() for path in best]
+        scaled = F.rms_norm(hidden, hidden.shape[-1:])
+        before = [i for path in paths for i in words_before(path)]
+        people = [
+            self._meant(heard, said.names)
+            for path, said in zip(paths, sounds.utterances, strict=True)
+            for heard in path
+        ]
+        return {
+            "order": _of_those_asked(self.before(scaled), before),
+            "name": _of_those_asked(self.person(scaled), people),
+        }
+
+    def _meant(self, heard: int, names: Sequence[str]) -> int:
+        """Index of the one of `names` that sounds like a class of `entries`; -1 if not one does."""
+        alike = self.sounding.get(heard, ())
+        meant = [name for name in dict.fromkeys(names) if name in alike]
+        return self.people.index(meant[0]) if len(meant) == 1 else -1
 
     def misheard(self, tokens: Tensor, words: Tensor, sounds: Sounds) -> Errors:
         """What the best path of the tokens gets wrong."""
@@ -97,6 +136,13 @@ class CTCHeads(nn.Module):
         heard = [[entries[i - 1] for i in path] for path in paths]
         pairs = zip(sounds.ids, heard, strict=True)
         return sum((count_errors(said, path) for said, path in pairs), Errors())
+
+
+def _of_those_asked(logits: Tensor, targets: Sequence[int]) -> Tensor:
+    """Mean cross-entropy over the rows whose target is not -1; 0 if there are none."""
+    wanted = torch.tensor(targets, device=logits.device)
+    total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
+    return total / (wanted >= 0).sum().clamp(min=1)
 
 
 def ctc(logits: Tensor, lengths: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:

@@ -7,7 +7,7 @@ without a picture is conversations about sounds, each on its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -24,10 +24,12 @@ from ming_core.model.encoder import Features, Processor, by_modality, item_secon
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.packing import prefix_segment_mask
+from ming_recipes.perception.dense import token_of
 from ming_recipes.perception.speech import Sounds
 from ming_recipes.world.batch import Example, Mix, training_example
 from ming_recipes.world.language import Motion, Question, reasoning
 from ming_recipes.world.scene import Scene
+from ming_recipes.world.wording import described
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,16 @@ class PackedBatch:
     """labels, weights, question [B, T] are aligned with the input ids: target tokens, their weight
     in the loss, and the index into `questions` of the answer that a target belongs to (else -1).
 
-    scenes, motions: of each temporal patch, in the order of the visual tokens. sounds: all that is
-    heard, in the order of the sound tokens.
+    told [B, T], aligned too: the image token that shows what a word of a description is about, else
+    -1. scenes, motions: of each temporal patch, in the order of the visual tokens. sounds: all that
+    is heard, in the order of the sound tokens.
     """
 
     omni: OmniBatch
     labels: Tensor
     weights: Tensor
     question: Tensor
+    told: Tensor
     questions: list[Question]
     scenes: list[Scene]
     motions: list[Motion]
@@ -55,8 +59,13 @@ class PackedBatch:
             labels=self.labels.to(device),
             weights=self.weights.to(device),
             question=self.question.to(device),
+            told=self.told.to(device),
             sounds=self.sounds and self.sounds.to(device, dtype),
         )
+
+
+DESCRIPTION = 2.0
+"""Weight of a word of a description, in multiples of those of other answers of its length."""
 
 
 class CachedTokenizer:
@@ -138,7 +147,8 @@ class Packer:
         segments = torch.full(size, -1)
         modality = torch.zeros(size, dtype=torch.long)
         positions = torch.ones(3, *size, dtype=torch.long)
-        labels, asked = torch.full(size, IGNORED), torch.full(size, -1)
+        labels = torch.full(size, IGNORED)
+        asked, told = torch.full(size, -1), torch.full(size, -1)
         weights = torch.zeros(size)
         questions: list[Question] = []
         seen: list[Features] = []
@@ -178,6 +188,10 @@ class Packer:
                     answer = slice(used + first - start, used + last_target - start)
                     asked[index, answer] = len(questions)
                     weights[index, answer] = talk.weight or (last_target - first) ** -0.5
+                    if question.kind == "describe":
+                        weights[index, answer] *= DESCRIPTION
+                        words = prompt.input_ids[first:last_target]
+                        told[index, answer] = torch.tensor(self._told(words, row.scenes[0]))
                     questions.append(question)
                 used += tail
         sounds = Sounds.joined(heard) if heard else None
@@ -191,7 +205,7 @@ class Packer:
         )
         scenes = [scene for row in rows for scene in row.scenes]
         motions = [motion for row in rows for motion in row.motions]
-        return PackedBatch(omni, labels, weights, asked, questions, scenes, motions, sounds)
+        return PackedBatch(omni, labels, weights, asked, told, questions, scenes, motions, sounds)
 
     def tokens(self, talk: Conversation) -> int:
         """Length of a conversation without a picture."""
@@ -201,6 +215,21 @@ class Packer:
         heard = [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
         sizes = [*shown, *heard]
         return build_example(talk.turns, self.format, self.tokenizer, sizes, think=talk.think)
+
+    def _told(self, words: Sequence[int], scene: Scene) -> list[int]:
+        """The token of the picture that shows what each word of its description is about; -1 where
+        it is about none: between the objects, and behind the last."""
+        between, end = (
+            {self.tokenizer.encode(mark)[0] for mark in marks} for marks in (";；", ".。")
+        )
+        shown = [token_of(item) for item in described(scene)]
+        found, nth = [], 0
+        for word in words:
+            nth = len(shown) if word in end else nth
+            speaks = nth < len(shown) and word not in between
+            found.append(shown[nth] if speaks else -1)
+            nth += word in between
+        return found
 
     def _prefix(self, ids: tuple[int, ...], shown: Features) -> Tensor:
         assert shown.grid is not None

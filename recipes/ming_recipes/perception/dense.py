@@ -7,7 +7,8 @@ for what is centred in them: the objects, the characters, "text". Without the se
 stays at chance on everything but counts and backgrounds. A third one, on an early layer of the
 language model, asks each image token for its own place in the picture, which rotary positions give
 only relative to other tokens; a fourth, a layer later, for the ninth of the picture in which the
-centre of an object lies.
+centre of an object lies. A fifth asks the words of a description for the token of what they are
+about: of two objects of one colour, the model takes the shape of the wrong one otherwise.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ming_recipes.world.batch import CHARACTERS, cell_labels
+from ming_recipes.world.batch import CHARACTERS, cell_labels, cell_of
 from ming_recipes.world.language import Motion
-from ming_recipes.world.scene import Scene
+from ming_recipes.world.scene import Scene, SceneObject
 from ming_recipes.world.vocabulary import (
     CANVAS,
     COLORS,
@@ -39,6 +40,7 @@ TOKEN_CELLS = 2  # a merged token covers 2x2 cells
 TOKENS = (CELLS // TOKEN_CELLS) ** 2  # of a picture
 WHERE_LAYER = 1  # of the language model: after it a token must know its place
 GRID_LAYER = 2  # after it a token must know in which third of the picture its objects are
+TOLD_LAYER = 3  # after it a word of a description must know what it is about
 EMPTY_WEIGHT = 0.15  # of a cell without a character
 PRESENT_WEIGHT = 4.0  # in the alignment, of a word that fits: most words fit few tokens
 ALIGN_SCALE = 0.2  # brings the alignment loss of a token to the size of the others
@@ -134,6 +136,7 @@ class DenseHeads(nn.Module):
         self.background = nn.Linear(hidden_size, len(HUES) + len(TEXTURES))
         self.where = nn.Linear(hidden_size, TOKENS)
         self.grid = nn.Linear(hidden_size, TOKEN_CELLS**2 * len(GRID))
+        self.told = nn.Linear(hidden_size, TOKENS)
         self.align_scale = nn.Parameter(torch.tensor(8.0))
         self.align_bias = nn.Parameter(torch.tensor(-3.0))
 
@@ -199,6 +202,22 @@ class DenseHeads(nn.Module):
         logits = self.grid(scaled).float().unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
         targets = torch.stack([_grid_labels(scene) for scene in scenes]).flatten(0, 1)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def place_of_words(self, hidden: Tensor, told: Tensor) -> Tensor:
+        """Loss of naming the image token that shows what the next word of a description is about.
+
+        hidden [N, D]: states of the language model in front of words; told [N]: as in
+        `PackedBatch`, -1 is left out.
+        """
+        logits = self.told(F.rms_norm(hidden, hidden.shape[-1:])).float()
+        total = F.cross_entropy(logits, told, ignore_index=-1, reduction="sum")
+        return total / (told >= 0).sum().clamp(min=1)
+
+
+def token_of(item: SceneObject) -> int:
+    """Index of the token of a picture in which the centre of an object lies."""
+    column, row, _, _ = cell_of(item.x, item.y, CELLS // TOKEN_CELLS)
+    return row * (CELLS // TOKEN_CELLS) + column
 
 
 def _grid_labels(scene: Scene) -> Tensor:

@@ -22,10 +22,11 @@ from ming_core.model.omni import Omni
 from ming_core.model.routing import Gate, Routing
 from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.perception.config import NanoPerception
-from ming_recipes.perception.ctc import CTCHeads
+from ming_recipes.perception.ctc import CTCHeads, name_entries
 from ming_recipes.perception.data import PackedBatch, Packer, batches
 from ming_recipes.perception.dense import (
     GRID_LAYER,
+    TOLD_LAYER,
     WHERE_LAYER,
     DenseHeads,
     aligned_words,
@@ -93,13 +94,18 @@ class Perception(LightningModule):
             part.requires_grad_(stage in ("sight", "joint", "senses"))
         for part in (omni.encoders["audio"], ctc):
             part.requires_grad_(stage in ("hearing", "senses"))
-        heads.where.requires_grad_(stage in ("language", "joint", "senses"))
-        heads.grid.requires_grad_(stage in ("language", "joint", "senses"))
+        # What early layers of the language model are asked.
+        for head in (heads.where, heads.grid, heads.told):
+            head.requires_grad_(stage in ("language", "joint", "senses"))
+        for head in (ctc.before, ctc.person):
+            head.requires_grad_(stage == "senses")
         omni.backbone.word_embeddings.requires_grad_(stage != "hearing")
         encode, words = packer.tokenizer.encode, aligned_words()
         ids = [[encode(text) for text in language] for language in zip(*words, strict=True)]
         assert all(len(tokens) == 1 for language in ids for tokens in language)
         self.word_ids = torch.tensor([[tokens[0] for tokens in language] for language in ids])
+        self.word_weights = torch.ones(omni.backbone.config.vocab_size)
+        self.word_weights[list(name_entries(packer.tokenizer))] = config.name_word_weight
         self.started = time.monotonic()
         self.routed: list[Routing] = []
         self.batch: PackedBatch | None = None  # of the step whose routing is in `routed`
@@ -112,9 +118,11 @@ class Perception(LightningModule):
         rates = self.config.muon_lr, self.config.adam_lr
         if self.stage in ("joint", "senses"):
             # A tower knows its trade by then; at the language model's rate it would forget it.
-            slow = self.config.tower_rate
-            groups = parameter_groups(self.omni.encoders, MATRICES, *(slow * r for r in rates))
-            groups += parameter_groups(self.omni.backbone, MATRICES, *rates)
+            towers = {"image": self.config.tower_rate, "audio": self.config.ear_rate}
+            groups = parameter_groups(self.omni.backbone, MATRICES, *rates)
+            for name, slow in towers.items():
+                tower = self.omni.encoders[name]
+                groups += parameter_groups(tower, MATRICES, *(slow * r for r in rates))
             for heads in (self.heads, self.ctc):
                 groups += parameter_groups(heads, (), *rates)
         else:
@@ -172,10 +180,11 @@ class Perception(LightningModule):
             ]
         if self.stage != "sight":
             losses |= self._answers(batch, tokens, heard)
-            place = (losses["where"] + losses["grid"]) * self.config.where_weight
-            terms += [losses["answers"], losses["balance"], place]
+            place = losses["where"] + losses["grid"] + losses["told"]
+            terms += [losses["answers"], losses["balance"], place * self.config.where_weight]
             if "order" in losses:
                 terms.append(losses["order"] * self.config.order_weight)
+                terms.append(losses["name"] * self.config.name_weight)
         loss = torch.stack(terms).sum()
         if index % 20 == 0:
             self._report({"loss": loss, **losses}, scores)
@@ -199,7 +208,8 @@ class Perception(LightningModule):
         self, batch: PackedBatch, tokens: Tensor, heard: Tensor | None
     ) -> dict[str, Tensor]:
         """Weighted cross-entropy of the answers, the routers' auxiliary losses, and how well image
-        tokens know their place and that of what they show, and sound tokens the word before."""
+        tokens know their place and that of what they show, words of descriptions that of what they
+        are about, and sound tokens the word before and whose name they say."""
         omni, backbone = batch.omni, self.omni.backbone
         at_image, at_sound = (omni.modality_ids == id for id in (IMAGE, AUDIO))
         embeds = backbone.embed(omni.input_ids).masked_scatter(at_image.unsqueeze(-1), tokens)
@@ -210,7 +220,7 @@ class Perception(LightningModule):
             backbone.layers[layer].register_forward_hook(
                 lambda layer, inputs, output: early.append(output[0])
             )
-            for layer in (WHERE_LAYER, GRID_LAYER)
+            for layer in (WHERE_LAYER, GRID_LAYER, TOLD_LAYER)
         ]
         out = backbone(embeds, omni.position_ids, modality_ids=omni.modality_ids, mask=omni.mask)
         for watch in watches:
@@ -218,17 +228,19 @@ class Perception(LightningModule):
         self.routed, self.batch = out.routing, batch
         wanted = batch.labels[:, 1:] >= 0
         logits = backbone.lm_head(out.hidden[:, :-1][wanted]).float()
-        errors = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
-        weight = batch.weights[:, 1:][wanted]
+        right = batch.labels[:, 1:][wanted]
+        errors = F.cross_entropy(logits, right, reduction="none")
+        weight = batch.weights[:, 1:][wanted] * self.word_weights.to(self.device)[right]
         losses = {
             "answers": (errors * weight).sum() / weight.sum(),
             "balance": self._balance(out.routing, omni.segment_ids),
             "where": self.heads.place_of_tokens(early[0][at_image]),
             "grid": self.heads.place_of_objects(early[1][at_image], batch.scenes),
+            "told": self.heads.place_of_words(early[2][:, :-1][wanted], batch.told[:, 1:][wanted]),
         }
         if heard is not None and batch.sounds is not None:
             words = backbone.word_embeddings.weight
-            losses["order"] = self.ctc.order(early[1][at_sound], heard, words, batch.sounds)
+            losses |= self.ctc.early(early[1][at_sound], heard, words, batch.sounds)
         return losses
 
     def _balance(self, routing: list[Routing], segments: Tensor | None) -> Tensor:
@@ -322,7 +334,8 @@ class Perception(LightningModule):
             for first in range(
                 rank * size, self.config.validation_sounds - size + 1, processes * size
             ):
-                yield self.packer(speech_rows(self.packer, self.validation_speech, first, size, 2))
+                uses = range(first, first + size)
+                yield self.packer(speech_rows(self.packer, self.validation_speech, uses, 2))
 
     def _write_curve(self, split: str, rows: list[dict[str, list[int]]]) -> None:
         if self.global_rank:

@@ -46,7 +46,7 @@ from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
 from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
-from ming_recipes.perception.talk import PROMPTS, WINDOW, speech_rows
+from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, speech_rows
 from ming_recipes.recipe import Recipe
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.records import fingerprint
@@ -249,7 +249,8 @@ class Examples(IterableDataset):
             # The uses go on where "hearing" ended.
             used = config.hearing_steps * config.hearing_sounds * self.world
             used += turn * WINDOW * sounds
-            rows += speech_rows(self.packer, self.listening, used, sounds, config.senses_spoken)
+            uses = chosen(self.listening, used, sounds, config.senses_sentences)
+            rows += speech_rows(self.packer, self.listening, uses, config.senses_spoken)
         return rows
 
 

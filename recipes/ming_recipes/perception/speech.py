@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib import format as header
 from rich.progress import track
 
 from ming_audio.config import Ear, WhisperConfig
@@ -82,8 +83,12 @@ class Recordings:
 
 @lru_cache(maxsize=4)
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Where utterances end, and all samples, which stay on disk until they are used."""
     with path.open("rb") as file:
-        return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+        ends = np.load(file, allow_pickle=False)
+        header.read_magic(file)
+        shape, _, kind = header.read_array_header_1_0(file)
+        return ends, np.memmap(file, kind, "r", file.tell(), shape)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ming_audio.prompts import FLASH, TAG_END, AudioPrompts, question
@@ -24,24 +25,24 @@ PROMPTS: AudioPrompts = replace(
 """How nano is asked to write down speech."""
 
 TALK_STREAM = 7
-WINDOW = 2
+CHOICE_STREAM = 9
+WINDOW = 4
 WEIGHT = 0.7  # of each token of a transcript in the loss: more than of a description
 _SOUND = Audio(None)  # stands for an utterance in a prompt
 
 
 def speech_rows(
-    packer: Packer, listening: Listening, first: int, count: int, spoken: int
+    packer: Packer,
+    listening: Listening,
+    uses: Sequence[int],
+    spoken: int,
 ) -> list[Row]:
-    """Rows of `count` of the `WINDOW * count` uses of the recordings from `first` on, as few as
-    hold them.
+    """Rows of the utterances of some uses of the recordings, as few as hold them.
 
     Up to `spoken` of those that ask about a picture are put to it instead of written down. What is
     longer than a row is left out.
     """
-    window = range(first, first + WINDOW * count)
-    # Names are hard, and only one sentence of four has any: those come first.
-    uses = sorted(window, key=lambda use: not listening.recordings.utterance(use).names)
-    sounds = {use: listening(use) for use in sorted(uses[:count])}
+    sounds = {use: listening(use) for use in uses}
     asking = [use for use in sounds if sounds[use].utterances[0].question is not None][:spoken]
     rows = [spoken_row(listening, use, sounds[use]) for use in asking]
     split = listening.recordings.split
@@ -53,6 +54,22 @@ def speech_rows(
     for i, place in zip(fitting, plan, strict=True):
         packed.setdefault(place.row, []).append(talks[i])
     return rows + [Row(together) for together in packed.values()]
+
+
+def chosen(listening: Listening, first: int, count: int, focus: Mapping[str, float]) -> list[int]:
+    """`count` of the `WINDOW * count` uses of the recordings from `first` on, without repetition.
+
+    focus: multiples of the frequencies of the kinds of sentences.
+    """
+    rng = generator(seed_of(listening.recordings.split, first), CHOICE_STREAM)
+    window = range(first, first + WINDOW * count)
+    kinds = [listening.recordings.utterance(use).kind for use in window]
+    # A weighted draw (Efraimidis and Spirakis 2006).
+    ranks = {
+        use: rng.random() ** (1 / focus.get(kind, 1.0))
+        for use, kind in zip(window, kinds, strict=True)
+    }
+    return sorted(sorted(window, key=ranks.__getitem__)[-count:])
 
 
 def spoken_row(listening: Listening, use: int, sound: Sounds) -> Row:
@@ -76,7 +93,7 @@ def conversation(split: str, use: int, sound: Sounds) -> Conversation:
     if asked is not None:
         turns = [user(_SOUND, asked.question), assistant(asked.answer)]
         return Conversation(turns, (asked,), (sound,))
-    listed = rng.random() < (0.75 if said.names else 0.3)
+    listed = rng.random() < (0.8 if said.names else 0.3)
     asked = transcription(said, context_of(said.names, said.lang, rng) if listed else ())
     turns = [user(asked.question, _SOUND), assistant(asked.answer)]
     return Conversation(turns, (asked,), (sound,), WEIGHT)

@@ -7,12 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ming_recipes.world.language import (
-    Motion,
-    Question,
-    follow_up,
-    sample_questions,
-)
+from ming_recipes.world.language import Motion, Question, follow_up, sample_questions
 from ming_recipes.world.lettering import lettering
 from ming_recipes.world.motion import sample_clip
 from ming_recipes.world.render import render
@@ -160,7 +155,7 @@ def cell_labels(scene: Scene, cells: int = 8) -> CellLabels:
     radius = np.zeros((cells, cells), dtype=np.float32)
     attributes = np.zeros((cells, cells, len(ATTRIBUTES)), dtype=np.float32)
     for number, item in enumerate(scene.objects):
-        column, row, dx, dy = _cell(item.x, item.y, cells)
+        column, row, dx, dy = cell_of(item.x, item.y, cells)
         index[row, column] = number
         shape[row, column] = _SHAPE_INDEX[item.shape]
         color[row, column] = _COLOR_INDEX[item.color]
@@ -174,12 +169,12 @@ def cell_labels(scene: Scene, cells: int = 8) -> CellLabels:
     if scene.text is not None:
         centers = lettering(scene.text.value).centers
         for letter, (x, y) in zip(scene.text.value, centers, strict=True):
-            column, row, _, _ = _cell(scene.text.x + x, scene.text.y + y, cells)
+            column, row, _, _ = cell_of(scene.text.x + x, scene.text.y + y, cells)
             character[row, column] = CHARACTERS.index(letter)
     return CellLabels(index, shape, color, size, offset, radius, character, attributes)
 
 
-def _cell(x: float, y: float, cells: int) -> tuple[int, int, float, float]:
+def cell_of(x: float, y: float, cells: int) -> tuple[int, int, float, float]:
     """Column, row and the position within that cell; the canvas spans -0.5 to 63.5."""
     across, down = (x + 0.5) * cells / CANVAS, (y + 0.5) * cells / CANVAS
     column, row = min(max(int(across), 0), cells - 1), min(max(int(down), 0), cells - 1)

@@ -10,13 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ming_recipes.world.language import (
-    caption,
-    draw_language,
-    follow_up,
-    name_of,
-    sample_questions,
-)
+from ming_recipes.world.language import follow_up, sample_questions
 from ming_recipes.world.motion import sample_clip
 from ming_recipes.world.names import NAMES, number_words
 from ming_recipes.world.scene import pick, sample_scene
@@ -30,6 +24,7 @@ from ming_recipes.world.vocabulary import (
     TEXTURES,
     Language,
 )
+from ming_recipes.world.wording import caption, draw_language, name_of
 
 _TEMPLATES: dict[Language, tuple[str, ...]] = {
     "en": (

@@ -1,6 +1,6 @@
-"""Sentences about a scene: names, captions, the canonical description and questions with answers.
+"""Questions about a scene with their answers.
 
-English and Chinese say the same. Every question is unambiguous by construction, and a colour-shape
+English and Chinese ask the same. Every question is unambiguous by construction, and a colour-shape
 pair that is held out is named only if the scene itself comes from the compositional split.
 """
 
@@ -22,15 +22,21 @@ from ming_recipes.world.vocabulary import (
     DIRECTIONS,
     GRID,
     HELD_OUT,
-    HUES,
     OPPOSITE,
     PLURALS,
     RELATIONS,
     SHAPES,
     SIDES,
     SIZES,
-    TEXTURES,
     Language,
+)
+from ming_recipes.world.wording import (
+    article,
+    background_words,
+    describe,
+    draw_language,
+    name_of,
+    name_words,
 )
 
 KIND_WEIGHTS: dict[str, float] = {
@@ -80,7 +86,6 @@ ANTECEDENTS = ("exist", "color", "shape", "size", "position", "locate", "click")
 
 _ABSENT = 0.3  # share of counting questions whose answer is 0
 _WITH_SIZE = 0.2  # share of names that carry a size although they are unique without it
-_ENGLISH = 0.7
 # A single answer per scene: once is enough.
 _ONCE = ("count_all", "background", "describe", "video_count", "video_which")
 _LANGUAGES: tuple[Language, Language] = ("en", "zh")
@@ -103,49 +108,6 @@ class Question:
     paraphrase: int
     objects: tuple[int, ...]
     follows: bool = False
-
-
-def draw_language(rng: np.random.Generator) -> Language:
-    """English 7 times of 10, else Chinese."""
-    return "en" if rng.random() < _ENGLISH else "zh"
-
-
-def name_of(item: SceneObject, language: Language, with_size: bool = False) -> str:
-    """ "red star" or "small red star"; 红色星星 or 小红色星星."""
-    return _name(item.color, item.shape, language, item.size if with_size else None)
-
-
-def caption(scene: Scene, rng: np.random.Generator, language: Language) -> str:
-    """A drawing prompt: objects in reading order; size words, background and text by lot."""
-    ordered = sorted(scene.objects, key=lambda item: (item.row, item.x))
-    with_size = rng.random() < 0.5
-    names = [name_of(item, language, with_size) for item in ordered]
-    background = ""
-    if rng.random() < 0.5:
-        texture = TEXTURES[scene.background.texture][language] if rng.random() < 0.5 else ""
-        hue = HUES[scene.background.hue][language]
-        if language == "en":
-            hue = f"{texture} {hue}" if texture else hue
-            background = f" on {article(hue)} {hue} background"
-        else:
-            background = f"，{texture}{hue}背景"
-    if language == "en":
-        listed = [f"{article(name)} {name}" for name in names]
-        text = "" if scene.text is None else f", with the text {scene.text.value}"
-        return _enumerate(listed) + background + text
-    text = "" if scene.text is None else f"，文字{scene.text.value}"
-    return "、".join(names) + background + text
-
-
-def describe(scene: Scene, language: Language) -> str:
-    """The canonical full description: one right wording per scene, for exact match."""
-    ordered = sorted(scene.objects, key=lambda item: (item.row, item.column, item.x))
-    background = _background_words(scene, language)
-    if language == "en":
-        parts = [f"{name_of(item, 'en', True)} {GRID[item.grid].en}" for item in ordered]
-        return f"{'; '.join(parts)}. {background} background."
-    parts = [f"{name_of(item, 'zh', True)}{GRID[item.grid].zh}" for item in ordered]
-    return f"{'；'.join(parts)}。{background}背景。"
 
 
 def questions(
@@ -344,7 +306,7 @@ def _exist(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft
     else:
         color, shape = _near_miss(facts, rng)
         used = ()
-    name = _name(color, shape, language)
+    name = name_words(color, shape, language)
     slots = {"name": name, "a_name": f"{article(name)} {name}"}
     return slots, _EXIST[language][0 if used else 1], used
 
@@ -421,7 +383,7 @@ def _text(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft 
 
 
 def _background(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
-    return {}, _background_words(facts.scene, language), ()
+    return {}, background_words(facts.scene, language), ()
 
 
 def _locate(facts: _Facts, rng: np.random.Generator, language: Language) -> Draft | None:
@@ -552,29 +514,6 @@ def _near_miss(facts: _Facts, rng: np.random.Generator) -> tuple[str, str]:
             pair = (pick(rng, _COLOR_NAMES), item.shape)
         if pair not in facts.pairs and (facts.names_unseen or pair not in HELD_OUT):
             return pair
-
-
-def _name(color: str, shape: str, language: Language, size: str | None = None) -> str:
-    words = [SIZES[size][language]] if size else []
-    words += [COLORS[color][language], SHAPES[shape][language]]
-    return (" " if language == "en" else "").join(words)
-
-
-def _background_words(scene: Scene, language: Language) -> str:
-    words = (
-        TEXTURES[scene.background.texture][language],
-        HUES[scene.background.hue][language],
-    )
-    return (" " if language == "en" else "").join(words)
-
-
-def article(words: str) -> str:
-    """The article that English words take."""
-    return "an" if words[0] in "aeiou" else "a"
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _checked(language: Language) -> Language:

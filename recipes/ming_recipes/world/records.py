@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ming_core.errors import BadConfig
-from ming_recipes.world.language import (
-    KINDS,
-    VIDEO_KINDS,
-    caption,
-    draw_language,
-    follow_up,
-    questions,
-)
+from ming_recipes.world.language import KINDS, VIDEO_KINDS, follow_up, questions
 from ming_recipes.world.motion import clip_of
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, generator, pick, scene_of, seed_of
 from ming_recipes.world.vocabulary import WORLD, Language
+from ming_recipes.world.wording import caption, draw_language
 
 _TASKS = {"locate": "ground", "click": "click", "describe": "caption"}
 

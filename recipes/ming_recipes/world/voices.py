@@ -67,9 +67,11 @@ def _espeak(utterance: Utterance) -> np.ndarray:
 def _flite(utterance: Utterance) -> np.ndarray:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        stretch = f"duration_stretch={PLAIN_RATE / utterance.rate:.3f}"
-        said = ("-t", utterance.spoken, "-o", str(path))
-        _run("flite", "-voice", utterance.voice.name, "--setf", stretch, *said)
+        name, _, pitch = utterance.voice.name.partition("+")
+        style = ("--setf", f"duration_stretch={PLAIN_RATE / utterance.rate:.3f}")
+        if pitch:
+            style += ("--setf", f"int_f0_target_mean={pitch}")
+        _run("flite", "-voice", name, *style, "-t", utterance.spoken, "-o", str(path))
         return _heard(path)
 
 
