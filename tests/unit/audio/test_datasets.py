@@ -185,6 +185,29 @@ def test_the_gain_from_hotwords_shows_unless_one_context_is_asked_for(contextasr
     }
 
 
+def test_a_recording_that_cannot_be_read_is_left_out_and_named(
+    contextasr: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Deaf(Listener):
+        def transcribe(self, source: Path, **told: Any) -> str:
+            if source.stem in broken:
+                raise BadMedia(f"{source.name} is empty")
+            return super().transcribe(source, **told)
+
+    model = Deaf({"0": "ask Siobhan about kyoto", "1": "至悦大使很好"})
+    broken = {"1"}
+    result = asr(model, contextasr)  # type: ignore[arg-type]
+    assert result["unreadable"] == ["1.wav is empty"]
+    assert result["utterances"] == len(result["rows"]) == 1
+    assert [set(rates) for rates in result["scores"].values()] == [
+        {"English WER", "English NE-WER", "English NE-FNR"}
+    ] * 2
+    assert capsys.readouterr().err == "left out: 1.wav is empty\n"
+    broken |= {"0"}
+    with pytest.raises(BadConfig, match=r"can be read: 0\.wav is empty"):
+        asr(model, contextasr)  # type: ignore[arg-type]
+
+
 def test_a_limit_is_for_each_language_and_spread_over_the_folder(tmp_path: Path) -> None:
     rows = []
     for number in range(9):
@@ -242,13 +265,12 @@ def test_a_rate_over_no_words_is_left_out(librispeech: Path) -> None:
     assert result["counts"]["model"]["English WER"]["insertions"] == 1
 
 
-@pytest.mark.parametrize("error", [MissingPlugin("no ears"), BadMedia("no sound")])
-def test_what_the_model_refuses_comes_through(librispeech: Path, error: Exception) -> None:
+def test_what_the_model_refuses_comes_through(librispeech: Path) -> None:
     class Deaf:
         def transcribe(self, source: Path, **told: Any) -> str:
-            raise error
+            raise MissingPlugin("no ears")
 
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(MissingPlugin, match="no ears"):
         asr(Deaf(), librispeech)  # type: ignore[arg-type]
 
 

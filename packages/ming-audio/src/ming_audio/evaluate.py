@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from ming_audio.judges import open_judge
 from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, wer
 from ming_audio.normalisers import Language
 from ming_core.benchmarks import Track, untracked
-from ming_core.errors import BadConfig, UnknownName
+from ming_core.errors import BadConfig, BadMedia, UnknownName
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
@@ -46,10 +48,11 @@ def asr(
     for the judge, and a row for each language and rate, as fractions: WER or CER, of
     ContextASR-Bench also NE-WER and NE-FNR. A rate over no words at all is left out. `counts` are
     what the rates are made of. `utterances` were scored; `dropped`, how many the benchmark leaves
-    out, were not transcribed; `rows` have every text.
+    out, were not transcribed, nor those that are `unreadable`, with the reasons; `rows` have every
+    text.
 
-    Raises BadConfig for a folder of another layout or without recordings that count, UnknownName
-    for a name, MissingPlugin for a judge that is not installed, and what `transcribe` raises.
+    Raises BadConfig for a folder of another layout or without recordings that count and can be
+    read, UnknownName for a name, MissingPlugin for a judge that is not installed.
     """
     style, utterances = read_folder(Path(data), style)
     columns = _columns(style, context)
@@ -62,12 +65,33 @@ def asr(
     if second is not None and not english:
         raise BadConfig(f"the judge {judge} knows only English, and {data} has none; leave it out")
 
-    heard: dict[str, Heard] = {
-        column: {said: _transcript(model, said, told) for said in track(scored, column)}
+    unreadable: dict[Utterance, str] = {}
+
+    def hear(
+        those: Iterable[Utterance], column: str, listen: Callable[[Utterance], str]
+    ) -> dict[Utterance, str]:
+        texts = {}
+        for said in track(those, column):
+            try:
+                texts[said] = "" if said in unreadable else listen(said)
+            except BadMedia as error:
+                unreadable[said] = str(error)
+                print(f"left out: {error}", file=sys.stderr)
+        return texts
+
+    everything = {
+        column: hear(scored, column, partial(_transcript, model, told=told))
         for column, told in columns.items()
     }
     if judge is not None and second is not None:
-        heard[judge] = {said: second(said.audio) for said in track(english, judge)}
+        everything[judge] = hear(english, judge, lambda said: second(said.audio))
+    scored = [said for said in scored if said not in unreadable]
+    if not scored:
+        raise BadConfig(f"no recording of {data} can be read: {next(iter(unreadable.values()))}")
+    heard: dict[str, Heard] = {
+        column: {said: text for said, text in texts.items() if said not in unreadable}
+        for column, texts in everything.items()
+    }
 
     count = _entity_counts if style == "contextasr" else _text_counts
     counts = {column: count(texts) for column, texts in heard.items()}
@@ -75,6 +99,7 @@ def asr(
         "style": style,
         "utterances": len(scored),
         "dropped": len(utterances) - len(counting),
+        "unreadable": list(unreadable.values()),
         "scores": {column: _rates(found) for column, found in counts.items()},
         "counts": {
             column: {row: asdict(number) for row, number in found.items()}
