@@ -19,7 +19,7 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 2000  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2400  # everything together
+    senses_steps: int = 2500  # everything together
     senses_images: int = 8  # rows of a picture or video, per step and process
     senses_sounds: int = 28  # utterances, per step and process, about two a row
     senses_spoken: int = 3  # of them questions, asked about their picture as well
