@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ def asr(
     unreadable: dict[Utterance, str] = {}
 
     def hear(
-        those: Iterable[Utterance], column: str, listen: Callable[[Utterance], str]
+        those: Sequence[Utterance], column: str, listen: Callable[[Utterance], str]
     ) -> dict[Utterance, str]:
         texts = {}
         for said in track(those, column):
