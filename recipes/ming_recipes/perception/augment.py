@@ -20,6 +20,7 @@ LONGEST = 7.0
 
 _SPEED = 0.2  # at most so much faster or slower, pitch and formants with it
 _WARP = 0.12  # at most so much longer or shorter throats
+_CONTRAST = (0.7, 1.25)  # of loud to soft, in multiples: programs differ in it more than people
 _EDGE = 0.25  # seconds of silence at most before and after
 
 
@@ -30,14 +31,17 @@ def vary(samples: np.ndarray, n_mels: int, rng: np.random.Generator) -> Tensor:
     x = _padded(x, rng)
     if rng.random() < 0.3:
         x = _in_a_room(x, rng)
-    loudness = float(np.sqrt(np.mean(x**2))) + 1e-4
-    # At least a little noise: digital silence would tell where speech is.
-    level = rng.uniform(8, 45) if rng.random() < 0.5 else rng.uniform(45, 70)
-    x = x + _noise(len(x), rng) * loudness * 10 ** (-level / 20)
+    # Some have digital silence around them, as all that programs say; most do not, since it would
+    # tell where speech is.
+    if rng.random() < 0.85:
+        loudness = float(np.sqrt(np.mean(x**2))) + 1e-4
+        level = rng.uniform(8, 45) if rng.random() < 0.6 else rng.uniform(45, 70)
+        x = x + _noise(len(x), rng) * loudness * 10 ** (-level / 20)
     x = x * 10 ** (rng.uniform(-18, 6) / 20)
     warp = _WARP * (2 * rng.random() - 1)
     mel = _warped(log_mel(x.astype(np.float32), n_mels).numpy(), warp)
-    mel = torch.from_numpy(mel + _line(n_mels, rng))
+    mean = mel.mean(0)
+    mel = torch.from_numpy(mean + (mel - mean) * rng.uniform(*_CONTRAST) + _line(n_mels, rng))
     return _masked(mel, rng) if rng.random() < 0.6 else mel
 
 

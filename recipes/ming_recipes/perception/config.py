@@ -19,7 +19,7 @@ class NanoPerception:
     recordings: int = 32000  # utterances, made by espeak-ng and flite before anything is heard
     hearing_steps: int = 2000  # the audio encoder alone, on what is said
     hearing_sounds: int = 32  # per step and process
-    senses_steps: int = 2500  # everything together
+    senses_steps: int = 4700  # everything together
     senses_images: int = 8  # rows of a picture or video, per step and process
     senses_sounds: int = 28  # utterances, per step and process, about two a row
     senses_spoken: int = 3  # of them questions, asked about their picture as well
@@ -36,6 +36,7 @@ class NanoPerception:
     joint_video: float = 0.2
     joint_dialogue: float = 0.4
     joint_think: float = 0.05
+    senses_video: float = 0.3  # the other shares are as in "joint"
     # Multiples of the world's frequencies. First what binds words to objects: answers of many
     # digits, and those that nobody can give before that, would only be noise.
     language_focus: dict[str, float] = field(
@@ -55,11 +56,11 @@ class NanoPerception:
     )
     senses_focus: dict[str, float] = field(
         default_factory=lambda: {
-            "text": 5.0,
+            "text": 3.0,
             "position": 1.3,
             "locate": 1.5,
             "describe": 5.0,
-            "relation_query": 1.5,
+            "relation_query": 2.5,
         }
     )
     # Sentences about people and numbers are few, and their words are what is misheard.
@@ -67,7 +68,6 @@ class NanoPerception:
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     tower_rate: float = 0.25  # of the learning rates, for the image tower beside the language model
-    ear_rate: float = 0.5  # the same for the audio encoder, which is younger
     senses_rate: float = 0.5  # of the learning rates, at the start of the senses stage
     warmup: int = 50
     clip: float = 1.0

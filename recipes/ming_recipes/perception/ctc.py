@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from ming_audio.metrics import Errors, count_errors
 from ming_core.chat.prompt import TextEncoder
+from ming_recipes.perception.losses import cross_entropy_where_asked
 from ming_recipes.perception.speech import Sounds
 from ming_recipes.world.names import NAMES, alike
 from ming_recipes.world.speech import utterance_of
@@ -118,9 +119,10 @@ class CTCHeads(nn.Module):
             for path, said in zip(paths, sounds.utterances, strict=True)
             for heard in path
         ]
+        asked = torch.tensor([before, people], device=hidden.device)
         return {
-            "order": _of_those_asked(self.before(scaled), before),
-            "name": _of_those_asked(self.person(scaled), people),
+            "order": cross_entropy_where_asked(self.before(scaled), asked[0]),
+            "name": cross_entropy_where_asked(self.person(scaled), asked[1]),
         }
 
     def _meant(self, heard: int, names: Sequence[str]) -> int:
@@ -136,13 +138,6 @@ class CTCHeads(nn.Module):
         heard = [[entries[i - 1] for i in path] for path in paths]
         pairs = zip(sounds.ids, heard, strict=True)
         return sum((count_errors(said, path) for said, path in pairs), Errors())
-
-
-def _of_those_asked(logits: Tensor, targets: Sequence[int]) -> Tensor:
-    """Mean cross-entropy over the rows whose target is not -1; 0 if there are none."""
-    wanted = torch.tensor(targets, device=logits.device)
-    total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
-    return total / (wanted >= 0).sum().clamp(min=1)
 
 
 def ctc(logits: Tensor, lengths: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:

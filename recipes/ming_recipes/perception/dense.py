@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ming_recipes.perception.losses import cross_entropy_where_asked
 from ming_recipes.world.batch import CHARACTERS, cell_labels, cell_of
 from ming_recipes.world.language import Motion
 from ming_recipes.world.scene import Scene, SceneObject
@@ -209,9 +210,7 @@ class DenseHeads(nn.Module):
         hidden [N, D]: states of the language model in front of words; told [N]: as in
         `PackedBatch`, -1 is left out.
         """
-        logits = self.told(F.rms_norm(hidden, hidden.shape[-1:])).float()
-        total = F.cross_entropy(logits, told, ignore_index=-1, reduction="sum")
-        return total / (told >= 0).sum().clamp(min=1)
+        return cross_entropy_where_asked(self.told(F.rms_norm(hidden, hidden.shape[-1:])), told)
 
 
 def token_of(item: SceneObject) -> int:

@@ -117,14 +117,15 @@ class Perception(LightningModule):
     def configure_optimizers(self) -> Any:
         rates = self.config.muon_lr, self.config.adam_lr
         if self.stage in ("joint", "senses"):
-            # A tower knows its trade by then; at the language model's rate it would forget it.
-            towers = {"image": self.config.tower_rate, "audio": self.config.ear_rate}
-            groups = parameter_groups(self.omni.backbone, MATRICES, *rates)
-            for name, slow in towers.items():
-                tower = self.omni.encoders[name]
-                groups += parameter_groups(tower, MATRICES, *(slow * r for r in rates))
-            for heads in (self.heads, self.ctc):
-                groups += parameter_groups(heads, (), *rates)
+            # The image tower knows its trade by then; at the full rate it would forget it.
+            slow = (self.config.tower_rate * rate for rate in rates)
+            groups = [
+                *parameter_groups(self.omni.backbone, MATRICES, *rates),
+                *parameter_groups(self.omni.encoders["image"], MATRICES, *slow),
+                *parameter_groups(self.omni.encoders["audio"], MATRICES, *rates),
+                *parameter_groups(self.heads, (), *rates),
+                *parameter_groups(self.ctc, (), *rates),
+            ]
         else:
             groups = parameter_groups(self, MATRICES, *rates)
         optimizer = MuonAdamW(groups)

@@ -275,12 +275,13 @@ def mix(config: NanoPerception, stage: str, step: int) -> Mix:
             dialogue=config.language_dialogue,
             focus=config.language_focus,
         )
+    joint = stage == "joint"
     return Mix(
         text=config.joint_text,
-        video=config.joint_video,
+        video=config.joint_video if joint else config.senses_video,
         dialogue=config.joint_dialogue,
         think=config.joint_think,
-        focus=config.joint_focus if stage == "joint" else config.senses_focus,
+        focus=config.joint_focus if joint else config.senses_focus,
     )
 
 

@@ -32,10 +32,7 @@ _SOUND = Audio(None)  # stands for an utterance in a prompt
 
 
 def speech_rows(
-    packer: Packer,
-    listening: Listening,
-    uses: Sequence[int],
-    spoken: int,
+    packer: Packer, listening: Listening, uses: Sequence[int], spoken: int
 ) -> list[Row]:
     """Rows of the utterances of some uses of the recordings, as few as hold them.
 

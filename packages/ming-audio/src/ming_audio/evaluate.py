@@ -52,7 +52,8 @@ def asr(
     text.
 
     Raises BadConfig for a folder of another layout or without recordings that count and can be
-    read, UnknownName for a name, MissingPlugin for a judge that is not installed.
+    read, UnknownName for a name, MissingPlugin for a judge that is not installed or a model that
+    cannot hear.
     """
     style, utterances = read_folder(Path(data), style)
     columns = _columns(style, context)
@@ -72,8 +73,10 @@ def asr(
     ) -> dict[Utterance, str]:
         texts = {}
         for said in track(those, column):
+            if said in unreadable:
+                continue
             try:
-                texts[said] = "" if said in unreadable else listen(said)
+                texts[said] = listen(said)
             except BadMedia as error:
                 unreadable[said] = str(error)
                 print(f"left out: {error}", file=sys.stderr)
