@@ -72,11 +72,13 @@ SPEECH_SLICES = {
 }
 SPEECH_KINDS = {
     "wer": "word errors (WER)",
+    "wer by sound": "… names that sound alike taken as one",
     "wer espeak-ng": "… new variants of espeak-ng's voices",
     "wer new accent": "… a new accent of espeak-ng",
     "wer flite": "… a new voice of flite",
     "wer new sentences": "… sentences that were not said in training",
     "cer": "character errors (CER)",
+    "cer by sound": "… names that sound alike taken as one",
     "cer new sentences": "… sentences that were not said in training",
     "ne_wer": "word errors in names (NE-WER)",
     "ne_fnr": "names not written exactly (NE-FNR)",

@@ -45,12 +45,13 @@ SAYINGS = {
     ),
     "ring": ("the purple ring belongs to Laura",),
     "question": ("what color is the ring?",),
+    "names": ("tell Jon to send the red cross to Julia",),
 }
 VOICE = Voice("flite", "rms")
 PAUSE = 0.9  # seconds between sentences
 SHAPES, SIGN = 9, 5
 SCALE = 6
-BLOCKS = re.compile(r"(```sh\n(.*?)```\n\n```text\n).*?```", re.DOTALL)
+BLOCKS = re.compile(r"(```sh\n([^`]*)```\n\n```text\n).*?```", re.DOTALL)
 
 
 def main(pages: Sequence[str]) -> None:

@@ -115,7 +115,7 @@ def test_the_recordings_are_held_out_and_small() -> None:
 
 def test_new_voices_of_known_families(heard: list[Recording]) -> None:
     known = [each for each in heard if not each.voice.startswith("piper")]
-    for language, most in (("en", 0.15), ("zh", 0.13)):
+    for language, most in (("en", 0.12), ("zh", 0.05)):
         some = [each for each in known if each.language == language]
         assert _rate(some, listed=True) <= most
         # Without a list nobody can tell how a name is spelt.
@@ -124,10 +124,9 @@ def test_new_voices_of_known_families(heard: list[Recording]) -> None:
 
 def test_a_family_that_was_never_heard(heard: list[Recording]) -> None:
     joe = [each for each in heard if each.voice.startswith("piper")]
-    assert _rate(joe, listed=False) <= 0.33
+    assert _rate(joe, listed=False) <= 0.20
 
 
-@pytest.mark.xfail(strict=True, reason="these weights hear names, but do not use the list yet")
 def test_names_to_listen_for_help(heard: list[Recording]) -> None:
     some = [each for each in heard if not each.voice.startswith("piper")]
 
@@ -171,7 +170,7 @@ def test_what_a_sentence_names_is_told(
     assert right / len(wanted) >= 0.85
 
 
-@pytest.mark.xfail(strict=True, reason="most long questions in new voices are misheard")
+@pytest.mark.xfail(strict=True, reason="their words are heard, but half of the answers are wrong")
 def test_questions_about_pictures_are_understood_aloud(
     nano: OmniModel, heard: list[Recording]
 ) -> None:

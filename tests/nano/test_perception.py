@@ -19,7 +19,7 @@ from ming_recipes.world.scene import SPLITS
 
 FLOOR = {
     "vqa": 0.88,
-    "caption": 0.35,
+    "caption": 0.42,
     "background": 0.9,
     "click": 0.7,
     "color": 0.9,
@@ -34,7 +34,7 @@ FLOOR = {
     "relation_side": 0.8,
     "shape": 0.9,
     "size": 0.9,
-    "text": 0.75,  # a guess: below 0.01
+    "text": 0.9,  # a guess: below 0.01
 }
 IMAGES = 40  # per slice and language: some 500 questions each, a standard error below 2 points
 
@@ -55,7 +55,7 @@ def test_nano_answers_about_held_out_pictures(scores: dict[str, dict[str, float]
         test = scores[f"test {language}"]
         assert test["vqa"] >= 0.88
         assert {kind: share for kind, share in test.items() if share < FLOOR[kind]} == {}
-        assert scores[f"paraphrase {language}"]["vqa"] >= test["vqa"] - 0.06
+        assert scores[f"paraphrase {language}"]["vqa"] >= test["vqa"] - 0.08
     assert scores["compositional en"]["vqa"] >= 0.75
 
 
@@ -81,12 +81,17 @@ def test_the_weights_tell_how_they_were_made_and_what_they_reach(part: str) -> N
     assert metrics["test zh"]["vqa"] >= 0.85
     for language in ("en", "zh"):
         test = metrics[f"test {language}"]
-        assert metrics[f"paraphrase {language}"]["vqa"] >= test["vqa"] - 0.05
+        assert metrics[f"paraphrase {language}"]["vqa"] >= test["vqa"] - 0.07
         assert metrics[f"conversation {language}"]["vqa"] >= test["vqa"] - 0.03
         assert min(share for kind, share in test.items() if kind != "caption") >= 0.7
-    assert metrics["speech en"]["wer"] <= 0.08
+    # Alone nobody can tell how names are spelt that sound alike.
+    assert metrics["speech en"]["wer by sound"] <= 0.03
     assert metrics["speech zh"]["cer"] <= 0.05
-    assert metrics["new family en"]["wer"] <= 0.20
+    assert metrics["new family en"]["wer"] <= 0.12
+    for language in ("en", "zh"):
+        alone, listed = metrics[f"speech {language}"], metrics[f"speech, names listed {language}"]
+        assert listed["ne_fnr"] <= 0.08
+        assert alone["ne_fnr"] >= 4 * listed["ne_fnr"]
 
 
 def test_the_backbone_is_the_one_that_was_scored() -> None:

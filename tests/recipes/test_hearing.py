@@ -164,6 +164,7 @@ def test_the_gap_between_hearing_alone_and_with_names(
         # Of 62 English names 46 have another spelling, of the Chinese all.
         assert alone["ne_fnr"] == pytest.approx(46 / 62 if language == "en" else 1.0, abs=0.12)
         assert 0.01 < alone[metric] < 0.15
+        assert alone[f"{metric} by sound"] == 0
     assert {"wer flite", "wer espeak-ng", "wer new accent"} <= set(scores["speech en"])
     assert "cer espeak-ng" not in scores["speech zh"]  # the only kind
 

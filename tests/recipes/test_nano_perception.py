@@ -17,7 +17,7 @@ from ming_core.chat.formats import chat_format
 from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
-from ming_core.config import AUDIO, BackboneConfig
+from ming_core.config import AUDIO, IMAGE, TEXT, BackboneConfig
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
@@ -28,7 +28,7 @@ from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, name_entries,
 from ming_recipes.perception.data import PackedBatch, Packer, row_of
 from ming_recipes.perception.dense import DenseHeads, token_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
-from ming_recipes.perception.nano import PREPROCESSOR, released_config, train
+from ming_recipes.perception.nano import PREPROCESSOR, build, released_config, train
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import WINDOW, chosen, speech_rows
 from ming_recipes.world.batch import Mix, training_example
@@ -58,6 +58,7 @@ TINY: dict[str, Any] = {
     "easy_steps": 1,
     "warmup": 2,
     "save_every": 1,
+    "settle_steps": 2,
     "validate_every": 100,
     "validation_images": 2,
     "validation_sounds": 4,
@@ -407,6 +408,34 @@ def test_words_about_nothing_are_not_asked() -> None:
     some = heads.place_of_words(hidden[[1, 3]], about[[1, 3]])
     torch.testing.assert_close(heads.place_of_words(hidden, about), some)
     assert heads.place_of_words(hidden, torch.full((5,), -1)).item() == 0
+
+
+def test_routers_settle_where_no_answer_depends_on_them(
+    tokenizer: Tokenizer, packer: Packer, listening: Listening
+) -> None:
+    omni = build(released_config(tokenizer), seed=0)
+    batch = packer(
+        [row_of(training_example(index, Mix())) for index in range(4)]
+        + speech_rows(packer, listening, range(4), spoken=0)
+    )
+    inputs = batch.omni.to("cpu", torch.bfloat16)
+    modality, last = inputs.modality_ids, omni.backbone.mixtures[-1]
+    for gate in last.gates[1:]:
+        assert gate.expert_bias is not None
+        gate.expert_bias[0] -= 0.1  # no token comes to this expert
+
+    def least(modality_id: int) -> float:
+        chosen = omni(inputs).routing[-1].index[modality.flatten() == modality_id]
+        counts = torch.bincount(chosen.flatten(), minlength=8)
+        return float(counts.min() / counts.float().mean())
+
+    with torch.no_grad():
+        assert least(IMAGE) == least(AUDIO) == 0
+        before = omni(inputs).hidden[modality == TEXT]
+        module.settle_routers(omni, [batch] * 40, rate=0.02)
+        assert least(IMAGE) > 0.2
+        assert least(AUDIO) > 0.2
+        assert torch.equal(omni(inputs).hidden[modality == TEXT], before)
 
 
 def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:

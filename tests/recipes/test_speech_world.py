@@ -13,7 +13,7 @@ import pytest
 
 from ming_recipes.perception import speech
 from ming_recipes.perception.speech import Recordings
-from ming_recipes.world.names import HOMOPHONES, NAMES, alike, number_words
+from ming_recipes.world.names import HOMOPHONES, NAMES, alike, by_sound, number_words
 from ming_recipes.world.scene import generator
 from ming_recipes.world.speech import (
     CONTEXT_SIZE,
@@ -105,6 +105,12 @@ def test_spellings_that_sound_alike_form_groups(language: Language) -> None:
         assert len(group) > 1
         assert all(alike(name, language) == group for name in group)
     assert alike("Emma", "en") == ("Emma",)
+
+
+def test_by_sound_spellings_are_one() -> None:
+    heard = by_sound("tell Kris and Annemarie to see Anne and Shawn", "en")
+    assert heard == "tell Chris and Annemarie to see Ann and Sean"
+    assert by_sound("章玮有一个圆环", "zh") == "张伟有一个圆环"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

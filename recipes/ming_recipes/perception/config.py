@@ -81,6 +81,8 @@ class NanoPerception:
     balance_weight: float = 0.0001
     z_weight: float = 0.00001
     bias_rate: float = 0.001
+    settle_steps: int = 150  # of the bias rule alone, after the last stage
+    settle_rate: float = 0.002  # of the first of them
     save_every: int = 100
     validate_every: int = 1000
     validation_images: int = 256

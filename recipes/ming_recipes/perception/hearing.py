@@ -25,6 +25,7 @@ from ming_core.benchmarks import Track, untracked
 from ming_core.errors import MingError
 from ming_core.media import Audio, Message, user
 from ming_recipes.perception.config import NanoPerception
+from ming_recipes.world.names import by_sound
 from ming_recipes.world.scene import generator, seed_of
 from ming_recipes.world.speech import TRAIN_VOICES, Utterance, Voice, context_of, utterance_of
 from ming_recipes.world.vocabulary import Language
@@ -92,10 +93,11 @@ def hearing_scores(
     """Error rates on `count` utterances of each language ("speech en", …), as fractions.
 
     `wer` or `cer` (zh) is that of all of them; beside it stand those of each program and of new
-    accents, and of the sentences that no training utterance had. `ne_wer`, `ne_fnr` are those of
-    the names in as many utterances about people. Columns with "names listed": the same with names
-    to listen for. "new family en": Piper's voice, left out with a note on stderr where it is
-    missing. Raises MissingVoice if another program is.
+    accents, of the sentences that no training utterance had, and "by sound": spellings of a name
+    that sound alike count as one, since without a list nobody can tell them. `ne_wer`, `ne_fnr` are
+    those of the names in as many utterances about people. Columns with "names listed": the same
+    with names to listen for. "new family en": Piper's voice, left out with a note on stderr where
+    it is missing. Raises MissingVoice if another program is.
     """
     scores = {}
     for language in LANGUAGES:
@@ -190,6 +192,8 @@ def _columns(
         for one, text in heard[:count]:
             pair = one.said.text, text
             pairs[metric].append(pair)
+            said, sounding = (by_sound(words, language) for words in pair)
+            pairs[f"{metric} by sound"].append((said, sounding))
             if len(kinds) > 1:
                 pairs[f"{metric} {_kind(one.said.voice)}"].append(pair)
             if one.said.text not in trained_sentences():

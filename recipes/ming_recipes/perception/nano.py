@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,7 +45,7 @@ from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
 from ming_recipes.perception.dense import DenseHeads
 from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
-from ming_recipes.perception.module import Perception, stage_steps
+from ming_recipes.perception.module import Perception, settle_routers, stage_steps
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, speech_rows
 from ming_recipes.recipe import Recipe
@@ -341,6 +342,9 @@ def train(config: NanoPerception, command: str) -> None:
         module = Perception(config, omni, heads, ctc, packer, validation, stage)
         fit(module, Stage(config, packer, training, stage))
     if rank_zero_only.rank == 0:
+        some = Examples(config, packer, training, "senses", start=0, rank=0, world=1)
+        batches = (batch for batch in some if isinstance(batch, PackedBatch))
+        settle_routers(omni, islice(batches, config.settle_steps), config.settle_rate)
         ship(config, omni, released, command)
 
 

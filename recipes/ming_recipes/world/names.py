@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from ming_recipes.world.scene import pick
@@ -64,6 +66,14 @@ _CHINESE_DIGITS = "一二三四五六七八九"
 def alike(name: str, language: Language) -> tuple[str, ...]:
     """All spellings that sound like a name, itself among them."""
     return next((group for group in HOMOPHONES[language] if name in group), (name,))
+
+
+def by_sound(text: str, language: Language) -> str:
+    """A transcript in which each name has the first spelling of those that sound like it."""
+    for first, *others in HOMOPHONES[language]:
+        for name in others:
+            text = re.sub(rf"\b{name}\b" if language == "en" else name, first, text)
+    return text
 
 
 def number_words(rng: np.random.Generator, language: Language) -> str:
