@@ -29,6 +29,7 @@ from ming_recipes.perception.data import PackedBatch, Packer, row_of
 from ming_recipes.perception.dense import DenseHeads, token_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
 from ming_recipes.perception.nano import PREPROCESSOR, build, released_config, train
+from ming_recipes.perception.routers import settle_routers
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import WINDOW, chosen, speech_rows
 from ming_recipes.world.batch import Mix, training_example
@@ -432,7 +433,7 @@ def test_routers_settle_where_no_answer_depends_on_them(
     with torch.no_grad():
         assert least(IMAGE) == least(AUDIO) == 0
         before = omni(inputs).hidden[modality == TEXT]
-        module.settle_routers(omni, [batch] * 40, rate=0.02)
+        settle_routers(omni, [batch] * 40, rate=0.02)
         assert least(IMAGE) > 0.2
         assert least(AUDIO) > 0.2
         assert torch.equal(omni(inputs).hidden[modality == TEXT], before)

@@ -20,7 +20,7 @@ LONGEST = 7.0
 
 _SPEED = 0.2  # at most so much faster or slower, pitch and formants with it
 _WARP = 0.12  # at most so much longer or shorter throats
-_CONTRAST = (0.7, 1.25)  # of loud to soft, in multiples: programs differ in it more than people
+_CONTRAST = (0.7, 1.25)  # of loud to soft, in multiples of the voice's own
 _EDGE = 0.25  # seconds of silence at most before and after
 
 

@@ -200,9 +200,9 @@ class DenseHeads(nn.Module):
         hidden [N, D] as in `place_of_tokens`; scenes: what each picture shows.
         """
         scaled = F.rms_norm(hidden, hidden.shape[-1:])
-        logits = self.grid(scaled).float().unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
+        logits = self.grid(scaled).unflatten(-1, (TOKEN_CELLS**2, len(GRID)))
         targets = torch.stack([_grid_labels(scene) for scene in scenes]).flatten(0, 1)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        return cross_entropy_where_asked(logits.flatten(0, 1), targets.flatten())
 
     def place_of_words(self, hidden: Tensor, told: Tensor) -> Tensor:
         """Loss of naming the image token that shows what the next word of a description is about.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ming_core.api import OmniModel
 from ming_core.config import AUDIO, IMAGE, TEXT
 from ming_core.media import Message
+from ming_core.model.balance import expert_counts
 from ming_core.model.routing import Routing
 from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
 from ming_recipes.perception.hearing import LANGUAGES, request, spoken, utterances, why_unheard
@@ -68,8 +69,8 @@ def router_loads(model: OmniModel, talks: Iterable[Sequence[Message]]) -> Loads:
         if modality is None:  # a generated token
             modality = torch.full(tokens.shape[:2], TEXT)
         for id, rows in counts.items():
-            chosen = routing.index[modality.flatten() == id].flatten()
-            rows[layer] += torch.bincount(chosen.cpu(), minlength=len(rows[layer]))
+            own = modality.flatten() == id
+            rows[layer] += expert_counts(routing.index, len(rows[layer]), own).cpu()
 
     hooks = [
         part.register_forward_hook(partial(count, layer)) for layer, part in enumerate(mixtures)

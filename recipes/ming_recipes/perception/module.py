@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from ming_audio.encoder import AudioEncoder, unit_length
 from ming_core.config import AUDIO, IMAGE
-from ming_core.model.balance import bias_update, router_z_loss, sequence_balance_loss
-from ming_core.model.omni import Omni, OmniBatch
-from ming_core.model.routing import Gate, Routing
+from ming_core.model.balance import router_z_loss, sequence_balance_loss
+from ming_core.model.omni import Omni
+from ming_core.model.routing import Routing
 from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.perception.ctc import CTCHeads, name_entries
@@ -32,12 +32,10 @@ from ming_recipes.perception.dense import (
     aligned_words,
     dense_labels,
 )
+from ming_recipes.perception.routers import move_bias, tokens_per_expert
 from ming_recipes.perception.speech import Listening, Sounds
 from ming_recipes.perception.talk import speech_rows
 from ming_recipes.world.batch import Mix
-
-SETTLING = 0.96
-"""Each step of `settle_routers`, in multiples of the one before."""
 
 MATRICES = (
     "query_key_value.weight",
@@ -279,9 +277,9 @@ class Perception(LightningModule):
         """Move each router's selection bias towards even loads, over all processes' tokens."""
         for mixture, routed in zip(self.omni.backbone.mixtures, self.routed, strict=True):
             for id, gate in enumerate(mixture.gates):
-                counts = _counts(batch.omni, id, gate, routed)
+                counts = tokens_per_expert(batch.omni, id, routed)
                 counts = cast(Tensor, self.trainer.strategy.reduce(counts, reduce_op="sum"))
-                _move(gate, counts, self.config.bias_rate)
+                move_bias(gate, counts, self.config.bias_rate)
 
     @torch.no_grad()
     def _validate_hearing(self) -> None:
@@ -399,37 +397,6 @@ def listened(omni: Omni, sounds: Sounds) -> tuple[Tensor, list[int], Tensor]:
     states = encoder.get_submodule(ear.tower)(sounds.features.tensors["mel"], frames)
     lengths = [ear.config.hidden(count) for count in frames]
     return states, lengths, unit_length(encoder.get_submodule(ear.projector)(states, lengths))
-
-
-@torch.no_grad()
-def settle_routers(omni: Omni, batches: Iterable[PackedBatch], rate: float) -> None:
-    """Let the bias rule alone go on, where no loss holds a router: in the last layer, at pictures
-    and sounds.
-
-    Nothing reads what that layer makes of them, so that no answer changes; but parts that are
-    trained in front of the backbone may, and should find no expert idle. The steps shrink from
-    `rate` on: those of training are coarser than what these experts' scores differ by.
-    """
-    mixture = omni.backbone.mixtures[-1]
-    for number, batch in enumerate(batches):
-        inputs = batch.omni.to("cpu", torch.bfloat16)
-        routed = omni(inputs).routing[-1]
-        for id in (IMAGE, AUDIO):
-            gate = mixture.gates[id]
-            _move(gate, _counts(inputs, id, gate, routed), rate * SETTLING**number)
-
-
-def _counts(batch: OmniBatch, modality: int, gate: Gate, routed: Routing) -> Tensor:
-    """How many tokens of a modality came to each expert of its router, float32 [E]."""
-    assert batch.segment_ids is not None
-    own = (batch.segment_ids >= 0) & (batch.modality_ids == modality)
-    chosen = routed.index[own.flatten()].flatten()
-    return torch.bincount(chosen, minlength=gate.weight.shape[0]).float()
-
-
-def _move(gate: Gate, counts: Tensor, rate: float) -> None:
-    if gate.expert_bias is not None:
-        gate.expert_bias.copy_(bias_update(gate.expert_bias, counts, rate, zero_mean=True))
 
 
 def _mean(values: list[float]) -> float:

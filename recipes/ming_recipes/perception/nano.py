@@ -45,7 +45,8 @@ from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
 from ming_recipes.perception.dense import DenseHeads
 from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
-from ming_recipes.perception.module import Perception, settle_routers, stage_steps
+from ming_recipes.perception.module import Perception, stage_steps
+from ming_recipes.perception.routers import settle_routers
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, speech_rows
 from ming_recipes.recipe import Recipe
