@@ -22,13 +22,16 @@ from ._common import golden_backbone, modality, segments
 
 def run(case: GoldenCase) -> Iterator[Check]:
     backbone = golden_backbone(case.config, case.weights)
-    inputs = dict(case.inputs)
+    inputs = case.inputs
     embeds, ids = _embeds(backbone, inputs)
     attention = inputs["attention_mask"]
     positions, deltas = _positions(backbone, inputs)
     for name, value in (("position_ids", positions), ("rope_deltas", deltas)):
         if name in case.outputs:
             yield Check(name, value, case.outputs[name])
+    for name, value in (("image_mask", ids == IMAGE), ("audio_mask", ids == AUDIO)):
+        if name in case.outputs:
+            yield Check(name, value.view(case.outputs[name].shape), case.outputs[name])
     common = {"modality_ids": ids, "segment_ids": segments(attention)}
     if "new_tokens" in case.outputs:
         yield from _generated(case, backbone, embeds, positions, deltas, common)
@@ -56,7 +59,9 @@ def _embeds(backbone: Backbone, inputs: dict[str, Tensor]) -> tuple[Tensor, Tens
         for token in patches.values():
             ids[input_ids == token] = IMAGE
     if "query_embeds_audio" in inputs:
-        for row, spans in enumerate(inputs["placeholder_audio_loc_lens"].tolist()):
+        places = inputs["placeholder_audio_loc_lens"]
+        assert torch.equal(places[..., 1], inputs["query_embeds_audio_lengths"])
+        for row, spans in enumerate(places.tolist()):
             used = 0
             for start, length in spans:
                 embeds[row, start : start + length] = inputs["query_embeds_audio"][
@@ -79,6 +84,7 @@ def _positions(backbone: Backbone, inputs: dict[str, Tensor]) -> tuple[Tensor, T
         real = attention.bool()
         recorded = recorded if recorded.dim() == 3 else recorded.expand(3, -1, -1)
         assert torch.equal(positions[:, real], recorded[:, real])
+    assert torch.equal(inputs.get("rope_deltas", deltas), deltas)
     return positions, deltas
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +27,33 @@ def fill(module: nn.Module, slots: dict[str, Slot], weights: dict[str, Tensor]) 
             places[slot.name][slot.index].copy_(weights[name])
 
 
-def golden_backbone(llm_config: dict, weights: dict[str, Tensor]) -> Backbone:
+def check_released(section: Mapping[str, Any], name: str = "") -> None:
+    """Our configurations read a section, or all of config.json, as a whole and pass unknown keys
+    over; here those fail.
+    """
+    names = {f"{name}.{key}" if name else key for key in _names(section)}
+    unknown = sorted(names - _released_keys())
+    assert not unknown, f"no released config.json has {', '.join(unknown)}; what would it change?"
+
+
+def _names(section: Mapping[str, Any]) -> Iterator[str]:
+    for key in section:
+        yield key
+        value = dict.get(section, key) if isinstance(section, dict) else None  # not a reading
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}" for name in _names(value))
+
+
+@cache
+def _released_keys() -> frozenset[str]:
+    """Dotted keys of the released config.json files, and two that the class of Flash knows."""
+    files = (Path(__file__).parents[2] / "golden" / "released").glob("*/config.json")
+    keys = {name for file in files for name in _names(json.loads(file.read_text("utf-8")))}
+    return frozenset(keys | {"llm_config.tokens_per_second", "llm_config.spatial_merge_size"})
+
+
+def golden_backbone(llm_config: dict[str, Any], weights: dict[str, Tensor]) -> Backbone:
+    check_released(llm_config, "llm_config")
     backbone = Backbone(BackboneConfig.from_dict(llm_config)).eval()
     fill(backbone, backbone_slots(backbone.config, prefix=""), weights)
     return backbone

@@ -18,7 +18,7 @@ from ming_core.model.positions import PositionRule, rope_index
 from ming_core.plugins import get_plugins
 from ming_core.testing import Check, GoldenCase, Unsupported
 
-from ._common import fill, golden_backbone, segments
+from ._common import check_released, fill, golden_backbone, segments
 from ._sounds import packed_sounds
 
 # The recorded configurations leave the model types out.
@@ -102,6 +102,7 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
 def _omni(case: GoldenCase) -> Omni:
     """The backbone and the registered encoders of this release."""
     llm = case.config["llm_config"] | {"model_type": _LLM[case.component]}
+    check_released(case.config)
     config: dict[str, Any] = case.config | {"llm_config": llm}
     parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "image": {}, "audio": {}}
     for name, value in case.weights.items():
@@ -187,7 +188,7 @@ def _rope_index(case: GoldenCase) -> Iterator[Check]:
         interleaved=config["use_interleaved_frame_timestamp"],
     )
     for i, name in enumerate(config["prompts"]):
-        prompt = {k[2:]: v for k, v in inputs.items() if k.startswith(f"{i}.")}
+        prompt = {k[2:]: inputs[k] for k in inputs if k.startswith(f"{i}.")}
         positions, deltas = rope_index(rule, **prompt)
         yield Check(f"{name}.position_ids", positions, case.outputs[f"{i}.position_ids"])
         yield Check(f"{name}.rope_deltas", deltas, case.outputs[f"{i}.rope_deltas"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ming_audio.config import Ear, SanmConfig, WhisperConfig
 from ming_audio.lengths import fbank_frames, mel_frames, resampled, stacked_frames, whisper_frames
-from ming_core.chat.formats import FLASH, LITE_1_0, LITE_1_5
 from ming_core.chat.prompt import (
     MediaTokens,
     build_prompt,
@@ -22,13 +20,12 @@ from ming_core.chat.prompt import (
     render,
     to_text,
 )
-from ming_core.media import Audio, Message, Part, Role, Text
+from ming_core.chat.released import released_expansion, released_prompt
 from ming_core.testing import Check, GoldenCase
 
 from ._common import ToyTokenizer
+from ._prompts import FORMATS, only_released, our_messages, our_options
 
-_FORMATS = {"v10": LITE_1_0, "v15": LITE_1_5, "flash": FLASH}
-_ROLES: dict[str, Role] = {"HUMAN": "user", "ASSISTANT": "assistant", "SYSTEM": "system"}
 # Their lengths depend on nothing but the strides.
 _WHISPER = WhisperConfig(n_mels=128, n_ctx=15000, n_state=1280, n_head=20, n_layer=32)
 _SANM = SanmConfig(
@@ -70,26 +67,34 @@ def _table(case: GoldenCase) -> Iterator[Check]:
 
 
 def _prompt(case: GoldenCase) -> Iterator[Check]:
-    texts = json.loads((case.folder / "io.json").read_text("utf-8"))
-    chat = _FORMATS[case.config["release"]]
-    toy = ToyTokenizer(texts["special_token_ids"], offset=1_000_000)
-    think = texts["chat_template_kwargs"].get("use_cot_system_prompt", False)
+    texts = case.texts
+    chat, kwargs = FORMATS[case.config["release"]], texts["chat_template_kwargs"]
+    toy = ToyTokenizer(dict(texts["special_token_ids"]), offset=1_000_000)
     sounds = iter(case.inputs["n_samples"].tolist())
     rows: list[Tensor] = []
-    places, counts, expanded = [], [], []
+    prompts, places, counts, expanded = [], [], [], []
     for conversation in texts["conversations"]:
-        messages = [_message(item) for item in conversation]
+        prompts.append(released_prompt(conversation, chat, **kwargs))
+        messages = our_messages(conversation, kwargs)
         samples = [next(sounds) for _ in media_parts(messages)]
         frames, tokens = zip(*(_count(n, texts["use_whisper_encoder"]) for n in samples))
         sizes = [MediaTokens(count) for count in tokens]
-        segments = expand(render(messages, chat, think=think), sizes)
-        expanded.append(_shortened(to_text(segments)))
-        prompt = build_prompt(messages, chat, toy, sizes, think=think)
+        if only_released(conversation, kwargs, chat, toy):
+            text = released_expansion(prompts[-1], chat, audios=sizes)
+            ids = toy.encode_with_specials(text)
+            starts = [i + 1 for i, token in enumerate(ids) if token == toy.id("<audio>")]
+            runs = [[start, size.count] for start, size in zip(starts, sizes)]
+        else:
+            text = to_text(expand(render(messages, chat, **our_options(kwargs)), sizes))
+            prompt = build_prompt(messages, chat, toy, sizes, **our_options(kwargs))
+            ids, runs = prompt.input_ids, [[run.start, run.count] for run in prompt.runs]
+        expanded.append(_shortened(text))
         # A language that is prescribed begins the answer.
-        rows.append(torch.tensor(prompt.input_ids + toy.encode(texts["language_prefix"] or "")))
-        places.append([[run.start, run.count] for run in prompt.runs])
+        rows.append(torch.tensor(ids + toy.encode(texts["language_prefix"] or "")))
+        places.append(runs)
         counts.append(frames)
     real = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    yield Check("prompt", prompts, texts["prompt"])
     yield Check("expanded", expanded, texts["expanded"])
     yield Check("audio_feats_lengths", torch.tensor(counts), case.outputs["audio_feats_lengths"])
     wanted = case.outputs["audio_placeholder_loc_lens"]
@@ -105,14 +110,6 @@ def _count(samples: int, whisper: bool) -> tuple[int, int]:
         return frames, _whisper({}).tokens(frames)
     frames = stacked_frames(fbank_frames(samples))
     return frames, _sanm({}).tokens(frames)
-
-
-def _message(item: Mapping[str, Any]) -> Message:
-    parts: list[Part] = [
-        Text(part["text"]) if part["type"] == "text" else Audio(part["audio"])
-        for part in item["content"]
-    ]
-    return Message(_ROLES[item["role"]], tuple(parts))
 
 
 def _shortened(text: str) -> str:

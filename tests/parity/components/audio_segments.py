@@ -25,7 +25,7 @@ from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.transformer import Backbone
 from ming_core.testing import Check, GoldenCase
 
-from ._common import fill
+from ._common import check_released, fill
 from ._sounds import packed_sounds
 
 
@@ -86,6 +86,8 @@ class _Given(nn.Module):
 
 def _encoder(case: GoldenCase) -> AudioEncoder:
     """Only the ear of the case, since the other one's weights are not recorded."""
+    for name in ("audio_config", "whisper_config"):
+        check_released(case.config.get(name) or {}, name)
     config = AudioConfig.from_dict(case.config)
     ear = config.transcribing if case.config["use_whisper_encoder"] else config.listening
     config = replace(config, listening=ear, transcribing=ear)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ _LANGUAGES: dict[str, Language] = {"English": "English", "Chinese": "Mandarin"}
 
 
 def run(case: GoldenCase) -> Iterator[Check]:
-    texts = json.loads((case.folder / "io.json").read_text("utf-8"))
+    texts = case.texts
     scored: dict[str, list[EntityCase]] = {}
     for record in texts["records"]:
         name, language = record["id"], record["language"]

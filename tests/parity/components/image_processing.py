@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, Image, Video
+from ming_core.model.positions import frame_grids
 from ming_core.testing import Check, GoldenCase
 from ming_imagegen.requests import cover_size, nearest_size, quoted_text, size_of_shape
 from ming_vision.image import open_image
@@ -51,7 +52,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
 def _processor(case: GoldenCase) -> ImageProcessor:
     config, release = case.config, RELEASE[case.config["family"]]
     names = {field.name for field in fields(ImageProcessor)}
-    values: dict[str, Any] = {name: value for name, value in config.items() if name in names}
+    values: dict[str, Any] = {name: config[name] for name in names if name in config}
     if "factor" in config:  # the tables give the side of a token instead of a patch
         values["patch_size"] = config["factor"] // ImageProcessor.merge_size
     for name in ("mean", "std"):
@@ -108,7 +109,8 @@ def _apply(steps: list[Size], height: int, width: int) -> tuple[int, int]:
 
 def _images(case: GoldenCase) -> Iterator[Check]:
     processor = _processor(case)
-    arrays = [case.inputs[f"image_{i}"] for i in range(len(case.inputs))]
+    count = sum(name.startswith("image_") for name in case.inputs)
+    arrays = [case.inputs[f"image_{i}"] for i in range(count)]
     features = processor([Image(array) for array in arrays])
     pixel_values = features.tensors["pixel_values"]
     actual: dict[str, Tensor | None] = {
@@ -137,8 +139,8 @@ def _lite_clips(case: GoldenCase) -> Iterator[Check]:
         count = lite_count(
             total,
             fps,
-            most=wish.get("max_frames", 128),
-            least=wish.get("min_frames", 4),
+            most=wish.get("max_frames", case.config["FPS_MAX_FRAMES"]),
+            least=wish.get("min_frames", case.config["FPS_MIN_FRAMES"]),
             frames=wish.get("nframes"),
         )
         yield Check(f"num_frames {i}", count, int(case.outputs["num_frames"][i]))
@@ -148,9 +150,10 @@ def _lite_clips(case: GoldenCase) -> Iterator[Check]:
 
 
 def _flash_clips(case: GoldenCase) -> Iterator[Check]:
+    rule = replace(FLASH, fps=case.config["MAX_FPS"], max_frames=case.config["MAX_FRAMES"])
     clips = zip(case.inputs["total_frames"].tolist(), case.inputs["fps"].tolist())
     for i, (total, fps) in enumerate(clips):
-        plan = FLASH.plan(total, fps)
+        plan = rule.plan(total, fps)
         yield Check(f"num_frames {i}", len(plan.indices), int(case.outputs["num_frames"][i]))
         yield Check(f"indices_{i}", torch.tensor(plan.indices), case.outputs[f"indices_{i}"])
         seconds = plan.seconds + plan.seconds[-1:] * (len(plan.seconds) % 2)
@@ -161,13 +164,15 @@ def _flash_clips(case: GoldenCase) -> Iterator[Check]:
 
 
 def _lists(case: GoldenCase) -> Iterator[Check]:
+    assert case.config["family"] == "flash"
+    assert case.config["FPS_MIN_FRAMES"] == 4
     totals = case.inputs["total_frames"].tolist()
     for i, (total, wish) in enumerate(zip(totals, case.config["requests"])):
         count = listed_count(
             total,
             case.config["assumed_fps"],
             rate=wish.get("max_video_fps", FLASH.fps),
-            most=wish.get("max_frames", FLASH.max_listed),
+            most=wish.get("max_frames", case.config["FPS_MAX_FRAMES"]),
             frames=wish.get("nframes"),
         )
         yield Check(f"num_frames {i}", count, int(case.outputs["num_frames"][i]))
@@ -188,6 +193,9 @@ def _video(case: GoldenCase) -> Iterator[Check]:
     size = high, wide
     resized = _resized(processor, frames, size)
     actual = {"resized_frames": resized.permute(0, 3, 1, 2) if lite else resized}
+    if "padded_frames" in case.outputs:
+        last = resized[-1:][: len(resized) % 2]
+        actual["padded_frames"] = torch.cat([resized, last]).permute(0, 3, 1, 2)
     if "downscale_frames" in case.inputs:
         shrunk = _resized(processor, case.inputs["downscale_frames"], size)
         actual["downscaled_frames"] = shrunk
@@ -202,6 +210,13 @@ def _video(case: GoldenCase) -> Iterator[Check]:
     yield Check("video_grid_thw", features.grid, case.outputs["video_grid_thw"])
     pixel_values = features.tensors["pixel_values"]
     yield Check("pixel_values_videos", pixel_values, case.outputs["pixel_values_videos"])
+    if "frame_seconds" in case.outputs:
+        padded = torch.tensor(seconds + seconds[-1:] * (len(seconds) % 2))
+        yield Check("frame_seconds", padded, case.outputs["frame_seconds"])
+    if "video_grid_thw_per_frame" in case.outputs:
+        assert features.grid is not None
+        rows = frame_grids(features.grid)
+        yield Check("video_grid_thw_per_frame", rows, case.outputs["video_grid_thw_per_frame"])
     if "grid_seconds" in case.outputs:
         times = torch.tensor(features.seconds[0])
         yield Check("grid_seconds", times, case.outputs["grid_seconds"])
@@ -213,6 +228,7 @@ def _resized(processor: ImageProcessor, frames: Tensor, size: tuple[int, int]) -
 
 
 def _drawings(case: GoldenCase) -> Iterator[Check]:
+    assert case.config["family"] == "flash"
     tables = {
         resolution: [tuple(row) for row in case.inputs[f"aspect_ratio_{resolution}"].tolist()]
         for resolution in (512, 672, 1024)

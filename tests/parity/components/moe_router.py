@@ -13,7 +13,7 @@ from ming_core.model.moe import ModalityMoE
 from ming_core.model.routing import Gate, route
 from ming_core.testing import Check, GoldenCase
 
-from ._common import fill, modality
+from ._common import check_released, fill, modality
 
 # The cases hold the fields of the mixture only; the rest of a backbone does not matter here.
 FILLER = {
@@ -32,6 +32,7 @@ FILLER = {
 
 
 def run(case: GoldenCase) -> Iterator[Check]:
+    check_released(case.config, "llm_config")
     config = BackboneConfig.from_dict({**FILLER, **case.config})
     if "tokens_per_expert" in case.inputs:
         bias = next(v for k, v in case.weights.items() if k.endswith("expert_bias"))

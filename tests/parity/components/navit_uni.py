@@ -16,9 +16,13 @@ from ming_core.model.encoder import Features
 from ming_core.testing import Check, GoldenCase
 from ming_vision.encoder import QwenVisionEncoder
 
+from ._common import check_released
+
 
 def _encoder(case: GoldenCase) -> QwenVisionEncoder:
-    config = {**case.config, "llm_config": {"hidden_size": case.config["hidden_size"]}}
+    config = {name: case.config[name] for name in ("vision_config", "mlp_depth")}
+    config["llm_config"] = {"hidden_size": case.config["hidden_size"]}
+    check_released(config["vision_config"], "vision_config")
     encoder = QwenVisionEncoder.from_config(config, {})
     weights = {k.replace("qwen2_5_vit.", "vision.", 1): v for k, v in case.weights.items()}
     own = {k: v for k, v in weights.items() if k.startswith(("vision.", "linear_proj."))}
@@ -37,10 +41,10 @@ def _reply(scales: Sequence[int], patch: int, start: int, end: int) -> list[int]
 @torch.no_grad()
 def run(case: GoldenCase) -> Iterator[Check]:
     config, expected = case.config, case.outputs
+    encoder = _encoder(case)
     seen = torch.zeros(0, config["hidden_size"])
     grids: list[Tensor] = []
     if "pixel_values" in case.inputs:
-        encoder = _encoder(case)
         grid = case.inputs["image_grid_thw"]
         pixels = {"pixel_values": case.inputs["pixel_values"]}
         merged = encoder.vision(pixels["pixel_values"], grid)

@@ -6,25 +6,22 @@ too unless the case shows something only the released string processing does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ming_core.chat.formats import FLASH, LITE_1_0, LITE_1_5, ChatFormat
+from ming_core.chat.formats import FLASH, ChatFormat
 from ming_core.chat.prompt import MediaTokens, build_prompt, expand, media_parts, render, to_text
 from ming_core.chat.released import released_expansion, released_prompt
-from ming_core.media import Audio, Image, Message, Part, Role, Text, Video
+from ming_core.media import Audio
 from ming_core.model.positions import frame_grids
 from ming_core.testing import Check, GoldenCase
 
 from ._common import ToyTokenizer
+from ._prompts import FORMATS, KINDS, only_released, our_messages, our_options
 
-_FORMATS = {"v10": LITE_1_0, "v15": LITE_1_5, "flash": FLASH}
-_KINDS = {"image": Image, "video": Video, "audio": Audio}
-_ROLES: dict[str, Role] = {"HUMAN": "user", "ASSISTANT": "assistant"}
 # fmt: off
 _MEDIA_TOKENS = [
     "<imagePatch>", "<image>", "</image>", "<video>", "</video>",
@@ -51,7 +48,7 @@ _FLASH_IDS = {token: 157157 + i for i, token in enumerate(_MEDIA_TOKENS)} | {
 
 def run(case: GoldenCase) -> Iterator[Check]:
     config, wanted = case.config, case.outputs
-    chat = _FORMATS[config["family"]]
+    chat = FORMATS[config["family"]]
     toy = ToyTokenizer(_FLASH_IDS if chat is FLASH else _LITE_IDS)
     sizes = _sizes(case.inputs)
 
@@ -64,6 +61,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
             (i for i, token in enumerate(ids) if token == toy.id("<audio>")), sizes["audio"]
         )
     ]
+    yield Check("eos_token", chat.turn_end or "<|endoftext|>", config["eos_token"])
     yield Check("rendered", text, _string(wanted["rendered_utf8"]))
     yield Check("expanded", expanded, _string(wanted["expanded_utf8"]))
     yield Check("toy_input_ids", torch.tensor(ids), wanted["toy_input_ids"])
@@ -71,7 +69,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
         yield Check("audio_places", torch.tensor([places]), wanted["audio_placeholder_loc_lens"])
     if "video_grid_thw" in wanted:
         yield Check("grids", frame_grids(case.inputs["video_grid_thw"]), wanted["video_grid_thw"])
-    if not _only_released(config, chat, toy):
+    if not only_released(config["messages"], config["kwargs"], chat, toy):
         yield from _safe(config, chat, toy, sizes, wanted)
 
 
@@ -83,14 +81,10 @@ def _safe(
     wanted: Mapping[str, Tensor],
 ) -> Iterator[Check]:
     """The same through messages, segments and the prompt builder."""
-    kwargs = config["kwargs"]
-    messages = _messages(config)
-    queues = {_KINDS[kind]: iter(items) for kind, items in sizes.items()}
+    messages = our_messages(config["messages"], config["kwargs"])
+    options = our_options(config["kwargs"])
+    queues = {KINDS[kind]: iter(items) for kind, items in sizes.items()}
     media = [next(queues[type(part)]) for part in media_parts(messages)]
-    options = {
-        "add_generation_prompt": kwargs.get("add_generation_prompt", True),
-        "think": kwargs.get("use_cot_system_prompt", False),
-    }
     segments = render(messages, chat, **options)
     prompt = build_prompt(messages, chat, toy, media, **options)
     yield Check("safe_rendered", to_text(segments), _string(wanted["rendered_utf8"]))
@@ -100,46 +94,6 @@ def _safe(
         runs = [[r.start, r.count] for r in prompt.runs if isinstance(prompt.media[r.index], Audio)]
         expected = wanted["audio_placeholder_loc_lens"]
         yield Check("safe_audio_places", torch.tensor([runs]), expected)
-
-
-def _only_released(config: Mapping[str, Any], chat: ChatFormat, toy: ToyTokenizer) -> bool:
-    """Tags typed by a user, nested blocks of Lite 1.0, or a system template of another shape."""
-    items = [item for message in config["messages"] for item in message["content"]]
-    text = "".join(item.get("text", "") for item in items)
-    placeholders = (chat.image.placeholder, chat.video.placeholder, chat.audio.placeholder)
-    if toy.holds_special(text) or any(placeholder in text for placeholder in placeholders):
-        return True
-    media = [item[item["type"]] for item in items if item["type"] in ("image", "video")]
-    several = sum(len(m) if isinstance(m, list) else 1 for m in media) > 1
-    template = config["kwargs"].get("system_template")
-    return (chat is LITE_1_0 and several) or (
-        template is not None and _system_text(template) is None
-    )
-
-
-def _system_text(template: str) -> str | None:
-    match = re.fullmatch(r"<role>SYSTEM</role>(.*)<role>HUMAN</role>", template, re.DOTALL)
-    return None if match is None else match[1]
-
-
-def _messages(config: Mapping[str, Any]) -> list[Message]:
-    """Released messages as ours; a list of images is one placeholder per line."""
-    kwargs = config["kwargs"]
-    system = kwargs.get("sys_prompt_exp")
-    if "system_template" in kwargs:
-        system = _system_text(kwargs["system_template"])
-    messages = [] if system is None else [Message("system", (Text(system),))]
-    for message in config["messages"]:
-        parts: list[Part] = []
-        for item in message["content"]:
-            kind, value = item["type"], item[item["type"]]
-            if kind == "text":
-                parts.append(Text(value))
-                continue
-            for i, source in enumerate(value if isinstance(value, list) else [value]):
-                parts += [Text("\n")] * (i > 0) + [_KINDS[kind](source)]
-        messages.append(Message(_ROLES[message["role"]], tuple(parts)))
-    return messages
 
 
 def _sizes(inputs: Mapping[str, Tensor]) -> dict[str, list[MediaTokens]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ming_core.testing import Check, GoldenCase, Unsupported, golden_cases, run_case
+from ming_core.testing import (
+    Check,
+    GoldenCase,
+    Recorded,
+    Unsupported,
+    golden_cases,
+    run_case,
+)
 
 ADAPTER = """
 from ._twice import twice
@@ -50,6 +58,46 @@ def test_a_case_passes_through_its_adapter(tmp_path: Path, adapters: Path) -> No
     assert [found.name for found in golden_cases(tmp_path / "golden")] == ["good"]
     assert case.config == {}
     assert case.weights == {}
+
+
+def test_a_key_that_no_adapter_reads_fails_the_case(tmp_path: Path, adapters: Path) -> None:
+    case = write_case(tmp_path / "golden", "more", [0.0, 2.0, 4.0])
+    config = {"rate": 3, "inner": {"used": 1, "unused": 2}, "rows": [{"a": 1}, {"a": 1, "b": 2}]}
+    (case.folder / "config.json").write_text(json.dumps(config))
+    (adapters / "doubling.py").write_text(
+        ADAPTER + "    sum(row['a'] for row in case.config['rows']); case.config['inner']['used']\n"
+    )
+    *outcomes, last = run_case(case, adapters)
+    assert all(outcome.passed for outcome in outcomes)
+    assert (last.name, last.passed) == ("every key is read", False)
+    assert [part.partition(" is")[0] for part in last.where.split("; ")[::2]] == [
+        "config.rate",
+        "config.inner.unused",
+        "config.rows.*.b",
+    ]
+
+    (adapters / "keys.toml").write_text(
+        "[all]\nunused = ['config.rows.*']\n[doubling]\nunused = ['config.inner.*']\n"
+        "[doubling.fixed]\n'config.rate' = 2\n"
+    )
+    *_, last = run_case(GoldenCase(case.folder), adapters)
+    assert last.where == "config.rate is 3; built in is 2"
+    (case.folder / "config.json").write_text(json.dumps(config | {"rate": 2}))
+    assert all(outcome.passed for outcome in run_case(GoldenCase(case.folder), adapters))
+
+
+def test_what_counts_as_reading() -> None:
+    def unread(use: Callable[[Recorded], object]) -> list[str]:
+        mapping = Recorded({"a": 1, "b": {"c": 2}, "d": []})
+        use(mapping)
+        return [name for name, _ in mapping.leaves(read=False)]
+
+    assert unread(lambda m: ("a" in m, list(m), len(m))) == ["a", "b.c", "d"]
+    assert unread(lambda m: (m["a"], m.get("d"))) == ["b.c"]
+    assert unread(lambda m: m["b"]["c"]) == ["a", "d"]
+    for copy in (dict, lambda m: {**m}, lambda m: m | {"e": 1}, lambda m: list(m.items())):
+        assert unread(copy) == ["b.c"]
+    assert unread(lambda m: m == {"a": 1, "b": {"c": 2}, "d": []}) == []
 
 
 def test_a_difference_is_located(tmp_path: Path, adapters: Path) -> None:

@@ -4,6 +4,10 @@ A golden case is a folder of recorded reference inputs and outputs. An adapter i
 `<component>.py` with `run(case: GoldenCase) -> Iterator[Check]`; it computes the case with our code
 and yields one `Check` per compared output, intermediates first. Adapters of one folder may share
 helpers with relative imports (`from ._common import ...`).
+
+A case passes only if its adapter has read every key of it, so that no setting, input or output is
+passed over in silence. `keys.toml` beside the adapters lists the keys that need no reading: see
+`KnownKeys`.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +31,65 @@ from torch import Tensor
 
 class Unsupported(Exception):
     """Raised by a parity adapter for a case that the toolkit deliberately does not run."""
+
+
+class Recorded(dict[str, Any]):
+    """A mapping that remembers which of its entries were read.
+
+    Objects inside are recorded, too, and those of a list. To ask whether a key is there is not to
+    read it; to compare the whole, to copy it or to go through its items is to read all of it.
+    """
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        super().__init__({key: _recorded(value) for key, value in entries.items()})
+        self._read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        # Being there sends `{**case.config}` and `dict(case.config)` through `__getitem__`.
+        return super().__iter__()
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return {**self, **other}
+
+    def __eq__(self, other: object) -> bool:
+        self._read.update(self)
+        return super().__eq__(other)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._read.add(key)
+        return super().get(key, default)
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        self._read.update(self)
+        return super().items()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        self._read.update(self)
+        return super().values()
+
+    def leaves(self, read: bool) -> Iterator[tuple[str, Any]]:
+        """Dotted name and value of the entries that were read, or were not.
+
+        The elements of a list go by `*`. An empty object is one entry.
+        """
+        for key, value in super().items():
+            parts = value if isinstance(value, list) else [value]
+            inner = [part for part in parts if isinstance(part, Recorded) and part]
+            dot = f"{key}.*." if isinstance(value, list) else f"{key}."
+            for part in inner:
+                yield from ((dot + name, leaf) for name, leaf in part.leaves(read))
+            if not inner and (key in self._read) == read:
+                yield key, value
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Recorded(value)
+    return [_recorded(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -42,18 +107,18 @@ class GoldenCase:
         return self.folder.name
 
     @cached_property
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> Recorded:
         return self._json("meta.json")
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Recorded:
         """config.json, or {} for a pure function without settings."""
-        return self._json("config.json") if (self.folder / "config.json").exists() else {}
+        return self._json("config.json")
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Recorded]:
         """cases.json: input and expected output per row, in text-only cases."""
-        return self._json("cases.json")
+        return _recorded(json.loads((self.folder / "cases.json").read_text("utf-8")))
 
     @property
     def atol(self) -> float:
@@ -64,27 +129,97 @@ class GoldenCase:
         return float(self.meta["tolerance"]["rtol"])
 
     @cached_property
-    def weights(self) -> dict[str, Tensor]:
-        path = self.folder / "weights.safetensors"
-        return load_file(path) if path.exists() else {}
+    def weights(self) -> Recorded:
+        return Recorded(self._tensors("weights.safetensors"))
+
+    @cached_property
+    def texts(self) -> Recorded:
+        """io.json without its `in.` and `out.` entries: what a case holds besides tensors."""
+        entries = self._json("io.json")
+        names = [name for name in entries if not name.startswith(("in.", "out."))]
+        return Recorded({name: entries[name] for name in names})
+
+    @cached_property
+    def inputs(self) -> Recorded:
+        """`in.<name>` entries without the prefix."""
+        return self._with_prefix("in.")
+
+    @cached_property
+    def outputs(self) -> Recorded:
+        """`out.<name>` entries without the prefix."""
+        return self._with_prefix("out.")
+
+    def keys(self, read: bool) -> dict[str, Any]:
+        """Every key that was read, or was not, with its value: `config.mlp_depth`, `in.labels`."""
+        parts = {
+            "meta": [self.meta],
+            "config": [self.config],
+            "weights": [self.weights],
+            "texts": [self.texts],
+            "in": [self.inputs],
+            "out": [self.outputs],
+            "rows": self.rows if (self.folder / "cases.json").exists() else [],
+        }
+        return {
+            f"{part}.{name}": value
+            for part, mappings in parts.items()
+            for mapping in mappings
+            for name, value in mapping.leaves(read)
+        }
 
     @cached_property
     def _io(self) -> dict[str, Any]:
-        tensors = self.folder / "io.safetensors"
-        return load_file(tensors) if tensors.exists() else self._json("io.json")
+        return self._tensors("io.safetensors") or self._json("io.json")
 
-    @cached_property
-    def inputs(self) -> dict[str, Any]:
-        """`in.<name>` entries without the prefix."""
-        return {k.removeprefix("in."): v for k, v in self._io.items() if k.startswith("in.")}
+    def _with_prefix(self, prefix: str) -> Recorded:
+        names = [name for name in self._io if name.startswith(prefix)]
+        return Recorded({name.removeprefix(prefix): self._io[name] for name in names})
 
-    @cached_property
-    def outputs(self) -> dict[str, Any]:
-        """`out.<name>` entries without the prefix."""
-        return {k.removeprefix("out."): v for k, v in self._io.items() if k.startswith("out.")}
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        path = self.folder / name
+        return load_file(path) if path.exists() else {}
 
-    def _json(self, name: str) -> Any:
-        return json.loads((self.folder / name).read_text("utf-8"))
+    def _json(self, name: str) -> Recorded:
+        path = self.folder / name
+        return Recorded(json.loads(path.read_text("utf-8")) if path.exists() else {})
+
+
+_FOR_PEOPLE = tuple(
+    f"meta.{name}" for name in ("component", "case", "source", "description", "call", "notes")
+)
+
+
+@dataclass(frozen=True)
+class KnownKeys:
+    """What an adapter knows of a case without reading it, from `keys.toml` beside the adapters.
+
+    Each table is that of a component, or of all (`all`). `unused`: patterns of keys that change
+    nothing; the sentences in meta.json need no mention. `fixed`: values that the toolkit has built
+    in; a case with another value fails. Keys are those of `GoldenCase.keys`.
+    """
+
+    unused: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, adapters: Path, component: str) -> KnownKeys:
+        path = adapters / "keys.toml"
+        tables = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+        both = [tables.get(name, {}) for name in ("all", component)]
+        unused = [pattern for table in both for pattern in table.get("unused", [])]
+        fixed = {key: value for table in both for key, value in table.get("fixed", {}).items()}
+        return cls((*_FOR_PEOPLE, *unused), fixed)
+
+    def complaints(self, unread: Mapping[str, Any]) -> list[str]:
+        """One sentence for each key that was passed over, or whose value is built in otherwise."""
+        found = []
+        for key, value in unread.items():
+            if key in self.fixed:
+                if value != self.fixed[key]:
+                    found.append(f"{key} is {value!r}; built in is {self.fixed[key]!r}")
+            elif not any(fnmatchcase(key, pattern) for pattern in self.unused):
+                found.append(f"{key} is not read; read it, or list it in keys.toml")
+        return found
 
 
 @dataclass(frozen=True)
@@ -160,6 +295,7 @@ def golden_cases(root: Path) -> Iterator[GoldenCase]:
 def run_case(case: GoldenCase, adapters: Path) -> list[Outcome]:
     """Run the adapter `<component>.py` of the folder `adapters` on a case.
 
+    The last outcome, `every key is read`, is there only when the adapter passed over some.
     Raises `Unsupported` when there is no adapter or it declines the case, and AssertionError when
     it compared nothing.
     """
@@ -170,6 +306,9 @@ def run_case(case: GoldenCase, adapters: Path) -> list[Outcome]:
         where = "" if passed else check.where()
         outcomes.append(Outcome(check.name, check.error(), passed, where))
     assert outcomes, f"the adapter of {case.component}/{case.name} compared nothing"
+    complaints = KnownKeys.of(adapters, case.component).complaints(case.keys(read=False))
+    if complaints:
+        outcomes.append(Outcome("every key is read", float("inf"), False, "; ".join(complaints)))
     return outcomes
 
 
