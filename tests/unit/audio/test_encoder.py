@@ -216,10 +216,16 @@ def test_pictures_are_refused() -> None:
     ("audio", "sentence"),
     [
         ({"whisper_encoder_config": {**WHISPER, "n_state": 30}}, "n_state 30 must be even and a"),
-        ({"whisper_encoder_config": {**WHISPER, "n_layer": 0}}, "says n_layer 0; it must be"),
-        ({"whisper_encoder_config": {**WHISPER, "n_ctx": "9"}}, "says n_ctx '9'; it must be"),
-        ({"whisper_encoder_config": {"n_mels": 80}}, "has no 'n_ctx'; it needs one"),
-        ({"whisper_encoder_config": WHISPER, "ds_stride": 0}, "ds_stride of the audio encoder is"),
+        (
+            {"whisper_encoder_config": {**WHISPER, "n_layer": 0}},
+            "n_layer is 0; it must be a whole number of at least 1",
+        ),
+        (
+            {"whisper_encoder_config": {**WHISPER, "n_ctx": "9"}},
+            "n_ctx is '9'; it must be a whole number",
+        ),
+        ({"whisper_encoder_config": {"n_mels": 80}}, "lacks the field 'n_ctx'; take"),
+        ({"whisper_encoder_config": WHISPER, "ds_stride": 0}, "audio_config.ds_stride is 0"),
         ({}, "audio_config of config.json describes no encoder"),
     ],
 )

@@ -79,12 +79,12 @@ def test_bfloat16_stays_close_and_keeps_its_dtype(tower: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "change", "sentence"),
     [
-        ("lite", {"depth": None}, "vision_config has no 'depth'; it cannot be guessed"),
-        ("lite", {"hidden_act": "relu"}, "vision_config.hidden_act must be 'silu', not 'relu'"),
+        ("lite", {"depth": None}, "vision_config lacks the field 'depth'; take the files"),
+        ("lite", {"hidden_act": "relu"}, "vision_config.hidden_act is 'relu'; only 'silu' is"),
         ("lite", {"num_heads": 3}, "hidden_size 32 must be a multiple of 4 [*] num_heads"),
         ("lite", {"window_size": 4}, "window_size 4 must hold at least one merged token of 8"),
-        ("flash", {"num_position_embeddings": None}, "has no 'num_position_embeddings'"),
-        ("flash", {"hidden_act": "gelu"}, "hidden_act must be 'gelu_pytorch_tanh', not 'gelu'"),
+        ("flash", {"num_position_embeddings": None}, "lacks the field 'num_position_embeddings'"),
+        ("flash", {"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'gelu_pytorch_tanh' is"),
         ("flash", {"num_heads": 3}, "hidden_size 32 must be a multiple of 4 [*] num_heads"),
         ("flash", {"num_position_embeddings": 24}, "embeddings 24 must be a square number"),
     ],

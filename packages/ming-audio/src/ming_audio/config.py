@@ -4,39 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from ming_audio.lengths import convolved, whisper_frames
 from ming_core.errors import BadConfig
+from ming_core.fields import DEPTH, LAYERS, WIDTH, Section
+
+KERNEL = 1024
+"""Most frames that a convolution looks at or leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig:
     """What the sections of both towers have; `from_dict` ignores keys that are no fields.
 
-    feature: the name of the tower's input among the tensors of `Features`. Every section also has
+    feature: the name of the tower's input among the tensors of `Features`. section: where releases
+    keep the sizes. most: the largest value of each field. Every section also has
     `bins`, the numbers in a frame of that input, `width`, the channels of a hidden state, and
     `hidden`, how many of those so many frames become.
     """
 
     feature: ClassVar[str]
+    section: ClassVar[str]
+    most: ClassVar[Mapping[str, int]]
 
     @classmethod
-    def from_dict(cls, section: Mapping[str, Any]) -> Self:
+    def from_dict(cls, section: Mapping[str, Any] | Section) -> Self:
         """Raises BadConfig for a missing, misspelt or impossible size."""
+        if not isinstance(section, Section):
+            section = Section(section, cls.section)
         values = {}
         for field in fields(cls):
-            if field.name in section:
-                values[field.name] = section[field.name]
-            elif field.default is MISSING:
-                raise BadConfig(f"the audio encoder's config has no {field.name!r}; it needs one")
-        for name, value in values.items():
-            least = 0 if name == "sanm_shfit" else 1
-            if not isinstance(value, int) or value < least:
-                raise BadConfig(
-                    f"the audio encoder's config says {name} {value!r}; it must be a whole number "
-                    f"from {least} on"
-                )
+            default = {} if field.default is MISSING else {"default": field.default}
+            least = 0 if field.name == "sanm_shfit" else 1
+            values[field.name] = section.whole(
+                field.name, **default, least=least, most=cls.most[field.name]
+            )
         return cls(**values)
 
 
@@ -45,6 +49,10 @@ class WhisperConfig(TowerConfig):
     """`whisper_encoder_config`: n_mels bins, n_ctx positions, n_state channels."""
 
     feature = "mel"
+    section = "whisper_encoder_config"
+    most = MappingProxyType(
+        {"n_mels": 1024, "n_ctx": WIDTH, "n_state": WIDTH, "n_head": WIDTH, "n_layer": LAYERS}
+    )
     n_mels: int
     n_ctx: int
     n_state: int
@@ -84,6 +92,18 @@ class SanmConfig(TowerConfig):
     """
 
     feature = "fbank"
+    section = "audio_encoder_config_sanm"
+    most = MappingProxyType(
+        {
+            "input_size": WIDTH,
+            "output_size": WIDTH,
+            "attention_heads": WIDTH,
+            "linear_units": WIDTH,
+            "num_blocks": LAYERS,
+            "kernel_size": KERNEL,
+            "sanm_shfit": KERNEL,
+        }
+    )
     input_size: int
     output_size: int
     attention_heads: int
@@ -157,34 +177,34 @@ class AudioConfig:
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
         """From a whole config.json. Raises BadConfig."""
-        try:
-            audio, hidden = config["audio_config"], config["llm_config"]["hidden_size"]
-            depth = config["mlp_depth"]
-        except KeyError as error:
-            raise BadConfig(f"config.json has no {error}; an audio encoder needs it") from error
-        ears = _ears(audio, config.get("whisper_config") or {})
-        return cls(ears[0], ears[-1], hidden, depth, bool(audio.get("norm_query_embeds", True)))
+        whole = Section(config, "config.json")
+        hidden = whole.section("llm_config").whole("hidden_size", most=WIDTH)
+        audio = whole.section("audio_config")
+        ears = _ears(audio, whole.section("whisper_config", {}))
+        depth = whole.whole("mlp_depth", most=DEPTH)
+        return cls(ears[0], ears[-1], hidden, depth, audio.flag("norm_query_embeds", True))
 
 
-def _ears(audio: Mapping[str, Any], second: Mapping[str, Any]) -> list[Ear]:
+def _ears(audio: Section, second: Section) -> list[Ear]:
     """The ear for listening, and that for transcribing if it is another one.
 
     Three layouts are released: Flash has a Whisper in `audio_config`; Lite 1.0 has SANM there and a
     Whisper in `whisper_config`; Lite 1.5 has the layout of 1.0, but `audio_encoder_output_size`
     tells that the tensors `audio.*` are the Whisper of the second section. Raises BadConfig.
     """
-    whisper = second.get("whisper_encoder_config")
-    sanm = audio.get("audio_encoder_config_sanm")
-    width = audio.get("audio_encoder_output_size")
-    if "whisper_encoder_config" in audio:
-        return [_ear("audio", "audio", WhisperConfig, audio["whisper_encoder_config"], audio)]
+    if WhisperConfig.section in audio:
+        return [_ear("audio", "audio", WhisperConfig, audio, audio)]
     ears = []
-    if sanm and width in (None, sanm.get("output_size")):
-        ears.append(_ear("audio", "audio", SanmConfig, sanm, audio))
-    elif whisper and width == whisper.get("n_state"):
-        return [_ear("audio", "audio", WhisperConfig, whisper, audio)]
-    if whisper:
-        ears.append(_ear("whisper_encoder", "whisper", WhisperConfig, whisper, second))
+    width = audio.whole("audio_encoder_output_size", 0, most=WIDTH, least=0)
+    if SanmConfig.section in audio:
+        sanm = audio.section(SanmConfig.section).whole("output_size", 0, least=0, most=WIDTH)
+        if width in (0, sanm):
+            ears.append(_ear("audio", "audio", SanmConfig, audio, audio))
+    if WhisperConfig.section in second:
+        ear = _ear("whisper_encoder", "whisper", WhisperConfig, second, second)
+        if not ears and width == ear.config.width:
+            return [_ear("audio", "audio", WhisperConfig, second, audio)]
+        ears.append(ear)
     if not ears:
         raise BadConfig(
             "audio_config of config.json describes no encoder; it needs whisper_encoder_config, or "
@@ -197,11 +217,14 @@ def _ear(
     tower: str,
     projector: str,
     kind: type[WhisperConfig] | type[SanmConfig],
-    section: Mapping[str, Any],
-    strides: Mapping[str, Any],
+    holder: Section,
+    strides: Section,
 ) -> Ear:
-    kernel, stride = strides.get("ds_kernel_size", 1), strides.get("ds_stride", 1)
-    for name, value in (("ds_kernel_size", kernel), ("ds_stride", stride)):
-        if not isinstance(value, int) or value < 1:
-            raise BadConfig(f"{name} of the audio encoder is {value!r}; it must be at least 1")
-    return Ear(tower, f"linear_proj_{projector}", kind.from_dict(section), kernel, stride)
+    """holder: has the section of the tower. strides: has the convolution of the projector."""
+    return Ear(
+        tower,
+        f"linear_proj_{projector}",
+        kind.from_dict(holder.section(kind.section)),
+        kernel=strides.whole("ds_kernel_size", 1, most=KERNEL),
+        stride=strides.whole("ds_stride", 1, most=KERNEL),
+    )

@@ -17,6 +17,7 @@ from ming_audio.logmel import log_mel
 from ming_audio.reading import stream_audio
 from ming_core import media
 from ming_core.errors import BadConfig, BadMedia
+from ming_core.fields import Section
 from ming_core.model.encoder import Features
 
 
@@ -32,18 +33,21 @@ class AudioProcessor:
 
         Raises BadConfig for front ends that do not fit them.
         """
-        if preprocessor.get("sampling_rate", RATE) != RATE:
+        own = Section(preprocessor, "preprocessor_config.json")
+        rate = own.whole("sampling_rate", RATE)
+        if rate != RATE:
             raise BadConfig(
-                f"preprocessor_config.json says sampling_rate {preprocessor['sampling_rate']}; "
-                f"the front ends work at {RATE}"
+                f"preprocessor_config.json says sampling_rate {rate}; the front ends work at {RATE}"
             )
-        mels = (preprocessor.get("whisper_frontend_args") or {}).get("n_mels")
+        front = own.section("whisper_frontend_args", {})
         for ear in config.ears:
-            if isinstance(ear.config, WhisperConfig) and mels not in (None, ear.config.n_mels):
-                raise BadConfig(
-                    f"preprocessor_config.json says n_mels {mels} for Whisper and config.json says "
-                    f"{ear.config.n_mels}; they must be equal"
-                )
+            if isinstance(ear.config, WhisperConfig):
+                mels = front.whole("n_mels", ear.config.n_mels)
+                if mels != ear.config.n_mels:
+                    raise BadConfig(
+                        f"preprocessor_config.json says n_mels {mels} for Whisper and config.json "
+                        f"says {ear.config.n_mels}; they must be equal"
+                    )
         return cls(config)
 
     def __call__(self, parts: Sequence[media.Media]) -> Features:

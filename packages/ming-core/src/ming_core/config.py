@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ming_core.errors import BadConfig
+from ming_core.fields import EXPERTS, LAYERS, MERGE, WIDTH, Section, shown
 
 RopeKind = Literal["1d", "mrope", "video_rope"]
 RouterKind = Literal["softmax", "grouped_sigmoid"]
@@ -20,25 +21,6 @@ TEXT, IMAGE, AUDIO = 0, 1, 2
 
 GATES = ("gate", "image_gate", "audio_gate")
 """Released router names, indexed by modality id."""
-
-_SIZES = {
-    "vocab_size": 1,
-    "hidden_size": 1,
-    "intermediate_size": 1,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "head_dim": 1,
-    "num_experts": 1,
-    "num_shared_experts": 0,
-    "moe_intermediate_size": 1,
-    "first_k_dense_replace": 0,
-    "max_position_embeddings": 1,
-    "pad_token_id": 0,
-    "eos_token_id": 0,
-    "spatial_merge_size": 1,
-}
-"""Whole numbers of a configuration and the least value of each."""
 
 # Values that would change the mathematics and that no released model uses.
 _FIXED = {
@@ -111,7 +93,6 @@ class BackboneConfig:
     spatial_merge_size: int = 2
 
     def __post_init__(self) -> None:
-        self._check_sizes()
         if self.num_attention_heads % self.num_key_value_heads:
             raise BadConfig(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of "
@@ -129,20 +110,6 @@ class BackboneConfig:
             )
         if self.router.kind == "grouped_sigmoid":
             self._check_groups()
-
-    def _check_sizes(self) -> None:
-        sizes = {name: getattr(self, name) for name in _SIZES}
-        sizes |= {
-            "num_experts_per_tok": self.router.top_k,
-            "n_group": self.router.n_group,
-            "topk_group": self.router.topk_group,
-        }
-        for name, value in sizes.items():
-            least = _SIZES.get(name, 1)
-            if type(value) is not int or value < least:
-                raise BadConfig(
-                    f"llm_config.{name} is {value!r}; it must be a whole number of at least {least}"
-                )
 
     def _check_groups(self) -> None:
         groups, kept = self.router.n_group, self.router.topk_group
@@ -170,87 +137,100 @@ class BackboneConfig:
         """Read a released `llm_config`.
 
         A null counts as absent. Raises BadConfig for another architecture, a missing field, a
-        value of the wrong type, or a setting that no released model uses (sliding window, tied
-        embeddings, another activation).
+        value of the wrong type or out of range, or a setting that no released model uses (sliding
+        window, tied embeddings, another activation).
         """
-        llm = {key: value for key, value in llm.items() if value is not None}
-        kind = llm.get("model_type")
+        section = Section(llm, "llm_config")
+        kind = section.raw("model_type", None)
         if kind not in ("bailing_moe", "bailing_moe_v2"):
             raise BadConfig(
-                f"unknown language model {kind!r} in llm_config.model_type; "
+                f"unknown language model {shown(kind)} in llm_config.model_type; "
                 "expected bailing_moe (Lite 1.0, 1.5) or bailing_moe_v2 (Flash)"
             )
         for key, value in _FIXED.items():
-            if key in llm and llm[key] != value:
-                raise BadConfig(f"llm_config.{key} is {llm[key]!r}; only {value!r} is supported")
-        try:
-            return cls._from_checked(llm, flash=kind == "bailing_moe_v2")
-        except KeyError as error:
-            raise BadConfig(f"llm_config lacks the field {error.args[0]!r}") from None
-        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise BadConfig(f"llm_config holds a value that cannot be used: {error}") from None
+            section.fixed(key, value)
+        return cls._from_section(section, flash=kind == "bailing_moe_v2")
 
     @classmethod
-    def _from_checked(cls, llm: Mapping[str, Any], flash: bool) -> BackboneConfig:
-        heads = llm["num_attention_heads"]
-        head_dim = llm["head_dim"] if "head_dim" in llm else llm["hidden_size"] // heads
-        scaling = llm.get("rope_scaling", {}).get("type")
-        kinds: dict[str | None, RopeKind] = {None: "1d", "3D": "mrope", "video_rope": "video_rope"}
-        if scaling not in kinds:
-            raise BadConfig(
-                f"unknown rope_scaling type {scaling!r}; expected null, '3D' or 'video_rope'"
-            )
+    def _from_section(cls, llm: Section, flash: bool) -> BackboneConfig:
+        width = llm.whole("hidden_size", most=WIDTH)
+        heads = llm.whole("num_attention_heads", most=WIDTH)
+        vocabulary = llm.whole("vocab_size", most=2**24)
+        head_dim = llm.whole("head_dim", max(1, width // heads), most=2**16)
+        rotary = llm.number("partial_rotary_factor", 1.0, least=0, most=100) if flash else 1.0
         rope = RopeConfig(
-            kind=kinds[scaling],
-            theta=float(llm["rope_theta"]),
-            rotary_dim=int(head_dim * llm.get("partial_rotary_factor", 1.0)) if flash else head_dim,
+            kind=_rope_kind(llm),
+            theta=llm.number("rope_theta", least=1, most=1e15),
+            rotary_dim=int(head_dim * rotary),
         )
+        chosen = llm.whole("num_experts_per_tok", most=EXPERTS)
         if flash:
             # `norm_topk_prob` is not read by the reference: Flash always normalises. The factor
             # 2.5 exists only as its class default; the released key is a synonym of it.
+            key = "routed_scaling_factor"
+            if key not in llm:
+                key = "moe_router_topk_scaling_factor"
             router = RouterConfig(
                 kind="grouped_sigmoid",
-                top_k=llm["num_experts_per_tok"],
-                n_group=llm["n_group"],
-                topk_group=llm["topk_group"],
-                scaling=float(
-                    llm.get("routed_scaling_factor", llm.get("moe_router_topk_scaling_factor", 2.5))
-                ),
+                top_k=chosen,
+                n_group=llm.whole("n_group", most=EXPERTS),
+                topk_group=llm.whole("topk_group", most=EXPERTS),
+                scaling=llm.number(key, 2.5, least=1e-6, most=1e6),
             )
         else:
             router = RouterConfig(
-                kind="softmax",
-                top_k=llm["num_experts_per_tok"],
-                norm=llm.get("norm_topk_prob", True),
+                kind="softmax", top_k=chosen, norm=llm.flag("norm_topk_prob", True)
             )
+
+        def token(key: str) -> int | None:
+            return llm.whole(key, least=0, most=vocabulary - 1) if key in llm else None
+
+        pad = token("pad_token_id") or 0
+        eos = token("eos_token_id")
         return cls(
-            vocab_size=llm["vocab_size"],
-            hidden_size=llm["hidden_size"],
-            intermediate_size=llm["intermediate_size"],
-            num_hidden_layers=llm["num_hidden_layers"],
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=llm.whole("intermediate_size", most=WIDTH),
+            num_hidden_layers=llm.whole("num_hidden_layers", most=LAYERS),
             num_attention_heads=heads,
-            num_key_value_heads=llm["num_key_value_heads"],
+            num_key_value_heads=llm.whole("num_key_value_heads", most=WIDTH),
             head_dim=head_dim,
-            num_experts=llm["num_experts"],
-            num_shared_experts=llm.get("num_shared_experts", 0),
-            moe_intermediate_size=llm["moe_intermediate_size"],
-            first_k_dense_replace=llm.get("first_k_dense_replace", 0),
-            rms_norm_eps=float(llm["rms_norm_eps"]),
-            max_position_embeddings=llm.get("max_position_embeddings", 32768),
+            num_experts=llm.whole("num_experts", most=EXPERTS),
+            num_shared_experts=llm.whole("num_shared_experts", 0, least=0, most=EXPERTS),
+            moe_intermediate_size=llm.whole("moe_intermediate_size", most=WIDTH),
+            first_k_dense_replace=llm.whole("first_k_dense_replace", 0, least=0, most=LAYERS),
+            # Below, it would vanish in float32 and a row of zeros would become NaN.
+            rms_norm_eps=llm.number("rms_norm_eps", least=1e-30, most=1),
+            max_position_embeddings=llm.whole("max_position_embeddings", 32768),
             rope=rope,
             router=router,
             qk_norm=flash,
-            qkv_bias=llm.get("use_qkv_bias", False),
-            dense_bias=llm.get("use_bias", False),
-            multi_gate=llm.get("router_type") == "MultiRouter"
+            qkv_bias=llm.flag("use_qkv_bias", False),
+            dense_bias=llm.flag("use_bias", False),
+            multi_gate=llm.text("router_type", "") == "MultiRouter"
             if flash
-            else llm.get("multi_gate", False),
-            pad_token_id=llm.get("pad_token_id", 0),
-            eos_token_id=llm.get("eos_token_id", llm.get("pad_token_id", 0)),
-            image_patch_token=llm.get("image_patch_token"),
-            video_patch_token=llm.get("video_patch_token"),
-            image_start_token=llm.get("image_start_token"),
-            video_start_token=llm.get("video_start_token"),
-            use_interleaved_frame_timestamp=llm.get("use_interleaved_frame_timestamp", False),
-            spatial_merge_size=llm.get("spatial_merge_size", 2),
+            else llm.flag("multi_gate", False),
+            pad_token_id=pad,
+            eos_token_id=pad if eos is None else eos,
+            image_patch_token=token("image_patch_token"),
+            video_patch_token=token("video_patch_token"),
+            image_start_token=token("image_start_token"),
+            video_start_token=token("video_start_token"),
+            use_interleaved_frame_timestamp=llm.flag("use_interleaved_frame_timestamp", False),
+            spatial_merge_size=llm.whole("spatial_merge_size", 2, most=MERGE),
         )
+
+
+def _rope_kind(llm: Section) -> RopeKind:
+    if "rope_scaling" not in llm:
+        return "1d"
+    kinds: dict[str, RopeKind] = {"3D": "mrope", "video_rope": "video_rope"}
+    scaling = llm.section("rope_scaling")
+    kind = scaling.raw("type", None)
+    if kind is None:
+        return "1d"
+    if not isinstance(kind, str) or kind not in kinds:
+        raise BadConfig(
+            f"unknown rope_scaling type {shown(kind)}; expected null, '3D' or 'video_rope'"
+        )
+    return kinds[kind]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any, Self
 
 from ming_core.errors import BadConfig
+from ming_core.fields import LAYERS, MERGE, WIDTH, Section
+
+PATCH = 256
+"""Most pixels of a patch's side, frames of a patch, and channels of a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +52,32 @@ class TowerConfig:
         return self.hidden_size * self.spatial_merge_size**2
 
     @classmethod
-    def from_dict(cls, section: Mapping[str, Any]) -> Self:
-        """Read a `vision_config`; unknown keys are ignored. Raises BadConfig for a missing one."""
-        values: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name in section:
-                value = section[field.name]
-                values[field.name] = tuple(value) if isinstance(value, list) else value
-            elif field.default is MISSING:
-                raise BadConfig(f"vision_config has no {field.name!r}; it cannot be guessed")
-        return cls(**values)
+    def from_dict(cls, section: Mapping[str, Any] | Section) -> Self:
+        """Read a `vision_config`; unknown keys are ignored.
 
-    def _check_act(self, act: str, known: str) -> None:
-        if act != known:
-            raise BadConfig(f"vision_config.hidden_act must be {known!r}, not {act!r}")
+        Raises BadConfig for a missing field and for a value that cannot be used.
+        """
+        if not isinstance(section, Section):
+            section = Section(section, "vision_config")
+        return cls(**cls._read(section))
+
+    @classmethod
+    def _read(cls, section: Section) -> dict[str, Any]:
+        """The values of the fields; a class with more of them adds its own."""
+        return {
+            "depth": section.whole("depth", most=LAYERS),
+            "hidden_size": section.whole("hidden_size", most=WIDTH),
+            "num_heads": section.whole("num_heads", most=WIDTH),
+            "intermediate_size": section.whole("intermediate_size", most=WIDTH),
+            "in_channels": section.whole("in_channels", cls.in_channels, most=PATCH),
+            "patch_size": section.whole("patch_size", cls.patch_size, most=PATCH),
+            "temporal_patch_size": section.whole(
+                "temporal_patch_size", cls.temporal_patch_size, most=PATCH
+            ),
+            "spatial_merge_size": section.whole(
+                "spatial_merge_size", cls.spatial_merge_size, most=MERGE
+            ),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +91,26 @@ class VisionConfig(TowerConfig):
     out_hidden_size: int
     fullatt_block_indexes: tuple[int, ...]
     window_size: int = 112
-    hidden_act: str = "silu"
 
     def __post_init__(self) -> None:
-        self._check_act(self.hidden_act, "silu")
         super().__post_init__()
         if self.window < 1:
             raise BadConfig(
                 f"vision_config.window_size {self.window_size} must hold at least one merged token "
                 f"of {self.patch_size * self.spatial_merge_size} pixels"
             )
+
+    @classmethod
+    def _read(cls, section: Section) -> dict[str, Any]:
+        section.fixed("hidden_act", "silu")
+        values = super()._read(section)
+        blocks = section.wholes("fullatt_block_indexes", most=values["depth"] - 1)
+        return {
+            **values,
+            "out_hidden_size": section.whole("out_hidden_size", most=WIDTH),
+            "fullatt_block_indexes": blocks,
+            "window_size": section.whole("window_size", cls.window_size, most=WIDTH),
+        }
 
     @property
     def window(self) -> int:
@@ -104,16 +130,26 @@ class Qwen3VisionConfig(TowerConfig):
     num_position_embeddings: int
     deepstack_visual_indexes: tuple[int, ...]
     patch_size: int = 16
-    hidden_act: str = "gelu_pytorch_tanh"
 
     def __post_init__(self) -> None:
-        self._check_act(self.hidden_act, "gelu_pytorch_tanh")
         super().__post_init__()
         if self.position_side**2 != self.num_position_embeddings:
             raise BadConfig(
                 f"vision_config.num_position_embeddings {self.num_position_embeddings} must be a "
                 "square number: the positions are a square grid"
             )
+
+    @classmethod
+    def _read(cls, section: Section) -> dict[str, Any]:
+        section.fixed("hidden_act", "gelu_pytorch_tanh")
+        values = super()._read(section)
+        blocks = section.wholes("deepstack_visual_indexes", most=values["depth"] - 1)
+        return {
+            **values,
+            "out_hidden_size": section.whole("out_hidden_size", most=WIDTH),
+            "num_position_embeddings": section.whole("num_position_embeddings", most=WIDTH),
+            "deepstack_visual_indexes": blocks,
+        }
 
     @property
     def position_side(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ming_core.errors import BadConfig
+from ming_core.fields import DEPTH, WIDTH, Section
 from ming_core.model.encoder import Features
 from ming_vision import qwen2_5_vit, qwen3_moe_vit
 from ming_vision.processing import ImageProcessor
@@ -20,7 +20,7 @@ class Tower(Protocol):
     out_width: int
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any]) -> Any:
+    def from_section(cls, section: Mapping[str, Any] | Section) -> Any:
         """From a `vision_config`. Raises BadConfig."""
 
     def __call__(self, pixel_values: Tensor, grid: Tensor) -> Tensor:
@@ -80,15 +80,14 @@ class Qwen3VisionEncoder(VisionEncoder):
     tower = qwen3_moe_vit.VisionTower
 
 
-def vision_sizes(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], int, int]:
+def vision_sizes(config: Mapping[str, Any]) -> tuple[Section, int, int]:
     """The `vision_config`, the width of the backbone and the depth of the projector.
 
     Raises BadConfig for a config.json without them.
     """
-    try:
-        return config["vision_config"], config["llm_config"]["hidden_size"], config["mlp_depth"]
-    except KeyError as error:
-        raise BadConfig(f"config.json has no {error}; an image encoder needs it") from error
+    whole = Section(config, "config.json")
+    width = whole.section("llm_config").whole("hidden_size", most=WIDTH)
+    return whole.section("vision_config"), width, whole.whole("mlp_depth", most=DEPTH)
 
 
 def projector(width: int, hidden_size: int, depth: int) -> nn.Sequential:

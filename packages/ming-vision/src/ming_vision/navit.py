@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ming_core.fields import Section
 from ming_vision.config import TowerConfig
 from ming_vision.encoder import VisionEncoder
 from ming_vision.layout import grids_of, layout
@@ -45,7 +46,7 @@ class NavitTower(nn.Module):
         self.vit: Any = build(lambda: NaFlexVit(sizes, in_chans=channels, num_classes=0))
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any]) -> Self:
+    def from_section(cls, section: Mapping[str, Any] | Section) -> Self:
         return cls(TowerConfig.from_dict(section))
 
     def forward(self, pixel_values: Tensor, grid: Tensor) -> Tensor:

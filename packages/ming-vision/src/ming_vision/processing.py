@@ -16,14 +16,22 @@ from torch.nn import functional as F
 
 from ming_core import media
 from ming_core.errors import BadConfig, BadMedia
+from ming_core.fields import MERGE, Section
 from ming_core.model.encoder import Features
+from ming_vision.config import PATCH
 from ming_vision.image import open_image
-from ming_vision.sampling import FLASH, LITE, VideoRule, patch_times
+from ming_vision.sampling import FLASH, LITE, MAX_SAMPLED, VideoRule, patch_times
 from ming_vision.video import read_video
 
 MAX_ASPECT = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+ENLARGED = 2**24
+"""Most pixels to which a small picture may be enlarged."""
+
+MOST_PIXELS = 2**40
+"""Largest limit that may be set; pictures themselves are limited when they are opened."""
 
 
 @dataclass(frozen=True)
@@ -79,49 +87,46 @@ class ImageProcessor:
     rescale_factor: float = 1 / 255
 
     @classmethod
-    def from_config(cls, vision: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
+    def from_config(
+        cls, vision: Mapping[str, Any] | Section, preprocessor: Mapping[str, Any]
+    ) -> Self:
         """From a released `vision_config` and preprocessor_config.json (or {}).
 
         Raises BadConfig for another image processor, or for patches that do not fit the tower.
         """
-        kind = preprocessor.get("image_processor_type", "BailingMMImageProcessor")
-        release = RELEASES.get(kind)
-        if release is None:
-            raise BadConfig(
-                f"unknown image_processor_type {kind!r}; known: {', '.join(sorted(RELEASES))}"
-            )
+        if not isinstance(vision, Section):
+            vision = Section(vision, "vision_config")
+        own = Section(preprocessor, "preprocessor_config.json")
+        kind = own.choice("image_processor_type", "BailingMMImageProcessor", RELEASES)
+        release = RELEASES[kind]
         sizes = {}
-        for name, section_name in (
-            ("patch_size", "patch_size"),
-            ("merge_size", "spatial_merge_size"),
-            ("temporal_patch_size", "temporal_patch_size"),
+        for name, section_name, most in (
+            ("patch_size", "patch_size", PATCH),
+            ("merge_size", "spatial_merge_size", MERGE),
+            ("temporal_patch_size", "temporal_patch_size", PATCH),
         ):
-            of_tower = vision.get(section_name, getattr(cls, name))
-            sizes[name] = preprocessor.get(name, of_tower)
+            of_tower = vision.whole(section_name, getattr(cls, name), most=most)
+            sizes[name] = own.whole(name, of_tower, most=most)
             if sizes[name] != of_tower:
                 raise BadConfig(
                     f"preprocessor_config.json says {name} {sizes[name]} and vision_config says "
                     f"{of_tower}; they must be equal"
                 )
+        vision.fixed("in_channels", 3)
         token = (sizes["patch_size"] * sizes["merge_size"]) ** 2
-        names = ("min_pixels", "max_pixels", "fps", "max_frames")
-        own = {n: preprocessor[f"video_{n}"] for n in names if f"video_{n}" in preprocessor}
-        if "max_frames" in own:
-            own["max_listed"] = own["max_frames"]
-        if "max_pixels" in own:
-            own["bounded"] = True
+        most = own.whole("max_pixels", release.max_pixels, least=token, most=MOST_PIXELS)
         return cls(
             **sizes,
-            min_pixels=preprocessor.get("min_pixels", release.min_pixels),
-            max_pixels=preprocessor.get("max_pixels", release.max_pixels),
+            min_pixels=own.whole("min_pixels", release.min_pixels, most=min(most, ENLARGED)),
+            max_pixels=most,
             fetch_min_pixels=release.fetch_tokens[0] * token,
             fetch_max_pixels=release.fetch_tokens[1] * token,
             rounds_up=release.rounds_up,
-            video=replace(release.video, **own),
+            video=_video_rule(own, release.video),
             refits_video=release.refits_video,
-            mean=tuple(preprocessor.get("image_mean", CLIP_MEAN)),
-            std=tuple(preprocessor.get("image_std", CLIP_STD)),
-            rescale_factor=preprocessor.get("rescale_factor", 1 / 255),
+            mean=own.numbers("image_mean", CLIP_MEAN, count=3, least=-1000, most=1000),
+            std=own.numbers("image_std", CLIP_STD, count=3, least=1e-6, most=1000),
+            rescale_factor=own.number("rescale_factor", 1 / 255, least=1e-6, most=1000),
         )
 
     @property
@@ -271,6 +276,22 @@ class ImageProcessor:
             for c in range(3):  # "clip" spares numpy a check and a copy
                 normal[:, c, times] = np.take(self._levels[c], rows[:, c], mode="clip")[:, None]
         return normal.reshape(len(normal), -1), grid
+
+
+def _video_rule(own: Section, rule: VideoRule) -> VideoRule:
+    """The rule of a release with what preprocessor_config.json says otherwise."""
+    changed: dict[str, Any] = {}
+    if "video_fps" in own:
+        changed["fps"] = own.number("video_fps", least=0.001, most=1000)
+    if "video_max_frames" in own:
+        changed["max_frames"] = own.whole("video_max_frames", most=MAX_SAMPLED)
+        changed["max_listed"] = changed["max_frames"]
+    if "video_max_pixels" in own:
+        changed["max_pixels"] = own.whole("video_max_pixels", most=MOST_PIXELS)
+        changed["bounded"] = True
+    if "video_min_pixels" in own:
+        changed["min_pixels"] = own.whole("video_min_pixels", most=ENLARGED)
+    return replace(rule, **changed)
 
 
 def patchify(

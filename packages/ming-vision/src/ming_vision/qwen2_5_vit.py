@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ming_core.fields import Section
 from ming_core.model.linear import Linear, linear
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate, rotation
@@ -42,7 +43,7 @@ class VisionTower(nn.Module):
         self.merger = Merger(config)
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any]) -> Self:
+    def from_section(cls, section: Mapping[str, Any] | Section) -> Self:
         return cls(VisionConfig.from_dict(section))
 
     def layout(self, grids: tuple[Grid, ...], device: torch.device) -> Layout:

@@ -21,6 +21,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ming_core.fields import Section
 from ming_core.model.linear import Linear
 from ming_core.model.rotary import rotation
 from ming_core.model.segments import Segments
@@ -47,7 +48,7 @@ class VisionTower(nn.Module):
         )
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any]) -> Self:
+    def from_section(cls, section: Mapping[str, Any] | Section) -> Self:
         return cls(Qwen3VisionConfig.from_dict(section))
 
     def forward(self, pixel_values: Tensor, grid: Tensor) -> Tensor:

@@ -20,10 +20,14 @@ from torch.nn import functional as F
 
 from ming_core import media
 from ming_core.errors import BadConfig, BadMedia, UnknownName
+from ming_core.fields import MERGE, Section
 from ming_core.model.encoder import Features
 from ming_vision.encoder import projector, unit_length, vision_sizes
 from ming_vision.image import open_image
 from ming_vision.timm_models import build, require_timm
+
+SIDE = 4096
+"""Most pixels of a side of the fixed size."""
 
 
 @dataclass(frozen=True)
@@ -99,27 +103,30 @@ class TimmEncoder(nn.Module):
         Raises BadConfig, UnknownName or MissingPlugin.
         """
         section, hidden_size, mlp_depth = vision_sizes(config)
-        kind = str(section.get("model_type"))
+        kind = section.text("model_type")
         require_timm(f"the encoder {kind!r}")
         from timm.data.config import resolve_model_data_config
 
-        vision = build(lambda: _backbone(kind, section.get("image_size")))
+        side = section.whole("image_size", most=SIDE) if "image_size" in section else None
+        vision = build(lambda: _backbone(kind, side))
         wants = resolve_model_data_config(vision)
-        size = (section["image_size"],) * 2 if "image_size" in section else wants["input_size"][1:]
+        size = wants["input_size"][1:] if side is None else (side, side)
         last = vision.feature_info[-1]
-        merge = section.get("spatial_merge_size", 1)
+        merge = section.whole("spatial_merge_size", 1, most=MERGE)
         token = last["reduction"] * merge
         if any(side % token for side in size):
             raise BadConfig(
                 f"the {size[0]} x {size[1]} pixels that {kind!r} sees must be a multiple of the "
                 f"{token} of a token; set vision_config.image_size or spatial_merge_size"
             )
+        llm = Section(config["llm_config"], "llm_config")
+        own = Section(preprocessor, "preprocessor_config.json")
         processor = FixedSizeProcessor(
             size=size,
             tokens=(size[0] // token, size[1] // token),
-            unit=config["llm_config"].get("spatial_merge_size", 2),
-            mean=tuple(preprocessor.get("image_mean", wants["mean"])),
-            std=tuple(preprocessor.get("image_std", wants["std"])),
+            unit=llm.whole("spatial_merge_size", 2, most=MERGE),
+            mean=own.numbers("image_mean", wants["mean"], count=3, least=-1000, most=1000),
+            std=own.numbers("image_std", wants["std"], count=3, least=1e-6, most=1000),
             resample=pil.Resampling[wants["interpolation"].upper()],
         )
         return cls(vision, last["num_chs"], merge, hidden_size, mlp_depth, processor)
@@ -149,6 +156,11 @@ def _backbone(kind: str, size: int | None) -> Any:
         raise UnknownName("timm model", name, near, "timm.list_models() has all of them")
     model: Any = timm.create_model(name, pretrained=False)
     if size is not None and hasattr(model, "set_input_size"):
-        model.set_input_size(img_size=(size, size))
+        try:
+            model.set_input_size(img_size=(size, size))
+        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
+            raise BadConfig(
+                f"vision_config.image_size is {size}, which {kind!r} cannot take ({error})"
+            ) from error
     model.prune_intermediate_layers(indices=1, prune_norm=False, prune_head=True)
     return model

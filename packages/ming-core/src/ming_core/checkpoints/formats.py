@@ -7,18 +7,21 @@ tensor, whatever the page cache does.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
 from ming_core.errors import BadCheckpoint
+from ming_core.fields import shown
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -40,17 +43,32 @@ DTYPES: dict[str, torch.dtype] = {
 # The safetensors format's own limit; the released index of 7,495 names has 0.7 MB.
 _MAX_JSON_BYTES = 100_000_000
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_POINTER = b"version https://git-lfs"
+
+
+class Stamp(NamedTuple):
+    """What tells whether a file is still the one that was opened before."""
+
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, file: IO[bytes]) -> Stamp:
+        found = os.fstat(file.fileno())
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: `nbytes` bytes at `offset` of `file`."""
+    """Where one tensor lies: `nbytes` bytes at `offset` of `file`, as `stamp` knows the file."""
 
     file: Path
     offset: int
     nbytes: int
     dtype: torch.dtype
     shape: tuple[int, ...]
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,11 @@ class Weights:
     tensors: Mapping[str, TensorInfo]
 
     def read(self, name: str) -> Tensor:
-        """One tensor in host memory with its stored dtype; raises BadCheckpoint if cut off."""
+        """One tensor in host memory with its stored dtype.
+
+        Raises BadCheckpoint if the file is not the one whose header was read: parts of a model are
+        loaded when they are first needed, and the file may have been replaced since.
+        """
         info = self.tensors[name]
         buffer = torch.empty(info.nbytes, dtype=torch.uint8)
         view, done = byte_view(buffer), 0
@@ -71,8 +93,16 @@ class Weights:
                 while done < info.nbytes:
                     count = file.readinto(view[done:])
                     if not count:
-                        raise BadCheckpoint(f"{info.file} ends inside {name!r}; copy it again")
+                        raise BadCheckpoint(
+                            f"{info.file} ends inside {shown(name)}: it was changed after the "
+                            "model was opened; copy it again, then load the model again"
+                        )
                     done += count
+                if Stamp.of(file) != info.stamp:
+                    raise BadCheckpoint(
+                        f"{info.file} was changed or replaced after the model was opened, so its "
+                        "parts may not belong together; load the model again"
+                    )
         except OSError as error:
             raise BadCheckpoint(f"cannot read {info.file}: {error.strerror}") from None
         return buffer.view(info.dtype).reshape(info.shape)
@@ -147,7 +177,22 @@ def fingerprint(weights: Weights) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. A repeated key keeps its last value, as in every JSON reader:
     the released Lite configs hold `auto_map` twice."""
-    return _parse_object(path, _read_bytes(path, 0, path.stat().st_size), dict)
+    return _parse_object(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file of text of a checkpoint folder; raises BadCheckpoint if it cannot be one."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise BadCheckpoint(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _MAX_JSON_BYTES:
+        raise BadCheckpoint(
+            f"{path} has more than {_MAX_JSON_BYTES} bytes; it is no file of a checkpoint"
+        )
+    _refuse_pointer(path, data)
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
@@ -155,65 +200,87 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
     The tensors must tile the rest of the file exactly: no holes, no overlaps, nothing behind.
     """
-    size = path.stat().st_size
-    if size < 8:
-        raise BadCheckpoint(f"{path} is no safetensors file: it has {size} bytes; copy it again")
-    length = int.from_bytes(_read_bytes(path, 0, 8), "little")
-    if length > size - 8:
-        raise BadCheckpoint(
-            f"{path} is truncated or no safetensors file: it claims a header of {length} bytes "
-            f"and has {size}; copy it again"
-        )
-    header = _parse_object(path, _read_bytes(path, 8, length), _unique_keys)
-    header.pop("__metadata__", None)
-    base = 8 + length
-    tensors = {name: _tensor_info(path, name, claim, base) for name, claim in header.items()}
+    stamp, text = _header_text(path)
+    header = _parse_object(path, text, strict=True)
+    notes = header.pop("__metadata__", None)
+    if notes is not None and not _texts(notes):
+        raise BadCheckpoint(f"{path} has __metadata__ that is no object of texts; copy it again")
+    base = 8 + len(text)
+    tensors = {name: _tensor_info(path, name, claim, base, stamp) for name, claim in header.items()}
     end = base
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if info.offset != end:
             raise BadCheckpoint(
-                f"{path} is damaged: {name!r} starts at byte {info.offset}, expected {end}; "
+                f"{path} is damaged: {shown(name)} starts at byte {info.offset}, expected {end}; "
                 "copy it again"
             )
         end += info.nbytes
-    if end != size:
-        state = "truncated" if size < end else "damaged"
+    if end != stamp.size:
+        state = "truncated" if stamp.size < end else "damaged"
         raise BadCheckpoint(
-            f"{path} is {state}: it has {size} bytes, its header describes {end}; copy it again"
+            f"{path} is {state}: it has {stamp.size} bytes, its header describes {end}; "
+            "copy it again"
         )
     return tensors
 
 
-def _tensor_info(path: Path, name: str, claim: Any, base: int) -> TensorInfo:
-    def sizes(value: Any) -> bool:
+def _header_text(path: Path) -> tuple[Stamp, bytes]:
+    try:
+        with path.open("rb") as file:
+            stamp = Stamp.of(file)
+            start = file.read(8)
+            if len(start) < 8:
+                raise BadCheckpoint(
+                    f"{path} is no safetensors file: it has {stamp.size} bytes; copy it again"
+                )
+            length = int.from_bytes(start, "little")
+            if length <= min(stamp.size - 8, _MAX_JSON_BYTES):
+                return stamp, file.read(length)
+            _refuse_pointer(path, start + file.read(len(_POINTER)))
+    except OSError as error:
+        raise BadCheckpoint(f"cannot read {path}: {error.strerror}") from None
+    if length <= stamp.size - 8:
+        raise BadCheckpoint(
+            f"{path} has {length} bytes of JSON, more than {_MAX_JSON_BYTES}; "
+            "it is no file of a checkpoint"
+        )
+    raise BadCheckpoint(
+        f"{path} is truncated or no safetensors file: it claims a header of {length} bytes "
+        f"and has {stamp.size}; copy it again"
+    )
+
+
+def _tensor_info(path: Path, name: str, claim: Any, base: int, stamp: Stamp) -> TensorInfo:
+    def whole(value: Any, most: int) -> bool:
         return (
             isinstance(value, list)
-            and len(value) <= 8
+            and len(value) <= most
             and all(type(n) is int and n >= 0 for n in value)
-            and prod(max(n, 1) for n in value) < 2**63  # also what torch can address
         )
 
     if (
         not isinstance(claim, dict)
-        or set(claim) != {"dtype", "shape", "data_offsets"}
-        or not sizes(claim["shape"])
-        or not sizes(claim["data_offsets"])
+        or not claim.keys() >= {"dtype", "shape", "data_offsets"}
+        or not whole(claim["shape"], most=8)
+        or prod(max(n, 1) for n in claim["shape"]) >= 2**63  # what torch can address
+        or not whole(claim["data_offsets"], most=2)
         or len(claim["data_offsets"]) != 2
     ):
-        raise BadCheckpoint(f"{path} has a malformed header entry for {name!r}; copy it again")
+        raise BadCheckpoint(f"{path} has a malformed header entry for {shown(name)}; copy it again")
     dtype = DTYPES.get(claim["dtype"]) if isinstance(claim["dtype"], str) else None
     if dtype is None:
         raise BadCheckpoint(
-            f"{path} stores {name!r} as {claim['dtype']!r}; supported are {', '.join(DTYPES)}"
+            f"{path} stores {shown(name)} as {shown(claim['dtype'])}; "
+            f"supported are {', '.join(DTYPES)}"
         )
     begin, end = claim["data_offsets"]
     nbytes = prod(claim["shape"]) * dtype.itemsize
     if end - begin != nbytes:
         raise BadCheckpoint(
-            f"{path} is damaged: {name!r} of shape {claim['shape']} and type {claim['dtype']} "
+            f"{path} is damaged: {shown(name)} of shape {claim['shape']} and type {claim['dtype']} "
             f"needs {nbytes} bytes, its header gives {end - begin}; copy it again"
         )
-    return TensorInfo(path, base + begin, nbytes, dtype, tuple(claim["shape"]))
+    return TensorInfo(path, base + begin, nbytes, dtype, tuple(claim["shape"]), stamp)
 
 
 def _folder_tensors(folder: Path) -> dict[str, TensorInfo]:
@@ -229,9 +296,8 @@ def _folder_tensors(folder: Path) -> dict[str, TensorInfo]:
 
 
 def _sharded_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
-    data = _read_bytes(index, 0, index.stat().st_size)
-    places = _parse_object(index, data, _unique_keys).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+    places = _parse_object(index, read_bytes(index), strict=True).get("weight_map")
+    if not _texts(places):
         raise BadCheckpoint(f"{index} has no weight_map of tensor names to file names")
     shards: dict[str, Mapping[str, TensorInfo]] = {}
     names = sorted(set(places.values()))
@@ -249,8 +315,8 @@ def _sharded_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
     absent = [name for name, shard in places.items() if name not in shards[shard]]
     if absent:
         raise BadCheckpoint(
-            f"{index} places {absent[0]!r} in {places[absent[0]]}, which does not hold it "
-            f"({len(absent)} such names); index and shards are of different downloads"
+            f"{index} places {shown(absent[0])} in {shown(places[absent[0]])}, which does not hold "
+            f"it ({len(absent)} such names); index and shards are of different downloads"
         )
     return {name: shards[shard][name] for name, shard in places.items()}
 
@@ -266,11 +332,11 @@ def _inside(folder: Path, name: str) -> Path:
         path = folder / name
         real = path.resolve()
     except (OSError, RuntimeError, ValueError):  # a loop of links, or a zero byte in the name
-        raise BadCheckpoint(f"{folder} refers to the impossible path {name!r}") from None
+        raise BadCheckpoint(f"{folder} refers to the impossible path {shown(name)}") from None
     plain = not Path(name).is_absolute() and ".." not in Path(name).parts
     if not plain or not any(real.is_relative_to(r) for r in roots):
         raise BadCheckpoint(
-            f"{folder} refers to {name!r}, which lies outside of it; "
+            f"{folder} refers to {shown(name)}, which lies outside of it; "
             "only files of the checkpoint folder itself are read"
         )
     return path
@@ -279,35 +345,47 @@ def _inside(folder: Path, name: str) -> Path:
 def _refuse_pickle(name: str, where: Path) -> None:
     if Path(name).suffix != ".safetensors":
         raise BadCheckpoint(
-            f"{where} offers {name!r} as weights; only safetensors files are read, because pickles "
-            "run code when they are opened: convert it to safetensors first"
+            f"{where} offers {shown(name)} as weights; only safetensors files are read, because "
+            "pickles run code when they are opened: convert it to safetensors first"
         )
 
 
-def _read_bytes(path: Path, offset: int, count: int) -> bytes:
-    if count > _MAX_JSON_BYTES:
+def _refuse_pointer(path: Path, data: bytes) -> None:
+    if data.startswith(_POINTER):
         raise BadCheckpoint(
-            f"{path} has {count} bytes of JSON, more than {_MAX_JSON_BYTES}; "
-            "it is no file of a checkpoint"
+            f"{path} is only a pointer to the real file, which git-lfs keeps; "
+            f"run `git lfs pull` in {path.parent} to fetch it"
         )
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(count)
-    except OSError as error:
-        raise BadCheckpoint(f"cannot read {path}: {error.strerror}") from None
 
 
-def _parse_object(
-    path: Path, data: bytes, build: Callable[[list[tuple[str, Any]]], dict[str, Any]]
-) -> dict[str, Any]:
+def _texts(value: Any) -> TypeGuard[dict[str, str]]:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _parse_object(path: Path, data: bytes, strict: bool = False) -> dict[str, Any]:
+    """strict: as the safetensors library reads headers, no key twice and no NaN."""
+    rules: dict[str, Any] = {}
+    if strict:
+        rules = {
+            "object_pairs_hook": _unique_keys,
+            "parse_constant": _no_number,
+            "parse_int": _natural,
+        }
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=build)
+        value = json.loads(data.decode(), **rules)
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(f"{path} holds no valid JSON ({error}); copy it again") from None
     if not isinstance(value, dict):
         raise BadCheckpoint(f"{path} holds a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _natural(digits: str) -> int:
+    return -1 if digits.startswith("-") else int(digits)  # -0 is no size
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -316,12 +394,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the name {twice!r} occurs twice")
+        raise ValueError(f"the name {shown(twice)} occurs twice")
+    for key in result:
+        key.encode()  # raises UnicodeEncodeError, a ValueError, for half a character
     return result
 
 
 def listing(names: Iterable[str], limit: int = 5) -> str:
-    """`a, b, c and 4 more`, for messages."""
+    """`a, b, c and 4 more`, for messages; an odd name is quoted with its odd characters escaped."""
     names = list(names)
+    first = [n if n.isprintable() and len(n) < 200 else shown(n) for n in names[:limit]]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(first) + more

@@ -1,0 +1,163 @@
+"""Settings out of JSON files, each checked for its type and its range when it is read.
+
+Every section of a checkpoint's files is read through a `Section`: what passes can be used, and
+anything else is a `BadConfig` with one sentence that names the field, what it holds and what it may
+hold. A null counts as absent.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ming_core.errors import BadConfig
+
+T = TypeVar("T")
+
+LAYERS = 1024
+"""Most layers of one kind; the released models have at most 50."""
+
+EXPERTS = 4096
+"""Most experts of a layer; the released models have at most 256."""
+
+WIDTH = 2**20
+"""Most channels of anything."""
+
+MERGE = 64
+"""Most patches of a side that become one token."""
+
+DEPTH = 64
+"""Most linear layers of a projector."""
+
+COUNT = 2**31 - 1
+"""Most of what else is counted."""
+
+_REQUIRED: Any = object()
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 120
+
+
+def shown(value: object) -> str:
+    """A foreign value for a message: short, and with control characters escaped."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a very long number"
+
+
+class Section:
+    """One object of a JSON file, read field by field.
+
+    name: what messages call it, as `llm_config`, or `config.json` for all of a file. Raises
+    BadConfig if `values` is no object.
+    """
+
+    def __init__(self, values: object, name: str) -> None:
+        if not isinstance(values, Mapping):
+            raise BadConfig(f"{name} is {shown(values)}; it must be an object with named settings")
+        self.name = name
+        self._values: Mapping[str, Any] = values
+
+    def __contains__(self, key: str) -> bool:
+        return self._values.get(key) is not None
+
+    def raw(self, key: str, default: T = _REQUIRED) -> T:
+        """A value as it stands, for the rules below and for what needs a rule of its own."""
+        value = self._values.get(key)
+        if value is not None:
+            return value
+        if default is _REQUIRED:
+            lacks = "has no" if self._is_file else "lacks the field"
+            raise BadConfig(
+                f"{self.name} {lacks} {key!r}; take the files of a model from one release"
+            )
+        return default
+
+    def refuse(self, key: str, expected: str) -> BadConfig:
+        """The error for a field; expected: what it must be."""
+        value = self._values.get(key)
+        return BadConfig(f"{self._place(key)} is {shown(value)}; it must be {expected}")
+
+    def section(self, key: str, default: Mapping[str, Any] = _REQUIRED) -> Section:
+        """An object inside this one."""
+        return Section(self.raw(key, default), key if self._is_file else self._place(key))
+
+    def whole(
+        self, key: str, default: int = _REQUIRED, *, least: int = 1, most: int = COUNT
+    ) -> int:
+        """A whole number; true and 2.0 are none."""
+        value = self.raw(key, default)
+        if type(value) is not int or not least <= value <= most:
+            raise self.refuse(key, f"a whole number of at least {least} and at most {most}")
+        return value
+
+    def number(self, key: str, default: float = _REQUIRED, *, least: float, most: float) -> float:
+        """A finite number."""
+        value = self.raw(key, default)
+        if not _is_number(value, least, most):
+            raise self.refuse(key, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+    def flag(self, key: str, default: bool = _REQUIRED) -> bool:
+        value = self.raw(key, default)
+        if type(value) is not bool:
+            raise self.refuse(key, "true or false")
+        return value
+
+    def text(self, key: str, default: str = _REQUIRED) -> str:
+        value = self.raw(key, default)
+        if not isinstance(value, str):
+            raise self.refuse(key, "a text")
+        return value
+
+    def choice(self, key: str, default: str, known: Iterable[str]) -> str:
+        """One of the known words."""
+        value, known = self.raw(key, default), sorted(known)
+        if not isinstance(value, str) or value not in known:
+            raise BadConfig(f"unknown {key} {shown(value)}; known: {', '.join(known)}")
+        return value
+
+    def wholes(self, key: str, default: Sequence[int] = _REQUIRED, *, most: int) -> tuple[int, ...]:
+        """A list of different whole numbers from 0 to `most`."""
+        value = self.raw(key, default)
+        right = isinstance(value, list | tuple) and all(
+            type(n) is int and 0 <= n <= most for n in value
+        )
+        if not right or len(set(value)) < len(value):
+            raise self.refuse(key, f"a list of different whole numbers from 0 to {most}")
+        return tuple(value)
+
+    def numbers(
+        self,
+        key: str,
+        default: Sequence[float] = _REQUIRED,
+        *,
+        count: int,
+        least: float,
+        most: float,
+    ) -> tuple[float, ...]:
+        """A list of so many finite numbers."""
+        value = self.raw(key, default)
+        right = isinstance(value, list | tuple) and all(_is_number(n, least, most) for n in value)
+        if not right or len(value) != count:
+            raise self.refuse(key, f"a list of {count} numbers from {least:g} to {most:g}")
+        return tuple(float(n) for n in value)
+
+    def fixed(self, key: str, value: Any) -> None:
+        """A setting that may be absent and otherwise has one value."""
+        found = self.raw(key, value)
+        if type(found) is not type(value) or found != value:
+            raise BadConfig(f"{self._place(key)} is {shown(found)}; only {value!r} is supported")
+
+    @property
+    def _is_file(self) -> bool:
+        return self.name.endswith(".json")
+
+    def _place(self, key: str) -> str:
+        return f"{key} of {self.name}" if self._is_file else f"{self.name}.{key}"
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return type(value) in (int, float) and least <= value <= most  # NaN is within no bounds
