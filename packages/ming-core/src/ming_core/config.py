@@ -26,9 +26,11 @@ GATES = ("gate", "image_gate", "audio_gate")
 _FIXED = {
     "use_sliding_window": False,
     "norm_head": False,
+    "norm_softmax": False,
     "tie_word_embeddings": False,
     "hidden_act": "silu",
 }
+_FIXED_IN_FLASH = {"use_qk_norm": True, "use_expert_bias": True}
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,10 @@ class BackboneConfig:
                 f"unknown language model {shown(kind)} in llm_config.model_type; "
                 "expected bailing_moe (Lite 1.0, 1.5) or bailing_moe_v2 (Flash)"
             )
-        for key, value in _FIXED.items():
+        flash = kind == "bailing_moe_v2"
+        for key, value in (_FIXED | _FIXED_IN_FLASH if flash else _FIXED).items():
             section.fixed(key, value)
-        return cls._from_section(section, flash=kind == "bailing_moe_v2")
+        return cls._from_section(section, flash)
 
     @classmethod
     def _from_section(cls, llm: Section, flash: bool) -> BackboneConfig:
