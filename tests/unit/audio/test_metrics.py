@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import tracemalloc
 from importlib.resources import files
 
 import pytest
@@ -43,6 +45,52 @@ def test_edits_are_fewest(reference: list[str], hypothesis: list[str]) -> None:
     assert errors.total == slow_distance(tuple(reference), tuple(hypothesis))
     assert errors.length + errors.insertions - errors.deletions == len(hypothesis)
     assert count_errors(hypothesis, reference).total == errors.total
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abc"), max_size=30), st.lists(st.sampled_from("abc"), max_size=30))
+def test_edits_among_equally_few(reference: list[str], hypothesis: list[str]) -> None:
+    errors = count_errors(reference, hypothesis)
+    wanted = edits_of_the_table(reference, hypothesis)
+    assert (errors.substitutions, errors.deletions, errors.insertions) == wanted
+
+
+def edits_of_the_table(a: list[str], b: list[str]) -> tuple[int, int, int]:
+    """From the end of the whole table: a substitution before a deletion before an insertion."""
+    table = [[max(i, j) for j in range(len(b) + 1)] for i in range(len(a) + 1)]
+    for i, x in enumerate(a, start=1):
+        for j, y in enumerate(b, start=1):
+            around = table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (x != y)
+            table[i][j] = min(around)
+    i, j, found = len(a), len(b), [0, 0, 0]
+    while i or j:
+        differ = i > 0 and j > 0 and a[i - 1] != b[j - 1]
+        if i and j and table[i][j] == table[i - 1][j - 1] + differ:
+            step, kind = (1, 1), 0
+        elif i and table[i][j] == table[i - 1][j] + 1:
+            step, kind, differ = (1, 0), 1, True
+        else:
+            step, kind, differ = (0, 1), 2, True
+        i, j = i - step[0], j - step[1]
+        found[kind] += differ
+    return found[0], found[1], found[2]
+
+
+@pytest.mark.parametrize("vocabulary", [40, 4000])
+def test_a_book_is_compared_in_megabytes(vocabulary: int) -> None:
+    """The whole table would have 400 million cells."""
+    chance = random.Random(0)
+    book = [chance.randrange(vocabulary) for _ in range(20_000)]
+    heard = [-1 if i % 50 == 7 else word for i, word in enumerate(book) if i % 100 != 3]
+    tracemalloc.start()
+    try:
+        errors = count_errors(book, [*heard, -1, -1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert errors.total == 400 + 200 + 2
+    assert (errors.deletions - errors.insertions, errors.length) == (198, 20_000)
+    assert peak < 20e6
 
 
 def slow_distance(a: tuple[str, ...], b: tuple[str, ...]) -> int:
@@ -139,6 +187,45 @@ def test_english_is_that_of_whisper(data: st.DataObject) -> None:
 )
 def test_mandarin(text: str, tokens: str) -> None:
     assert mandarin_tokens(text) == tokens.split()
+
+
+@pytest.mark.parametrize(
+    ("written", "digits"),
+    [
+        ("两万", "2万"),
+        ("两千", "2千"),
+        ("两百", "200"),
+        ("二百", "2百"),
+        ("两点半", "2点半"),
+        ("两点二五", "2.25"),
+        ("两千两百二十二", "2,222"),
+        ("一万二千", "12000"),
+        ("一万两千", "1万2千"),
+        ("两亿", "200000000"),
+        ("百分之两百", "200%"),
+        ("百分之零点二", "0.2%"),
+        ("千分之二", "2‰"),
+        ("负两百度", "-200度"),
+        ("二〇二二年", "2022年"),
+        ("廿四日", "24日"),
+        ("卅二岁", "32岁"),
+        ("幺三八零零幺三八零零零", "13800138000"),
+        ("第二个", "第2个"),
+        ("两个", "2个"),
+        ("两分钟", "2分钟"),
+        ("二月", "2月"),
+        ("八两", "8两"),
+    ],
+)
+def test_numbers_are_the_same_in_words_and_in_digits(written: str, digits: str) -> None:
+    assert cer([written], [digits]).total == 0
+    assert cer([digits], [written]).total == 0
+
+
+@pytest.mark.parametrize("text", ["两边", "半斤八两", "两口子", "幺妹", "五卅运动", "二胡", "两"])
+def test_words_that_are_no_numbers_stay(text: str) -> None:
+    assert mandarin_tokens(text) == list(text)
+    assert cer(["两边"], ["二边"]).total == 1
 
 
 @pytest.mark.parametrize(

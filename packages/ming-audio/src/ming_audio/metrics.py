@@ -11,8 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
-import numpy as np
-
+from ming_audio.edits import count_edits
 from ming_audio.normalisers import Language, benchmark_text, english_tokens, mandarin_tokens
 
 Tokens = Sequence[str]
@@ -130,35 +129,9 @@ def entity_case(
 
 def count_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Errors:
     """Fewest edits; among equally few, from the end, a substitution before a deletion before an
-    insertion."""
-    distances = _distances(reference, hypothesis)
-    i, j = len(reference), len(hypothesis)
-    substitutions = deletions = insertions = 0
-    while i or j:
-        here = distances[i, j]
-        if i and j and here == distances[i - 1, j - 1] + (reference[i - 1] != hypothesis[j - 1]):
-            substitutions += reference[i - 1] != hypothesis[j - 1]
-            i, j = i - 1, j - 1
-        elif i and here == distances[i - 1, j] + 1:
-            deletions, i = deletions + 1, i - 1
-        else:
-            insertions, j = insertions + 1, j - 1
-    return Errors(substitutions, deletions, insertions, len(reference))
-
-
-def _distances(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> np.ndarray:
-    """Edit distances of all beginnings, [len(reference) + 1, len(hypothesis) + 1] int32."""
-    ids = {token: i for i, token in enumerate({*reference, *hypothesis})}
-    heard = np.array([ids[token] for token in hypothesis], np.int32)
-    columns = np.arange(len(hypothesis) + 1, dtype=np.int32)
-    table = np.empty((len(reference) + 1, len(columns)), np.int32)
-    table[0] = columns
-    for i, token in enumerate(reference, start=1):
-        above = table[i - 1]
-        row = np.append(np.int32(i), np.minimum(above[:-1] + (heard != ids[token]), above[1:] + 1))
-        # An insertion adds 1 for each column to the right of where it begins.
-        table[i] = np.minimum.accumulate(row - columns) + columns
-    return table
+    insertion. Two books take seconds and a few megabytes.
+    """
+    return Errors(*count_edits(reference, hypothesis), len(reference))
 
 
 def _occurrences(text: Tokens, names: Iterable[str]) -> tuple[str, ...]:
@@ -211,7 +184,7 @@ def _fuzzy_matches(text: Tokens, name: str) -> Iterable[tuple[int, str]]:
             # Every token that the entity lacks costs an edit: most windows need no alignment.
             if sum(token not in known for token in window) > tolerance:
                 continue
-            if _distances(entity, window)[-1, -1] > tolerance:
+            if count_errors(entity, window).total > tolerance:
                 continue
             heard = " ".join(window)
             next_start = start + length

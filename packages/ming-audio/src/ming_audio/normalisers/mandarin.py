@@ -13,11 +13,24 @@ from ming_audio.normalisers.scripts import CJK
 _DIGITS = "零一二三四五六七八九"
 _UNITS = ("", "十", "百", "千")
 _GROUPS = ("", "万", "亿")
-_MEASURES = "个位名只条张本件次种天年岁周家台辆部"
+_MEASURES = re.compile(
+    "[个位名只条张本件次种天年岁周家台辆部块杯瓶首篇场双座间套匹头颗朵句段根片把趟封盒包箱袋碗盘]"
+    "|分钟|小时|公里|公斤|星期"
+)
+"""Before these a single 2 is read 两."""
+
+_FOLDED = (
+    (re.compile("两(?=[十百千万亿点])"), "二"),
+    (re.compile(f"廿(?=[{_DIGITS[1:]}年月日号天岁])"), "二十"),
+    (re.compile(f"卅(?=[{_DIGITS[1:]}年月日号天岁])"), "三十"),
+    (re.compile(f"幺(?=[{_DIGITS}幺])|(?<=[{_DIGITS}])幺"), "一"),
+)
+"""Characters of which a number has several, and the one that stands for all."""
+
 _TOKEN = re.compile(f"[{CJK}]|[^\\s{CJK}]+")
 _NUMBER = re.compile(
     r"(?<![a-z0-9.])(?P<minus>-)?(?P<whole>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<decimals>\d+))?"
-    r"(?P<percent>%)?(?![a-z0-9])",
+    r"(?P<percent>[%‰])?(?![a-z0-9])",
     re.ASCII,
 )
 
@@ -27,9 +40,12 @@ def mandarin_tokens(text: str) -> list[str]:
 
     Full width becomes half width, traditional simplified, upper case lower, numbers their reading
     (`read_number`); punctuation separates Latin words and is otherwise dropped, apostrophes vanish.
+    Within numbers 两 counts as 二, 廿 as 二十 and 幺 as 一: 两万, 二万 and 2万 are the same.
     """
     text = unicodedata.normalize("NFKC", text).lower().translate(_simplified()).replace("〇", "零")
     text = _NUMBER.sub(_reading, text)
+    for pattern, one in _FOLDED:
+        text = pattern.sub(one, text)
     text = text.replace("'", "").replace("’", "")
     return _TOKEN.findall("".join(" " if _is_mark(char) else char for char in text))
 
@@ -68,17 +84,17 @@ def _read_group(value: int) -> str:
 
 def _reading(number: re.Match[str]) -> str:
     whole = number["whole"].replace(",", "")
-    after = number.string[number.end() : number.end() + 1]
+    before, after = number.string[: number.start()][-1:], number.string[number.end() :]
     plain = not (number["decimals"] or number["percent"] or number["minus"])
-    if plain and ((len(whole) == 4 and after == "年") or _is_code(number["whole"])):
+    if plain and ((len(whole) == 4 and after.startswith("年")) or _is_code(number["whole"])):
         return _one_by_one(whole)
-    if plain and whole == "2" and after and after in _MEASURES:
+    if plain and whole == "2" and before != "第" and _MEASURES.match(after):
         return "两"
     text = read_number(whole)
     if number["decimals"]:
         text += "点" + _one_by_one(number["decimals"])
     if number["percent"]:
-        text = "百分之" + text
+        text = ("百分之" if number["percent"] == "%" else "千分之") + text
     return "负" + text if number["minus"] else text
 
 
