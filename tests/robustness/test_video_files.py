@@ -55,9 +55,10 @@ def test_empty_and_foreign_files(tmp_path: Path) -> None:
     assert "the video data is no video in a known format" in refusal(bytes(5000))
 
 
-def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+def test_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ming_core.mediafile.MOST_PIPED", 1 << 22)
     assert "there is no video file" in refusal(tmp_path / "missing.mp4")
-    assert "there is no video file '/dev/zero'" in refusal("/dev/zero")
+    assert "/dev/zero has more than 4 MB" in refusal("/dev/zero")
     assert "is a web address, which is not fetched" in refusal("https://example.com/a.mp4")
     assert "no pictures (.bmp, .gif" in refusal(tmp_path)
     assert "cannot read a video from int" in refusal(5)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -52,10 +54,76 @@ def test_media_name_themselves() -> None:
     ("path", "kind"),
     [("a.WAV", Audio), ("b.mp4", Video), (Path("c.jpeg"), Image), ("noextension", Image)],
 )
-def test_kind_follows_the_suffix(path: str | Path, kind: type) -> None:
+def test_the_suffix_decides_where_there_is_nothing_to_read(path: str | Path, kind: type) -> None:
     part = media_from_path(path)
     assert type(part) is kind
     assert part.source == path
+
+
+def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    sound = Path("docs/sounds/ring.flac").read_bytes()
+    clip = Path("docs/images/clip.mp4").read_bytes()
+    picture = Path("docs/images/scene.png").read_bytes()
+    moov = clip.index(b"moov") - 4
+    starts: list[tuple[bytes, type]] = [
+        (sound, Audio),
+        (clip, Video),
+        (picture, Image),
+        (clip[:moov] + clip[moov:].replace(b"vide", b"soun"), Audio),  # an mp4 without pictures
+        (b"\0\0\0\x18ftypheic" + bytes(40), Image),
+        (b"GIF89a" + bytes(20) + b"\x21\xf9\x04" + bytes(20), Image),
+        (b"GIF89a" + b"\x21\xf9\x04".join([bytes(20)] * 3), Video),
+        (b"\x1aE\xdf\xa3" + bytes(30) + b"\x83\x81\x01", Video),
+        (b"\x1aE\xdf\xa3" + bytes(30) + b"\x83\x81\x02", Audio),
+        (b"OggS" + bytes(24) + b"\x01vorbis", Audio),
+        (b"OggS" + bytes(24) + b"\x80theora", Video),
+        ((b"G" + bytes(187)) * 3, Video),
+        ((bytes(4) + b"G" + bytes(187)) * 3, Video),
+        (b"\xff\xfb\x90\x00" + bytes(100), Audio),
+        (b"\xff\xf1\x50\x80" + bytes(100), Audio),
+        (b"FORM\0\0\0\0AIFF", Audio),
+        (b"RIFF\0\0\0\0WEBP", Image),
+        (b"RIFF\0\0\0\0AVI ", Video),
+        (b"RIFF\xff\xff\xff\xffWAVE", Audio),
+        (b"P6 2 2 255\n" + bytes(12), Image),
+    ]
+    for number, (data, kind) in enumerate(starts):
+        for suffix in ("", ".png", ".mp4", ".wav"):
+            path = tmp_path / f"{number}{suffix}"
+            path.write_bytes(data)
+            assert type(media_from_path(path)) is kind, (data[:12], suffix)
+        assert type(media_from_path(data)) is kind
+    for name, kind in (("told.opus", Audio), ("by.mts", Video), ("its.suffix", Image)):
+        (tmp_path / name).write_bytes(b"what nobody knows")
+        assert type(media_from_path(tmp_path / name)) is kind
+
+
+def test_a_moov_at_the_end_of_a_large_file_is_found(tmp_path: Path) -> None:
+    handler = b"hdlr" + bytes(8) + b"soun" + bytes(12)
+    moov = (len(handler) + 12).to_bytes(4, "big") + b"moov" + b"\0\0\0\0" + handler
+    path = tmp_path / "a.mp4"
+    with path.open("wb") as handle:
+        handle.write(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x01mdat")
+        handle.write((5 << 30).to_bytes(8, "big"))
+        handle.seek(16 + (5 << 30))
+        handle.write(moov)
+    assert type(media_from_path(path)) is Audio
+    path.write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\0mdat" + bytes(99))
+    assert type(media_from_path(path)) is Video  # to the end of the file: the suffix tells
+
+
+def test_a_folder_is_a_video_and_a_pipe_is_read_once(tmp_path: Path) -> None:
+    assert type(media_from_path(tmp_path)) is Video
+    pipe = tmp_path / "pipe.txt"
+    os.mkfifo(pipe)
+    data = Path("docs/sounds/ring.flac").read_bytes()
+    writer = Thread(target=pipe.write_bytes, args=(data,), daemon=True)
+    writer.start()
+    part = media_from_path(pipe)
+    writer.join()
+    assert type(part) is Audio
+    assert str(part) == str(pipe)
+    assert part.source.read() == data
 
 
 def test_public_names_are_the_modules_own() -> None:

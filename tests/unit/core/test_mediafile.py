@@ -91,16 +91,50 @@ def test_emptiness(tmp_path: Path) -> None:
     assert MediaFile.find(b"", "video").is_empty()
 
 
-def test_a_pipe_is_read_once_but_not_opened(tmp_path: Path) -> None:
+def test_a_pipe_is_read_when_it_is_found(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    file = MediaFile.find(pipe, "image")
-    assert refusal(file) == f"there is no image file {str(pipe)!r}; check the path"
     writer = Thread(target=pipe.write_bytes, args=(DATA,), daemon=True)
     writer.start()
-    assert file.read() == DATA
+    file = MediaFile.find(pipe, "image")
     writer.join()
-    assert "there is no video file '/dev/zero'" in refusal(MediaFile.find("/dev/zero", "video"))
+    again = MediaFile.find(file, "video")
+    assert (again.kind, again.name) == ("video", str(pipe))
+    for _ in range(2):  # from memory, as often as anybody likes
+        with again.open() as handle:
+            assert handle.read() == file.read() == DATA
+    address = again.address()
+    assert isinstance(address, io.BytesIO)
+    assert address.read() == DATA
+
+
+def test_standard_input_and_descriptors_are_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DATA)))
+    assert MediaFile.find("-", "sound").read() == DATA
+    monkeypatch.setattr("sys.stdin", None)  # closed by who started the program
+    with pytest.raises(BadMedia, match="there is no sound file '-'"):
+        MediaFile.find("-", "sound")
+    (tmp_path / "a").write_bytes(DATA)
+    with (tmp_path / "a").open("rb") as handle:
+        assert MediaFile.find(f"/dev/fd/{handle.fileno()}", "sound").read() == DATA
+
+
+def test_what_does_not_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ming_core.mediafile.MOST_PIPED", 1 << 22)
+    with pytest.raises(BadMedia, match="/dev/zero has more than 4 MB; check what it is"):
+        MediaFile.find("/dev/zero", "image")
+    (tmp_path / "long").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(BadMedia, match="has more than 1 MB"):
+        MediaFile.find(tmp_path / "long", "image").read(1 << 20)
+
+
+def test_names_cannot_command_a_terminal(tmp_path: Path) -> None:
+    evil = tmp_path / "a\x1b[2J\nb.png"
+    evil.touch()
+    assert MediaFile.find(evil, "image").name == f"{tmp_path}/a\\x1b[2J\\nb.png"
+    assert "\x1b" not in refusal(MediaFile.find(evil / "c", "image"))
 
 
 def test_long_names_are_shortened() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ming_core.errors import BadConfig
+from ming_core.output import write_file
 
 TranscriptFormat = Literal["txt", "srt", "vtt", "json"]
 FORMATS: tuple[TranscriptFormat, ...] = get_args(TranscriptFormat)
@@ -77,11 +77,11 @@ class Transcript:
         return getattr(self, f"to_{format}")()
 
     def save(self, path: str | Path, format: TranscriptFormat | None = None) -> Path:
-        """Write UTF-8; the file appears complete or not at all.
+        """Write UTF-8, complete or not at all. Raises CannotWrite.
 
         format: None is what the suffix of the path tells, text for an unknown one.
         """
-        return save_text(self.written(format or format_of(path)), path)
+        return write_file(path, self.written(format or format_of(path)))
 
     def _cues(self, point: str) -> Iterator[tuple[str, str]]:
         """Times and text; no line is empty, and nothing looks like times."""
@@ -105,15 +105,3 @@ def clock(seconds: float, point: str = ".") -> str:
     hours, minutes = divmod(minutes, 60)
     whole, milliseconds = divmod(milliseconds, 1000)
     return f"{hours:02}:{minutes:02}:{whole:02}{point}{milliseconds:03}"
-
-
-def save_text(text: str, path: str | Path) -> Path:
-    """Write UTF-8 under another name first; an interruption leaves nothing behind."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -37,6 +36,7 @@ from ming_core.model.encoder import Encoder, Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
+from ming_core.output import write_file
 from ming_core.plugins import get_plugins
 from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
 
@@ -88,12 +88,8 @@ class Answer:
         return {"text": self.text, **parts, "tokens": self.tokens, "stopped": self.stopped}
 
     def save(self, path: str | Path) -> Path:
-        """Write the answer as UTF-8; the file appears complete or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text(self.answer + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-        return path
+        """Write the answer as UTF-8, complete or not at all. Raises CannotWrite."""
+        return write_file(path, self.answer + "\n")
 
 
 def load(

@@ -22,6 +22,10 @@ class BadMedia(MingError):
     """An image, video or sound cannot be read."""
 
 
+class CannotWrite(MingError):
+    """A result cannot be written where it should go."""
+
+
 class MissingPlugin(MingError):
     """A task or part needs a package that is not installed."""
 

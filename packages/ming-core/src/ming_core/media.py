@@ -7,12 +7,16 @@ of the modality opens it, so that this module imports no library.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from ming_core.errors import BadConfig, BadMedia
+from ming_core.mediafile import MediaFile, MediaSource
+from ming_core.sniffing import Kind
+from ming_core.text import one_line
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
@@ -41,8 +45,10 @@ class Media:
 
     def __str__(self) -> str:
         """How messages and errors name it: the path, or what kind of object it is."""
+        if isinstance(self.source, MediaFile):
+            return self.source.name
         if self.path is not None:
-            return str(self.path)
+            return one_line(str(self.path))
         return f"{type(self).__name__.lower()} in memory ({type(self.source).__name__})"
 
 
@@ -113,7 +119,7 @@ class Video(Media):
     sound: bool = False
 
     def __post_init__(self) -> None:
-        if self.sound and self.path is None:
+        if self.sound and not isinstance(self.source, MediaSource):
             raise BadMedia(f"{self} has no sound; give the path of a video file, or sound=False")
 
     @cached_property
@@ -197,16 +203,41 @@ def with_max_frames(message: Message, max_frames: int) -> Message:
     return replace(message, parts=tuple(limited(part) for part in message.parts))
 
 
-_SUFFIXES: dict[type[Audio] | type[Video], frozenset[str]] = {
-    Audio: frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}),
-    Video: frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}),
+_SUFFIXES: dict[type[Image] | type[Audio] | type[Video], str] = {
+    Image: ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .avif .jp2 .ppm .pgm .pbm .pnm",
+    Audio: ".wav .flac .mp3 .mp2 .ogg .oga .opus .spx .m4a .m4b .aac .aif .aiff .aifc .wma .amr "
+    ".ac3 .eac3 .au .snd .caf .w64 .wv .tta .ape .mka",
+    Video: ".mp4 .mkv .mov .webm .avi .m4v .3gp .3g2 .ts .mts .m2ts .mpg .mpeg .vob .wmv .asf .flv "
+    ".ogv .ivf .y4m",
+}
+_KINDS: dict[Kind, type[Image] | type[Audio] | type[Video]] = {
+    "image": Image,
+    "audio": Audio,
+    "video": Video,
 }
 
 
-def media_from_path(path: str | Path) -> Image | Audio | Video:
-    """A media part chosen by the file's suffix; whatever is no sound or video is tried as image."""
+def kind_of_name(path: str | Path) -> type[Image] | type[Audio] | type[Video] | None:
+    """What the suffix of a name says; for lists of files, of which not each can be opened."""
     suffix = Path(path).suffix.lower()
-    for kind, suffixes in _SUFFIXES.items():
-        if suffix in suffixes:
-            return kind(path)
-    return Image(path)
+    return next((kind for kind, known in _SUFFIXES.items() if suffix in known.split()), None)
+
+
+def media_from_path(source: MediaSource) -> Image | Audio | Video:
+    """A media part chosen by what the file holds; a folder is a video of its pictures.
+
+    The suffix decides where the content does not tell or cannot be read, and what has no known one
+    is tried as a picture. A pipe is read here. Raises BadMedia for a web address and such a pipe.
+    """
+    file = MediaFile.find(source, "media")
+    if file.folder:
+        return Video(source)
+    kind = None
+    with suppress(BadMedia):  # who opens it to read it explains what is wrong
+        kind = file.content()
+    found = _KINDS[kind] if kind else kind_of_name(file.path or "") or Image
+    if isinstance(source, bytes | bytearray | memoryview):
+        return found(source)
+    if file.data is not None:
+        return found(file)
+    return found(str(file.path) if isinstance(source, str) else file.path)

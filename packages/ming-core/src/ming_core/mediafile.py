@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ming_core.errors import BadMedia
-
-MediaSource = str | Path | bytes | bytearray | memoryview
-"""A path, a `file://` URI or the bytes of a file."""
+from ming_core.sniffing import Kind, kind_of
+from ming_core.text import one_line
 
 _WEB = ("http://", "https://", "rtsp://")
+
+MOST_PIPED = 1 << 30
+"""Bytes that are taken from a pipe; what is longer has to be a file."""
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """A file on disk or in memory. kind: what errors call it: "image", "sound" or "video"."""
+    """A file on disk or in memory. kind: what errors call it: "image", "sound" or "video".
+
+    data: what a file in memory, or a pipe, holds; None for a file on disk.
+    """
 
     kind: str
     path: Path | None
-    data: bytes = b""
+    data: bytes | None = None
 
     @classmethod
     def find(cls, source: MediaSource, kind: str) -> MediaFile:
-        """Raises BadMedia for an address of the web; the disk is asked only when it is opened."""
+        """The file that a source names. A regular file is asked for only when it is opened.
+
+        A pipe, a device or `-` (standard input) gives its bytes once, so they are read here. Raises
+        BadMedia for an address of the web, and for a pipe that cannot be read or does not end.
+        """
+        if isinstance(source, MediaFile):
+            return replace(source, kind=kind)
         if isinstance(source, bytes | bytearray | memoryview):
             return cls(kind, None, bytes(source))
         address = str(source)
@@ -37,18 +52,26 @@ class MediaFile:
                 f"{shortened(address)!r} is a web address, which is not fetched; download the "
                 f"{kind} and give its path"
             )
-        if address.lower().startswith("file://"):
-            address = unquote(urlsplit(address).path)
-        return cls(kind, Path(address))
+        if address == "-":
+            return cls(kind, None)._piped(sys.stdin and getattr(sys.stdin, "buffer", None))
+        if address.lower().startswith("file:/"):
+            address = _from_uri(address)
+        file = cls(kind, Path(address))
+        return file._piped(None) if _is_pipe(address) else file
 
     @property
     def name(self) -> str:
         """How errors name it."""
-        return f"the {self.kind} data" if self.path is None else str(self.path)
+        return f"the {self.kind} data" if self.path is None else one_line(str(self.path))
+
+    def __str__(self) -> str:
+        return self.name
 
     def address(self) -> str | io.BytesIO:
         """What FFmpeg opens. The scheme keeps names such as `concat:a|b` names of files."""
-        return io.BytesIO(self.data) if self.path is None else f"file:{self.path.absolute()}"
+        if self.data is not None or self.path is None:
+            return io.BytesIO(self.data or b"")
+        return f"file:{self.path.absolute()}"
 
     @property
     def folder(self) -> Path | None:
@@ -56,21 +79,21 @@ class MediaFile:
         # Unlike `Path.is_dir` this takes any text.
         return self.path if self.path is not None and os.path.isdir(self.path) else None
 
-    def read(self) -> bytes:
-        """All of it, also from a pipe. Raises BadMedia as `open` does."""
-        with self._explained():
-            return self.data if self.path is None else self.path.read_bytes()
+    def read(self, most: int = MOST_PIPED) -> bytes:
+        """All of it. Raises BadMedia as `open` does, and for more than `most` bytes."""
+        with self.open() as handle, self._explained():
+            return self._at_most(handle, most)
 
     def open(self) -> io.BytesIO | io.FileIO:
-        """Its bytes for who goes back and forth or reads twice, so that a pipe will not do.
+        """Its bytes for who goes back and forth or reads twice.
 
         Unbuffered, as a library may read on from the descriptor. Raises BadMedia for a folder, for
         what is not there and for what may not be read.
         """
         with self._explained():
-            if self.path is None:
-                return io.BytesIO(self.data)
-            if not self.path.is_file() and not self.path.is_dir():
+            if self.data is not None or self.path is None:
+                return io.BytesIO(self.data or b"")
+            if not self.path.exists():
                 raise FileNotFoundError
             return self.path.open("rb", buffering=0)
 
@@ -79,10 +102,38 @@ class MediaFile:
         with self.open() as handle:
             return not handle.read(1)
 
+    def content(self) -> Kind | None:
+        """Picture, sound or video by its bytes; None if they do not tell. Raises BadMedia."""
+        with self.open() as handle, self._explained():
+            return kind_of(handle)
+
+    def _piped(self, handle: BinaryIO | None) -> MediaFile:
+        """The same with the bytes of a pipe in memory."""
+        with self._explained():
+            if handle is not None:
+                return replace(self, data=self._at_most(handle, MOST_PIPED))
+            if self.path is None:
+                raise FileNotFoundError
+            with self.path.open("rb") as opened:
+                return replace(self, data=self._at_most(opened, MOST_PIPED))
+
+    def _at_most(self, handle: BinaryIO | io.FileIO, most: int) -> bytes:
+        """All that is left of a handle, in steps: what does not end must not fill the memory."""
+        pieces, count = [], 0
+        while piece := handle.read(min(1 << 20, most + 1 - count)):
+            pieces.append(piece)
+            count += len(piece)
+            if count > most:
+                raise BadMedia(
+                    f"{self.name} has more than {most >> 20:,} MB; check what it is, and save what "
+                    "comes from a pipe to a file"
+                )
+        return b"".join(pieces)
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turns errors of the system into one sentence."""
-        name = repr(shortened(str(self.path)))
+        name = repr(shortened("-" if self.path is None else str(self.path)))
         try:
             yield
         except FileNotFoundError:
@@ -95,6 +146,25 @@ class MediaFile:
             raise BadMedia(f"cannot read the {self.kind} file {name}: {reason}") from error
 
 
+MediaSource = str | Path | bytes | bytearray | memoryview | MediaFile
+"""A path, a `file://` URI, `-` for standard input, the bytes of a file, or a file found before."""
+
+
 def shortened(text: str) -> str:
     """A path or address as errors show it: of a long one both ends."""
     return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
+
+
+def _is_pipe(address: str) -> bool:
+    """Whether a path leads to a pipe, a terminal or a device, which cannot be read twice."""
+    try:
+        mode = os.stat(address).st_mode
+    except (OSError, ValueError):  # `open` explains it
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _from_uri(address: str) -> str:
+    """The path of a `file:` URI, which on Windows begins with a slash and a drive."""
+    path = unquote(urlsplit(address).path)
+    return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path

@@ -16,7 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from ming_vision.drawing import draw_point, save_picture, save_text
+from ming_core.output import write_file
+from ming_vision.drawing import draw_point, save_picture
 
 UNPARSED = "unparsed"
 Value = str | float | bool
@@ -82,7 +83,7 @@ class Action:
     def save(self, path: str | Path) -> Path:
         """The marked screenshot, or the values for a path in .json; complete or not at all."""
         if Path(path).suffix.lower() == ".json":
-            return save_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", path)
+            return write_file(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
         return save_picture(self.draw(), path)
 
 

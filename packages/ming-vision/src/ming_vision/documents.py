@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ming_core.errors import BadMedia
-from ming_vision.drawing import save_text
+from ming_core.output import write_file
 
 DocumentFormat = Literal["text", "markdown", "table"]
 
@@ -35,7 +35,7 @@ class Table:
 
     def save(self, path: str | Path) -> Path:
         """Write as .csv."""
-        return save_text(self.to_csv(), path)
+        return write_file(path, self.to_csv())
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Document:
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".json":
-            return save_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", path)
+            return write_file(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
         if suffix != ".csv":
-            return save_text(self.text + "\n", path)
+            return write_file(path, self.text + "\n")
         if not self.tables:
             raise BadMedia(
                 f"no table was read, so {str(path)!r} is not written; save as .md instead"
             )
-        return save_text("\r\n".join(table.to_csv() for table in self.tables), path)
+        return write_file(path, "\r\n".join(table.to_csv() for table in self.tables))
 
 
 def unfenced(text: str) -> str:

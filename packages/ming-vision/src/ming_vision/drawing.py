@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from ming_core.errors import BadMedia
+from ming_core.output import write_file
 
 COLOURS = ("#e6194b", "#1f6fd6", "#188a3c", "#c05600", "#8026b8", "#00808a")
 """Apart from each other and from most backgrounds; white letters can be read on each."""
@@ -57,19 +58,9 @@ def save_picture(image: Image.Image, path: str | Path) -> Path:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise BadMedia(f"cannot write {str(path)!r} as a picture; end its name in .png or .jpg")
-    temporary = path.with_name(f".{path.name}.partial")
-    image.save(temporary, format=kind)
-    os.replace(temporary, path)
-    return path
-
-
-def save_text(text: str, path: str | Path) -> Path:
-    """Write UTF-8 text."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
-    return path
+    encoded = io.BytesIO()
+    image.save(encoded, format=kind)
+    return write_file(path, encoded.getvalue())
 
 
 def _stroke(picture: Image.Image) -> int:

@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from ming_vision.drawing import draw_boxes, save_picture, save_text
+from ming_core.output import write_file
+from ming_vision.drawing import draw_boxes, save_picture
 from ming_vision.prompts import BoxStyle
 
 _FOUR = [r"(\d{1,6})"] * 4
@@ -91,7 +92,7 @@ class Grounding:
     def save(self, path: str | Path) -> Path:
         """The drawn picture, or the values for a path in .json; complete or not at all."""
         if Path(path).suffix.lower() == ".json":
-            return save_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", path)
+            return write_file(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
         return save_picture(self.draw(), path)
 
 

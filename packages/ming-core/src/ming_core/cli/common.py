@@ -8,18 +8,19 @@ import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ming_core.errors import BadMedia
-from ming_core.media import Audio, Part, Video, VideoSampling, media_from_path
+from ming_core.media import Audio, Media, Part, Video, VideoSampling, media_from_path
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
     from ming_core.registry import Entry
+
+Medium = TypeVar("Medium", bound=Media)
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Preset (see `ming models`) or checkpoint folder.")
@@ -52,10 +53,10 @@ def read_text(argument: str) -> str:
 
 def read_question(argument: str) -> str | Audio:
     """What is asked: the text of an argument, or a recording if it is the path of a sound."""
-    if not any(map(str.isspace, argument)) and isinstance(media_from_path(argument), Audio):
-        part = read_media(argument)
-        assert isinstance(part, Audio)
-        return part
+    if argument != "-" and not any(map(str.isspace, argument)):
+        part = media_from_path(argument)
+        if isinstance(part, Audio):
+            return _present(part)
     return read_text(argument)
 
 
@@ -71,16 +72,21 @@ def read_media(
 
     A folder is a video of the pictures in it. The other arguments are about videos.
     """
-    if not Path(path).exists():
-        raise BadMedia(
-            f"cannot read {path!r}: there is no such file; give the path of a picture, sound or "
-            "video"
-        )
-    part = Video(path) if Path(path).is_dir() else media_from_path(path)
+    part = _present(media_from_path(path))
     if not isinstance(part, Video):
         return part
     sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
     return replace(part, sampling=sampling, sound=sound)
+
+
+def _present(part: Medium) -> Medium:
+    """The medium unless its file is missing."""
+    if part.path is not None and not part.path.exists():
+        raise BadMedia(
+            f"cannot read {str(part.path)!r}: there is no such file; give the path of a picture, "
+            "sound or video"
+        )
+    return part
 
 
 def load_model(name: str, device: str, dtype: str, quiet: bool) -> OmniModel:

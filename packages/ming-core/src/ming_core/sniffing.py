@@ -1,0 +1,151 @@
+"""What a file is, told by its first bytes: names lie, and pipes have none."""
+
+from __future__ import annotations
+
+from io import BytesIO, FileIO
+from typing import Literal
+
+Kind = Literal["image", "audio", "video"]
+
+HEAD = 1 << 18
+"""Bytes that are looked at."""
+
+_STARTS: dict[bytes, Kind] = {
+    b"\x89PNG\r\n\x1a\n": "image",
+    b"\xff\xd8\xff": "image",
+    b"GIF8": "image",
+    b"BM": "image",
+    b"II*\0": "image",
+    b"MM\0*": "image",
+    b"II+\0": "image",
+    b"MM\0+": "image",
+    b"\0\0\0\x0cjP  ": "image",
+    b"\xffO\xffQ": "image",
+    b"\0\0\0\x0cJXL ": "image",
+    b"\xff\x0a": "image",
+    b"8BPS": "image",
+    b"\0\0\1\0": "image",
+    b"%!PS": "image",
+    b"%PDF": "image",
+    b"fLaC": "audio",
+    b"ID3": "audio",
+    b"RF64": "audio",
+    b"BW64": "audio",
+    b"riff\x2e\x91\xcf\x11": "audio",
+    b"caff": "audio",
+    b".snd": "audio",
+    b"#!AMR": "audio",
+    b"wvpk": "audio",
+    b"MAC ": "audio",
+    b"TTA1": "audio",
+    b"\x0bw": "audio",
+    b"\0\0\1\xba": "video",
+    b"\0\0\1\xb3": "video",
+    b"FLV\1": "video",
+    b"YUV4MPEG2": "video",
+    b"DKIF": "video",
+}
+"""Pictures that are known but not read are here too: the reader of pictures names them."""
+
+_STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+"""Brands of the family of mp4 that are pictures."""
+
+_WEBM, _ASF, _OGG = b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"OggS"
+_ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+_OGG_VIDEO = (b"\x80theora", b"\x01video", b"BBCD", b"OVP80")
+
+
+def kind_of(handle: BytesIO | FileIO) -> Kind | None:
+    """Picture, sound or video; None for what is not known, or by its bytes alone not told.
+
+    handle: at the start of the file; where a container does not begin with its list of tracks, it
+    is searched for it, if the handle can seek.
+    """
+    head = handle.read(HEAD)
+    if head[:4] == b"GIF8":
+        return "video" if _shows_several(head) else "image"
+    if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+        if head[8:12] in _STILLS and head[4:8] == b"ftyp":
+            return "image"
+        return _by_tracks(_moov(handle, head))
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF":
+        return {b"WAVE": "audio", b"WEBP": "image", b"AVI ": "video"}.get(head[8:12])
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "audio"
+    if head.startswith(_OGG):
+        return "video" if any(mark in head for mark in _OGG_VIDEO) else "audio"
+    if head.startswith(_ASF):
+        return "video" if _ASF_VIDEO in head else "audio"
+    if head.startswith(_WEBM):  # TrackType 1 is video, 2 sound
+        return "audio" if b"\x83\x81\x02" in head and b"\x83\x81\x01" not in head else "video"
+    if any(len(head) > 2 * size and head[at::size][:3] == b"GGG" for at, size in _PACKETS):
+        return "video"
+    return _by_first_frame(head)
+
+
+_PACKETS = ((0, 188), (4, 192), (0, 204))
+"""Where packets of MPEG-TS begin, each with the letter G, and how long they are."""
+
+
+def _by_first_frame(head: bytes) -> Kind | None:
+    """Streams without a header: MPEG audio and AAC, and the plain pictures P1 to P6."""
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "image"
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        adts = head[1] & 0xF6 == 0xF0
+        layer = head[1] & 0x06 and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C
+        return "audio" if adts or layer else None
+    return None
+
+
+def _shows_several(head: bytes) -> bool:
+    """Whether a GIF has a second picture: each of an animation has a block that times it."""
+    return head.count(b"\x21\xf9\x04") > 1
+
+
+def _moov(handle: BytesIO | FileIO, head: bytes) -> bytes:
+    """The list of tracks of an mp4, which may lie at its end; b"" where it is not found."""
+    at = 0
+    for _ in range(64):
+        box = head[at : at + 16]
+        if len(box) < 16:
+            try:
+                handle.seek(at)
+                box = handle.read(16)
+            except (OSError, ValueError):
+                return b""
+            if len(box) < 8:
+                return b""
+        size, name = int.from_bytes(box[:4], "big"), box[4:8]
+        if size == 1:
+            size = int.from_bytes(box[8:16], "big")
+        if name == b"moov":
+            try:
+                handle.seek(at)
+                return handle.read(min(max(size, 8), HEAD * 16))
+            except (OSError, ValueError):
+                return head[at : at + size]
+        if size < 8:
+            return b""
+        at += size
+    return b""
+
+
+def _by_tracks(moov: bytes) -> Kind | None:
+    """Of a phone's photo in motion, of a film and of a sound in one format."""
+    # `hdlr`, 4 bytes of version, 4 of a type that QuickTime fills in, and what the track is.
+    handlers = [moov[i + 12 : i + 16] for i in _places(moov, b"hdlr")]
+    if b"vide" in handlers:
+        return "video"
+    return "audio" if b"soun" in handlers else None
+
+
+def _places(data: bytes, mark: bytes) -> list[int]:
+    places, at = [], data.find(mark)
+    while at >= 0:
+        places.append(at)
+        at = data.find(mark, at + 1)
+    return places

@@ -1,0 +1,47 @@
+"""Text on its way in and out: made valid where it comes in, harmless where a terminal shows it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of what follows, and so can make one name look like
+another."""
+
+
+def valid(text: str) -> str:
+    """The text as valid Unicode, which any encoder takes.
+
+    Bytes that Python could not decode in an argument or a file name are decoded as UTF-8; what
+    is left of them, and lone surrogates, become U+FFFD.
+    """
+    if text.isascii():
+        return text
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = text.encode("utf-16-le", "surrogatepass")
+        return raw.decode("utf-16-le", "replace")  # which also joins a pair of them
+    return raw.decode("utf-8", "replace")
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with control characters written out, as `\\x1b`, so that a terminal obeys none.
+
+    keep: control characters that are left as they are; none in the name of a file.
+    """
+    text = valid(text)
+    return "".join(_escaped(c) if c not in keep and _commands(c) else c for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text for a message of one line: nothing in it can break the line or move the cursor."""
+    return printable(text, keep="")
+
+
+def _commands(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in _TURNING
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
