@@ -47,6 +47,8 @@ _STARTS: dict[bytes, Kind] = {
 }
 """Pictures that are known but not read are here too: the reader of pictures names them."""
 
+_RIFF: dict[bytes, Kind] = {b"WAVE": "audio", b"WEBP": "image", b"AVI ": "video"}
+
 _STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 """Brands of the family of mp4 that are pictures."""
 
@@ -72,7 +74,7 @@ def kind_of(handle: BytesIO | FileIO) -> Kind | None:
         if head.startswith(start):
             return kind
     if head[:4] == b"RIFF":
-        return {b"WAVE": "audio", b"WEBP": "image", b"AVI ": "video"}.get(head[8:12])
+        return _RIFF.get(head[8:12])
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "audio"
     if head.startswith(_OGG):
