@@ -94,21 +94,22 @@ class Answer:
 
 def load(
     model: str | Path = "nano",
-    device: str = "auto",
-    dtype: str = "auto",
-    parts: Sequence[str] | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    parts: str | Sequence[str] | None = None,
 ) -> OmniModel:
     """Load a preset by name or a checkpoint folder in the released layout.
 
-    device: "auto" takes a GPU if there is one. dtype: "auto" is the checkpoint's own on a GPU; on
-    CPU float32 for small models, else bfloat16. parts: which modalities to load now ("text",
-    "image", "audio"), refusing the others; None loads each encoder when it is first needed.
+    model: a registered name is that preset; a folder of the same name is `./name`. device: "auto"
+    takes a GPU if there is one. dtype: "auto" is the checkpoint's own on a GPU; on CPU float32 for
+    small models, else bfloat16. parts: which modalities to load now ("text", "image", "audio"; one
+    or several), refusing the others; None loads each encoder when it is first needed.
 
     Raises UnknownName, BadCheckpoint, BadConfig or MissingPlugin.
     """
     sources = open_sources(model, device, dtype, parts)
     loaded = OmniModel(str(model), Omni(sources.load_backbone()).eval(), sources)
-    for part in parts or ():
+    for part in sources.parts or ():
         if part != "text":
             loaded.encoder(part)
     list(get_plugins().each("ming_model_loaded", model=loaded))
@@ -313,6 +314,7 @@ class OmniModel:
         self, messages: Sequence[Message], think: bool, known: SeenMedia, begin: str = ""
     ) -> tuple[Prompt, list[Seen]]:
         """Token ids of a conversation, and its media; those in `known` are not opened again."""
+        self._refuse_endless(messages)
         messages = [with_sound(message) for message in messages]
         seen = known.look(media_parts(messages), self._read)
         sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
@@ -320,6 +322,15 @@ class OmniModel:
             messages, self.format, self.tokenizer, sizes, think=think, begin=begin
         )
         return prompt, seen
+
+    def _refuse_endless(self, messages: Sequence[Message]) -> None:
+        """Raises BadConfig for texts that cannot fit, before time and memory are spent on them."""
+        least = sum(self.tokenizer.fewest(message.text) for message in messages)
+        if least > self.config.max_position_embeddings:
+            raise BadConfig(
+                f"the prompt has at least {least} tokens and the context of {self.name} holds "
+                f"{self.config.max_position_embeddings}; shorten the text"
+            )
 
     def _read(self, medium: Media) -> Features:
         return self.encoder(MODALITIES[type(medium)]).processor([medium])

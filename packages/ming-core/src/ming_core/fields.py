@@ -8,7 +8,7 @@ hold. A null counts as absent.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ming_core.errors import BadConfig
@@ -47,6 +47,11 @@ def shown(value: object) -> str:
         return "a very long number"
 
 
+def plain(text: str) -> str:
+    """A foreign text for a message: as it is, or as `shown` if it is long or has odd characters."""
+    return text if text.isprintable() and len(text) < 200 else shown(text)
+
+
 class Section:
     """One object of a JSON file, read field by field.
 
@@ -59,6 +64,9 @@ class Section:
             raise BadConfig(f"{name} is {shown(values)}; it must be an object with named settings")
         self.name = name
         self._values: Mapping[str, Any] = values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
@@ -108,8 +116,8 @@ class Section:
 
     def text(self, key: str, default: str = _REQUIRED) -> str:
         value = self.raw(key, default)
-        if not isinstance(value, str):
-            raise self.refuse(key, "a text")
+        if not isinstance(value, str) or not _is_text(value):
+            raise self.refuse(key, "a text of whole characters")
         return value
 
     def choice(self, key: str, default: str, known: Iterable[str]) -> str:
@@ -157,6 +165,14 @@ class Section:
 
     def _place(self, key: str) -> str:
         return f"{key} of {self.name}" if self._is_file else f"{self.name}.{key}"
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:

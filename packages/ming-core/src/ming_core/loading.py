@@ -18,8 +18,10 @@ from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.config import BackboneConfig
+from ming_core.devices import DTYPES, find_device, find_dtype
 from ming_core.directory import missing_encoder, missing_media
-from ming_core.errors import BadCheckpoint, BadConfig, MissingPlugin
+from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
+from ming_core.fields import Section
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
 from ming_core.presets import BACKBONE, preset_folders
@@ -28,7 +30,8 @@ from ming_core.registry import Entry
 SMALL = 4 * 2**30
 """Bytes of weights below which CPU inference runs in float32, where it is fastest."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SLACK = 1000
+"""Tensors that a model may be too large by until its names are compared one by one."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Sources:
     def load_backbone(self) -> Backbone:
         """The language model with its weights. Raises BadCheckpoint or BadConfig."""
         config = BackboneConfig.from_dict(self.config["llm_config"])
+        _check_size(config, self.checkpoints[0])
+        _check_vocabulary(config, self.tokenizer)
         config = with_media_tokens(config, format_of(config), self.tokenizer)
         with on_meta():
             backbone = Backbone(config)
@@ -63,7 +68,8 @@ class Sources:
         Raises MissingPlugin, BadCheckpoint or BadConfig.
         """
         encoder_class = self.encoder_entry(modality).load()
-        with on_meta():
+        tensors = sum(len(checkpoint.tensors) for checkpoint in self.checkpoints)
+        with on_meta(most=4 * tensors + SLACK):
             encoder = encoder_class.from_config(self.config, self.preprocessor)
         slots = identity_slots(encoder)
         first = next(iter(slots))
@@ -84,17 +90,17 @@ class Sources:
         entries = [e for e in get_plugins().encoders if e.extra["modality"] == modality]
         if not entries:
             raise missing_media(modality)
-        wanted = {str(entry.extra["section"]): None for entry in entries}
+        wanted: dict[str, str | None] = {str(entry.extra["section"]): None for entry in entries}
         for entry in entries:
             section = self.config.get(entry.extra["section"])
-            if isinstance(section, Mapping):
-                kind = str(section.get("model_type", "")).partition(":")[0]
-                if kind in (entry.name, *entry.extra.get("spellings", ())):
+            if section is not None:
+                kind = Section(section, entry.extra["section"]).text("model_type", "")
+                if kind.partition(":")[0] in (entry.name, *entry.extra.get("spellings", ())):
                     return entry
-                wanted[entry.extra["section"]] = section.get("model_type")
+                wanted[entry.extra["section"]] = kind
         for name in wanted.values():
             if name is not None:
-                raise missing_encoder(str(name))
+                raise missing_encoder(name)
         raise MissingPlugin(
             f"this model has no part for {modality}: its config.json lacks {' and '.join(wanted)}; "
             "use a model that has one"
@@ -102,9 +108,13 @@ class Sources:
 
 
 def open_sources(
-    model: str | Path, device: str, dtype: str, parts: Sequence[str] | None
+    model: str | Path,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    parts: str | Sequence[str] | None,
 ) -> Sources:
     """Open a preset or a folder; see `ming_core.load` for the arguments and errors."""
+    place, numbers, wanted = find_device(device), find_dtype(dtype), _parts(parts)
     folders = _folders(model)
     checkpoints = [open_checkpoint(folder) for folder in folders]
     config: dict[str, Any] = {}
@@ -114,7 +124,8 @@ def open_sources(
         preprocessor |= checkpoint.preprocessor
     if get_plugins().hook.ming_detect_checkpoint(folder=folders[0], config=config) is None:
         raise unknown_family(config)
-    place = _device(device)
+    if not preprocessor:
+        _check_preprocessor(config, wanted)
     size = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
     return Sources(
         config=config,
@@ -122,44 +133,85 @@ def open_sources(
         checkpoints=checkpoints,
         tokenizer=Tokenizer(folders[0]),
         device=place,
-        dtype=_dtype(dtype, config, place, size),
-        parts=parts,
+        dtype=_dtype(numbers, config, place, size),
+        parts=wanted,
     )
 
 
 def _folders(model: str | Path) -> list[Path]:
-    """The folders of a preset, the backbone's first, or the one folder that was named."""
+    """The folders of a preset, the backbone's first, or the one folder that was named.
+
+    The name of a preset means the preset, even if the current folder holds a folder of that name.
+    """
     path = Path(model)
-    if path.is_dir():
-        return [path]
-    if isinstance(model, Path) or os.sep in model:
+    named = isinstance(model, str) and not any(sep in model for sep in ("/", os.sep))
+    if named and (model in get_plugins().presets or not os.path.isdir(path)):
+        parts = preset_folders(str(model))
+        return [parts[name] for name in sorted(parts, key=lambda name: name != BACKBONE)]
+    if not os.path.isdir(path):
         raise BadCheckpoint(
             f"there is no folder {str(model)!r}; give a checkpoint folder or a preset"
         )
-    parts = preset_folders(model)
-    return [parts[name] for name in sorted(parts, key=lambda name: name != BACKBONE)]
+    return [path]
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadConfig(f"unknown device {name!r}; use auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadConfig(
-            f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} GPUs; "
-            "use cpu"
+def _parts(parts: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of parts, checked; a single one may be given as it is."""
+    if parts is None:
+        return None
+    names = (parts,) if isinstance(parts, str) else tuple(parts)
+    known = {"text", "image", "audio"}  # with or without the packages that bring them
+    known.update(str(entry.extra["modality"]) for entry in get_plugins().encoders)
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise UnknownName("part", str(name), known)
+    return names
+
+
+def _check_preprocessor(config: Mapping[str, Any], parts: tuple[str, ...] | None) -> None:
+    """Raises BadCheckpoint if an encoder that may be used cannot do without the missing file."""
+    for entry in get_plugins().encoders:
+        section = config.get(entry.extra["section"])
+        kind = section.get("model_type") if isinstance(section, Mapping) else None
+        if kind != entry.name or not (parts is None or entry.extra["modality"] in parts):
+            continue
+        if getattr(entry.load(), "needs_preprocessor", False):
+            raise BadCheckpoint(
+                f"the model has an encoder {entry.name!r} and no preprocessor_config.json, which "
+                "says how its input is prepared; copy that file from the same release, or load the "
+                'model with parts="text"'
+            )
+
+
+def _check_size(config: BackboneConfig, checkpoint: Checkpoint) -> None:
+    """Compare with the header before anything is built: absurd numbers would take for ever.
+
+    Twice too many names are left to the comparison that names them.
+    """
+    layers, dense = config.num_hidden_layers, config.first_k_dense_replace
+    least = 2 * layers + 3 * config.num_experts * max(0, layers - dense)
+    if least > 2 * len(checkpoint.tensors) + SLACK:
+        raise BadCheckpoint(
+            f"llm_config describes {layers} layers with {config.num_experts} experts, at least "
+            f"{least} tensors, and {checkpoint.source} holds {len(checkpoint.tensors)}; use the "
+            "weights and the config.json of one release"
         )
-    return device
 
 
-def _dtype(name: str, config: Mapping[str, Any], device: torch.device, size: int) -> torch.dtype:
-    if name in DTYPES:
-        return DTYPES[name]
-    if name != "auto":
-        raise BadConfig(f"unknown dtype {name!r}; use auto, {', '.join(DTYPES)}")
+def _check_vocabulary(config: BackboneConfig, tokenizer: Tokenizer) -> None:
+    if tokenizer.largest_id >= config.vocab_size:
+        raise BadCheckpoint(
+            f"tokenizer.json has a token {tokenizer.largest_id} and the embeddings of the model "
+            f"end at {config.vocab_size - 1}; take config.json and tokenizer.json from the same "
+            "release"
+        )
+
+
+def _dtype(
+    wanted: torch.dtype | None, config: Mapping[str, Any], device: torch.device, size: int
+) -> torch.dtype:
+    if wanted is not None:
+        return wanted
     if device.type == "cpu":
         return torch.float32 if size < SMALL else torch.bfloat16
     return DTYPES.get(str(config.get("torch_dtype")), torch.bfloat16)

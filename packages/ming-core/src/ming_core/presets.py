@@ -11,6 +11,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from ming_core.checkpoints.files import INDEX, missing_files
 from ming_core.directory import known_parts
 from ming_core.errors import BadCheckpoint
 from ming_core.plugins import get_plugins
@@ -19,6 +20,9 @@ from ming_core.registry import Entry
 HUB = "hub"
 BACKBONE = "backbone"
 """The part with the language model; its summary is that of the preset."""
+
+BESIDE = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+"""Files that a whole published model needs besides its config.json and weights."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,21 @@ class PresetPart:
             return 0
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
+    @property
+    def lacks(self) -> list[str]:
+        """Names of files that are not here yet, as while a download is under way."""
+        if self.folder is None:
+            return []
+        try:
+            return missing_files(self.folder, BESIDE if self.hub_id else ())
+        except BadCheckpoint:
+            return [INDEX]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of its files are on this machine."""
+        return self.folder is not None and not self.lacks
+
 
 @dataclass(frozen=True)
 class PresetParts:
@@ -56,7 +75,7 @@ class PresetParts:
     @property
     def ready(self) -> bool:
         """Whether everything that was registered is on this machine."""
-        return all(part.folder for part in self.parts.values())
+        return all(part.ready for part in self.parts.values())
 
 
 def preset(name: str) -> PresetParts:

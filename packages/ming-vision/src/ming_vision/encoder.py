@@ -36,6 +36,7 @@ class VisionEncoder(nn.Module):
     """
 
     modality = "image"
+    needs_preprocessor = True
     tower: ClassVar[type[Tower]]
 
     def __init__(

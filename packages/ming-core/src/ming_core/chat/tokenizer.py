@@ -9,14 +9,18 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsInt
+from typing import SupportsInt
 
 import tokenizers
 from tokenizers import AddedToken
 
-from ming_core.errors import BadCheckpoint
+from ming_core.checkpoints.files import inside, read_bytes
+from ming_core.errors import BadCheckpoint, BadConfig, MingError
+from ming_core.fields import Section, plain, shown
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -40,9 +44,9 @@ class Tokenizer:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self._tokenizer = _load(folder / "tokenizer.json")
-        config = _load_config(folder / "tokenizer_config.json")
-        self._add_tokens(config.get("added_tokens_decoder", {}), folder)
+        self._tokenizer = _load(_file(folder, "tokenizer.json"))
+        config = _load_config(_file(folder, "tokenizer_config.json"))
+        self._add_tokens(config, folder)
         special = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(special)
         """Ids of role markers, media tokens and the like."""
@@ -57,12 +61,34 @@ class Tokenizer:
         """Number of known tokens; the embedding table may have more rows."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest id of a token; the embedding table must have a row for it."""
+        return max(self._vocabulary.values(), default=-1)
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token that is made from text."""
+        texts = (t for t, i in self._vocabulary.items() if i not in self.special_ids)
+        return max(map(len, texts), default=1)  # a character of a byte-level token is a byte
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
+    def fewest(self, text: str) -> int:
+        """So many tokens at least, found without making them."""
+        size = len(valid_text(text).encode())
+        if self._tokenizer.normalizer is not None:
+            size //= 3  # composing characters shortens a text to a third at the most
+        return size // self._longest
+
     def id(self, token: str) -> int:
         """Id of one token given by its text. Raises BadCheckpoint if there is none."""
         found = self.find(token)
         if found is None:
             raise BadCheckpoint(
-                f"the tokenizer has no token {token!r}, which its chat format needs; "
+                f"the tokenizer has no token {shown(token)}, which its chat format needs; "
                 "take tokenizer.json from the same release as the weights"
             )
         return found
@@ -75,10 +101,14 @@ class Tokenizer:
         """Token ids; nothing is put before or after them.
 
         With `special`, special tokens written in `text` become their ids: for text of your own
-        making only. Otherwise they are spelled out like any other characters.
+        making only. Otherwise they are spelled out like any other characters. Half a character
+        (a lone surrogate) becomes U+FFFD. Raises BadConfig for a text that the tokenizer cannot
+        take, which so far only some of millions of letters without a space are.
         """
         if not special:
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
+            text = valid_text(text)
+            with _no_panic(BadConfig, f"a text of {len(text):,} characters cannot be tokenized"):
+                return self._tokenizer.encode(text, add_special_tokens=False).ids
         ids: list[int] = []
         for i, piece in enumerate(self._special.split(text)):
             ids += [self.id(piece)] if i % 2 else self.encode(piece)
@@ -100,12 +130,13 @@ class Tokenizer:
             return token.encode()
         return bytes(_BYTE_OF[character] for character in token)
 
-    def _add_tokens(self, added: dict[str, Any], folder: Path) -> None:
+    def _add_tokens(self, config: Section, folder: Path) -> None:
         """Register the configured tokens and make every added token special.
 
         `encode_special_tokens` protects against special tokens only, hence "every".
         """
-        configured = {int(i): token["content"] for i, token in added.items()}
+        added = config.section("added_tokens_decoder", {})
+        configured = {_token_id(key): added.section(key).text("content") for key in added}
         missing = (text for _, text in sorted(configured.items()) if self.find(text) is None)
         known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
         self._tokenizer.add_special_tokens(
@@ -115,15 +146,17 @@ class Tokenizer:
         for token_id, text in configured.items():
             if self.find(text) != token_id:
                 raise BadCheckpoint(
-                    f"{folder}: {text!r} is token {self.find(text)} in tokenizer.json but "
+                    f"{folder}: {shown(text)} is token {self.find(text)} in tokenizer.json but "
                     f"{token_id} in tokenizer_config.json; take both from the same release"
                 )
 
-    def _configured_id(self, config: dict[str, Any], key: str) -> int | None:
-        token = config.get(key)
-        if isinstance(token, dict):
-            token = token["content"]
-        return None if token is None else self.id(token)
+    def _configured_id(self, config: Section, key: str) -> int | None:
+        """Id of a token that is given by its text or as an object with its text."""
+        token = config.raw(key, None)
+        if token is None:
+            return None
+        inner = isinstance(token, Mapping)
+        return self.id(config.section(key).text("content") if inner else config.text(key))
 
 
 class StreamDecoder:
@@ -150,24 +183,62 @@ class StreamDecoder:
         return text
 
 
-def _load(path: Path) -> tokenizers.Tokenizer:
-    if not path.is_file():
-        raise BadCheckpoint(f"{path.parent} has no {path.name}; copy it from the release")
+def valid_text(text: str) -> str:
+    """The text with U+FFFD for each half of a character that stands alone.
+
+    Arguments of a command and broken JSON can hold such halves (surrogates); UTF-8 cannot.
+    """
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise BadCheckpoint(f"{path} is no valid tokenizer file: {error}") from None
-    if tokenizer.decoder is None or b'"ByteLevel"' not in tokenizer.decoder.__getstate__():
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+@contextmanager
+def _no_panic(error_class: type[MingError], what: str) -> Iterator[None]:
+    """Turn all that the library raises into an error of ours.
+
+    It raises bare Exceptions, and for a fault of its own a panic, which is no Exception.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise error_class(f"{what}: {plain(str(error))}") from None
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = inside(folder, name)
+    if not path.is_file():
+        raise BadCheckpoint(f"{folder} has no {name}; copy it from the release")
+    return path
+
+
+def _load(path: Path) -> tokenizers.Tokenizer:
+    data = read_bytes(path)
+    with _no_panic(BadCheckpoint, f"{path} is no valid tokenizer file"):
+        tokenizer = tokenizers.Tokenizer.from_buffer(data)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        decoder = None if tokenizer.decoder is None else tokenizer.decoder.__getstate__()
+    if decoder is None or b'"ByteLevel"' not in decoder:
         raise BadCheckpoint(f"{path} is no byte-level tokenizer, as all Ming releases have")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
-def _load_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BadCheckpoint(f"{path.parent} has no {path.name}; copy it from the release")
+def _load_config(path: Path) -> Section:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        return Section(json.loads(read_bytes(path)), path.name)
+    except (ValueError, RecursionError) as error:
         raise BadCheckpoint(f"{path} is no valid JSON: {error}") from None
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) < 10):
+        raise BadConfig(
+            f"added_tokens_decoder of tokenizer_config.json has the key {shown(key)}; it must be "
+            "the id of a token, as '5'"
+        )
+    return int(key)

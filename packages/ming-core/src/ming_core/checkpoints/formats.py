@@ -7,24 +7,33 @@ tensor, whatever the page cache does.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeGuard
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ming_core.checkpoints.files import (
+    INDEX,
+    MAX_JSON_BYTES,
+    POINTER,
+    SINGLE,
+    inside,
+    listing,
+    parse_object,
+    read_json,
+    refuse_pointer,
+    texts,
+    weight_map,
+)
 from ming_core.errors import BadCheckpoint
 from ming_core.fields import shown
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -40,10 +49,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 """Safetensors type names that a Ming checkpoint may hold."""
 
-# The safetensors format's own limit; the released index of 7,495 names has 0.7 MB.
-_MAX_JSON_BYTES = 100_000_000
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_POINTER = b"version https://git-lfs"
 
 
 class Stamp(NamedTuple):
@@ -128,7 +134,7 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
     """
     folder = Path(folder)
     config = read_config(folder)
-    preprocessor = _inside(folder, "preprocessor_config.json")
+    preprocessor = inside(folder, "preprocessor_config.json")
     return Checkpoint(
         source=folder,
         tensors=_folder_tensors(folder),
@@ -142,7 +148,7 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     folder = Path(folder)
     if not folder.is_dir():
         raise BadCheckpoint(f"{folder} is not a folder; expected one with config.json and weights")
-    path = _inside(folder, "config.json")
+    path = inside(folder, "config.json")
     if not path.is_file():
         raise BadCheckpoint(f"{folder} has no config.json; expected a released checkpoint folder")
     return read_json(path)
@@ -174,36 +180,15 @@ def fingerprint(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. A repeated key keeps its last value, as in every JSON reader:
-    the released Lite configs hold `auto_map` twice."""
-    return _parse_object(path, read_bytes(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A whole file of text of a checkpoint folder; raises BadCheckpoint if it cannot be one."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise BadCheckpoint(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_JSON_BYTES:
-        raise BadCheckpoint(
-            f"{path} has more than {_MAX_JSON_BYTES} bytes; it is no file of a checkpoint"
-        )
-    _refuse_pointer(path, data)
-    return data.removeprefix(codecs.BOM_UTF8)
-
-
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Parse a safetensors header and check every claim in it against the file.
 
     The tensors must tile the rest of the file exactly: no holes, no overlaps, nothing behind.
     """
     stamp, text = _header_text(path)
-    header = _parse_object(path, text, strict=True)
+    header = parse_object(path, text, strict=True)
     notes = header.pop("__metadata__", None)
-    if notes is not None and not _texts(notes):
+    if notes is not None and not texts(notes):
         raise BadCheckpoint(f"{path} has __metadata__ that is no object of texts; copy it again")
     base = 8 + len(text)
     tensors = {name: _tensor_info(path, name, claim, base, stamp) for name, claim in header.items()}
@@ -234,14 +219,14 @@ def _header_text(path: Path) -> tuple[Stamp, bytes]:
                     f"{path} is no safetensors file: it has {stamp.size} bytes; copy it again"
                 )
             length = int.from_bytes(start, "little")
-            if length <= min(stamp.size - 8, _MAX_JSON_BYTES):
+            if length <= min(stamp.size - 8, MAX_JSON_BYTES):
                 return stamp, file.read(length)
-            _refuse_pointer(path, start + file.read(len(_POINTER)))
+            refuse_pointer(path, start + file.read(len(POINTER)))
     except OSError as error:
         raise BadCheckpoint(f"cannot read {path}: {error.strerror}") from None
     if length <= stamp.size - 8:
         raise BadCheckpoint(
-            f"{path} has {length} bytes of JSON, more than {_MAX_JSON_BYTES}; "
+            f"{path} has {length} bytes of JSON, more than {MAX_JSON_BYTES}; "
             "it is no file of a checkpoint"
         )
     raise BadCheckpoint(
@@ -284,7 +269,7 @@ def _tensor_info(path: Path, name: str, claim: Any, base: int, stamp: Stamp) -> 
 
 
 def _folder_tensors(folder: Path) -> dict[str, TensorInfo]:
-    single, index = _inside(folder, SINGLE), _inside(folder, INDEX)
+    single, index = inside(folder, SINGLE), inside(folder, INDEX)
     if single.is_file():
         return read_header(single)
     if index.is_file():
@@ -296,12 +281,10 @@ def _folder_tensors(folder: Path) -> dict[str, TensorInfo]:
 
 
 def _sharded_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
-    places = _parse_object(index, read_bytes(index), strict=True).get("weight_map")
-    if not _texts(places):
-        raise BadCheckpoint(f"{index} has no weight_map of tensor names to file names")
+    places = weight_map(index)
     shards: dict[str, Mapping[str, TensorInfo]] = {}
     names = sorted(set(places.values()))
-    paths = {name: _inside(folder, name) for name in names}
+    paths = {name: inside(folder, name) for name in names}
     for name in names:
         _refuse_pickle(name, index)
     missing = [name for name in names if not paths[name].is_file()]
@@ -321,88 +304,9 @@ def _sharded_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
     return {name: shards[shard][name] for name, shard in places.items()}
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """`folder / name`, refused when it leads out of the folder by `..`, a root or a link."""
-    root = folder.resolve()
-    roots = [root]
-    if root.parent.name == "snapshots":
-        # The download cache of huggingface-hub: <repo>/snapshots/<revision>/x -> <repo>/blobs/y.
-        roots.append(root.parent.parent / "blobs")
-    try:
-        path = folder / name
-        real = path.resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, or a zero byte in the name
-        raise BadCheckpoint(f"{folder} refers to the impossible path {shown(name)}") from None
-    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
-    if not plain or not any(real.is_relative_to(r) for r in roots):
-        raise BadCheckpoint(
-            f"{folder} refers to {shown(name)}, which lies outside of it; "
-            "only files of the checkpoint folder itself are read"
-        )
-    return path
-
-
 def _refuse_pickle(name: str, where: Path) -> None:
     if Path(name).suffix != ".safetensors":
         raise BadCheckpoint(
             f"{where} offers {shown(name)} as weights; only safetensors files are read, because "
             "pickles run code when they are opened: convert it to safetensors first"
         )
-
-
-def _refuse_pointer(path: Path, data: bytes) -> None:
-    if data.startswith(_POINTER):
-        raise BadCheckpoint(
-            f"{path} is only a pointer to the real file, which git-lfs keeps; "
-            f"run `git lfs pull` in {path.parent} to fetch it"
-        )
-
-
-def _texts(value: Any) -> TypeGuard[dict[str, str]]:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _parse_object(path: Path, data: bytes, strict: bool = False) -> dict[str, Any]:
-    """strict: as the safetensors library reads headers, no key twice and no NaN."""
-    rules: dict[str, Any] = {}
-    if strict:
-        rules = {
-            "object_pairs_hook": _unique_keys,
-            "parse_constant": _no_number,
-            "parse_int": _natural,
-        }
-    try:
-        value = json.loads(data.decode(), **rules)
-    except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{path} holds no valid JSON ({error}); copy it again") from None
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{path} holds a JSON {type(value).__name__}, expected an object")
-    return value
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number")
-
-
-def _natural(digits: str) -> int:
-    return -1 if digits.startswith("-") else int(digits)  # -0 is no size
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Where a key is a tensor name, a repeated one would be ambiguous."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the name {shown(twice)} occurs twice")
-    for key in result:
-        key.encode()  # raises UnicodeEncodeError, a ValueError, for half a character
-    return result
-
-
-def listing(names: Iterable[str], limit: int = 5) -> str:
-    """`a, b, c and 4 more`, for messages; an odd name is quoted with its odd characters escaped."""
-    names = list(names)
-    first = [n if n.isprintable() and len(n) < 200 else shown(n) for n in names[:limit]]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(first) + more

@@ -11,20 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ming_core.checkpoints.formats import Weights, listing
+from ming_core.checkpoints.files import listing
+from ming_core.checkpoints.formats import Weights
 from ming_core.checkpoints.keymap import Slot
 from ming_core.errors import BadCheckpoint
+from ming_core.fields import plain
 
 Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes to read) after each tensor."""
 
+_FACTORIES = (torch.empty, torch.zeros, torch.ones)
+
 
 class _NoRandomInit(TorchFunctionMode):
-    """Random fills return their tensor as it is.
+    """Random fills return their tensor as it is, and no more than `most` tensors are made.
 
-    On `meta` they would compute nothing, yet make torch import its symbolic shape machinery:
-    2.8 s and 160 MB.
+    On `meta` random fills would compute nothing, yet make torch import its symbolic shape
+    machinery: 2.8 s and 160 MB.
     """
+
+    def __init__(self, most: int | None) -> None:
+        super().__init__()
+        self.most, self.made = most, 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -33,13 +41,24 @@ class _NoRandomInit(TorchFunctionMode):
         initialiser = getattr(func, "__module__", "") == "torch.nn.init"
         if initialiser or func in (Tensor.normal_, Tensor.uniform_):
             return args[0] if args else kwargs["tensor"]
+        if func in _FACTORIES:
+            self.made += 1
+            if self.most is not None and self.made > self.most:
+                raise BadCheckpoint(
+                    "config.json describes a part with far more tensors than the checkpoint holds; "
+                    "use the weights and the config.json of one release"
+                )
         return func(*args, **kwargs)
 
 
 @contextmanager
-def on_meta() -> Iterator[None]:
-    """Build modules inside to have shapes and no memory, ready for `load_module`."""
-    with torch.device("meta"), _NoRandomInit():
+def on_meta(most: int | None = None) -> Iterator[None]:
+    """Build modules inside to have shapes and no memory, ready for `load_module`.
+
+    most: how many tensors may be made before BadCheckpoint is raised, so that an absurd number of
+    layers is refused before they are built.
+    """
+    with torch.device("meta"), _NoRandomInit(most):
         yield
 
 
@@ -114,9 +133,9 @@ def _match(module: nn.Module, checkpoint: Weights, slots: Mapping[str, Slot]) ->
         found[name] = slot
         target, info = slot.of(state[slot.name]), infos[name]
         if info.shape != tuple(target.shape):
-            misfits.append(f"{name} is {list(info.shape)}, expected {list(target.shape)}")
+            misfits.append(f"{plain(name)} is {list(info.shape)}, expected {list(target.shape)}")
         elif info.dtype.is_floating_point != target.dtype.is_floating_point:
-            misfits.append(f"{name} is {info.dtype}, expected {target.dtype}")
+            misfits.append(f"{plain(name)} is {info.dtype}, expected {target.dtype}")
     owned = {name.split(".", 1)[0] for name in slots}
     unexpected = [n for n in infos if n not in found and n.split(".", 1)[0] in owned]
     if not (missing or misfits or unexpected):
@@ -137,7 +156,7 @@ def _match(module: nn.Module, checkpoint: Weights, slots: Mapping[str, Slot]) ->
 
 def _with_nearest(name: str, candidates: list[str]) -> str:
     near = get_close_matches(name, candidates, n=1)
-    return f"{name}, nearest is {near[0]}" if near else name
+    return f"{plain(name)}, nearest is {plain(near[0])}" if near else name
 
 
 def _materialise(

@@ -13,7 +13,8 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from ming_core.checkpoints.formats import DTYPES, INDEX, SINGLE, byte_view
+from ming_core.checkpoints.files import INDEX, SINGLE
+from ming_core.checkpoints.formats import DTYPES, byte_view
 from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.reading import module_tensors
 from ming_core.errors import BadCheckpoint

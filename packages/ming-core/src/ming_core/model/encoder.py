@@ -92,7 +92,11 @@ class Processor(Protocol):
 
 
 class Encoder(Protocol):
-    """Structural type of every encoder; implementations derive from `nn.Module` only."""
+    """Structural type of every encoder; implementations derive from `nn.Module` only.
+
+    A class with `needs_preprocessor = True` makes a checkpoint without preprocessor_config.json an
+    error.
+    """
 
     modality: str
     processor: Processor
