@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as pil
 from torch import Tensor
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
@@ -477,3 +480,68 @@ def test_batches_of_one_and_of_none(model: OmniModel) -> None:
     assert model.answer_batch([]) == []
     with pytest.raises(BadConfig, match="top_k is -1"):
         model.answer_batch([], top_k=-1)
+
+
+def test_a_path_stands_for_its_picture_and_other_strings_are_text(
+    model: OmniModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pil.fromarray(picture(3).source).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    expected = model.ask("what is this?", picture(3), max_new_tokens=4)
+    data = (tmp_path / "a.png").read_bytes()
+    for medium in ("a.png", Path("a.png"), data, io.BytesIO(data), pil.open("a.png")):
+        assert model.ask("what is this?", medium, max_new_tokens=4) == expected
+    text = model.ask("what is this?", "a text", max_new_tokens=4)
+    assert text == fresh(model, [user("a text", "what is this?")], max_new_tokens=4)
+    with pytest.raises(BadMedia, match=r"there is no image file 'b\.png'"):
+        model.ask("what is this?", "b.png")
+
+
+def test_messages_of_other_tools(model: OmniModel, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pil.fromarray(picture(3).source).save(path)
+    url = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    system_turn, answer = {"role": "system", "content": "be brief"}, "a star"
+    last = {"role": "user", "content": "and now?"}
+    shown = [
+        [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}],
+        [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": str(path)}}],
+        [{"type": "text", "text": "what?"}, {"type": "image", "image": str(path)}],
+        ["what?", path],
+    ]
+    ours = [system("be brief"), user("what?", picture(3)), assistant(answer), user("and now?")]
+    expected = fresh(model, ours, max_new_tokens=4)
+    for content in shown:
+        turns: list[Any] = [system_turn, {"role": "user", "content": content}]
+        turns += [{"role": "ASSISTANT", "content": answer}, last]
+        assert fresh(model, turns, max_new_tokens=4) == expected
+        assert model.answer_batch([turns], max_new_tokens=4) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        ({"role": "user", "content": "hi"}, "a conversation must be a list of messages"),
+        ("hi", "a conversation must be a list of messages"),
+        (["hi"], "a message must be a Message or .'role': ..., 'content': ...., not 'hi'"),
+        ([{"role": "bot", "content": "hi"}], "role is 'bot'; use system, user or assistant"),
+        ([{"role": "user"}], "a message must be a Message or"),
+        ([{"role": "user", "content": [{"type": "file"}]}], "has the type 'file'; known: text, "),
+        ([{"role": "user", "content": [{"type": "text"}]}], "needs a 'text', and has None"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "needs a value under 'image_url'"),
+        (
+            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "*"}}]}],
+            "no valid base64",
+        ),
+    ],
+)
+def test_broken_messages_are_named(model: OmniModel, messages: Any, sentence: str) -> None:
+    with pytest.raises(MingError, match=sentence):
+        model.chat(messages)
+
+
+def test_options_of_other_tools_get_their_name_here(model: OmniModel) -> None:
+    with pytest.raises(UnknownName, match="'max_tokens'; did you mean 'max_new_tokens'"):
+        model.ask("hi", max_tokens=3)  # type: ignore[call-overload]
+    with pytest.raises(UnknownName, match="unknown option of an answer 'n'; known: max_new_tokens"):
+        model.chat([user("hi")], n=3)  # type: ignore[call-overload]

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+import base64
+import io
 import os
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image as pil
 
 import ming_core
+from ming_core.errors import BadMedia
 from ming_core.media import (
     Audio,
+    Frames,
     Image,
     Message,
     Text,
     Video,
+    as_medium,
     as_part,
     assistant,
     media_from_path,
+    names_medium,
     system,
     user,
 )
@@ -36,8 +44,13 @@ def test_strings_become_text_and_order_is_kept() -> None:
 def test_wrong_roles_and_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="role must be one of system, user, assistant, not 'bot'"):
         Message("bot", ())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="not ndarray"):
-        as_part(np.zeros(3))  # type: ignore[arg-type]
+    for nothing, name in (
+        (object(), "object"),
+        (np.zeros((3, 4)), r"ndarray\[3, 4\]"),
+        ([], "list"),
+    ):
+        with pytest.raises(TypeError, match=f"not {name}"):
+            as_part(nothing)
 
 
 def test_media_name_themselves() -> None:
@@ -48,6 +61,50 @@ def test_media_name_themselves() -> None:
     assert str(frame) == "image in memory (ndarray)"
     assert user(frame) == user(frame)  # equality never asks an array for its truth value
     assert user(frame) != user(Image(frame.source))
+
+
+def test_media_come_in_any_shape(tmp_path: Path) -> None:
+    data = Path("docs/images/scene.png").read_bytes()
+    pixels = np.zeros((4, 5, 3), np.uint8)
+    given: list[tuple[object, type]] = [
+        ("docs/sounds/ring.flac", Audio),
+        (Path("docs/images/clip.mp4"), Video),
+        (Path("docs/images/scene.png").absolute().as_uri(), Image),
+        ("data:image/png;base64," + base64.b64encode(data).decode(), Image),
+        (data, Image),
+        (bytearray(data), Image),
+        (io.BytesIO(data), Image),
+        (pil.fromarray(pixels), Image),
+        (pixels, Image),
+        (pixels[..., 0], Image),
+        (torch.from_numpy(pixels), Image),
+        (np.stack([pixels] * 2), Video),
+        ([pixels, pil.fromarray(pixels)], Video),
+        (Frames([pixels], [0.0]), Video),
+        (np.zeros(100, np.float32), Audio),
+        ((np.zeros((2, 100), np.int16), 8000), Audio),
+    ]
+    for value, kind in given:
+        assert type(as_medium(value)) is kind, value
+        if not isinstance(value, str):  # strings are texts in a message
+            assert type(user("what is this?", value).parts[1]) is kind
+    with (tmp_path / "a").open("w+b") as handle:
+        handle.write(data)
+        handle.seek(0)
+        assert as_medium(handle).source == data
+    with pytest.raises(BadMedia, match="is a web address, which is not fetched"):
+        as_medium("https://example.com/a.png")
+    with pytest.raises(BadMedia, match="no valid base64"):
+        as_medium("data:image/png;base64,*")
+
+
+def test_a_string_is_a_path_only_where_it_names_something(tmp_path: Path) -> None:
+    there = tmp_path / "two words"
+    there.touch()
+    names = [str(there), "missing.png", "docs/a.WAV", "file:///a.b", "https://a/b", "data:,"]
+    texts = ["", "what is a.png?", "two\nlines.png", "yes", "3.5", "a\0b.png c", "x" * 9000]
+    assert [names_medium(name) for name in names] == [True] * len(names)
+    assert [names_medium(text) for text in texts] == [False] * len(texts)
 
 
 @pytest.mark.parametrize(

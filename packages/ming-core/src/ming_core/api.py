@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ming_core.chat.dialects import as_messages
 from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
-from ming_core.errors import BadConfig
+from ming_core.errors import BadConfig, UnknownName
 from ming_core.fitting import thin_out
 from ming_core.generate import Sampling, generate
 from ming_core.loading import Sources, open_sources
@@ -25,8 +26,9 @@ from ming_core.media import (
     Image,
     Media,
     Message,
-    Part,
     Video,
+    as_medium,
+    names_medium,
     system,
     user,
     with_sound,
@@ -160,7 +162,7 @@ class OmniModel:
     def ask(
         self,
         question: str | Audio,
-        *media: Part | str,
+        *media: Any,
         stream: Literal[False] = False,
         think: bool = False,
         instructions: str | None = None,
@@ -170,7 +172,7 @@ class OmniModel:
     def ask(
         self,
         question: str | Audio,
-        *media: Part | str,
+        *media: Any,
         stream: Literal[True],
         think: bool = False,
         instructions: str | None = None,
@@ -179,7 +181,7 @@ class OmniModel:
     def ask(
         self,
         question: str | Audio,
-        *media: Part | str,
+        *media: Any,
         stream: bool = False,
         think: bool = False,
         instructions: str | None = None,
@@ -187,11 +189,13 @@ class OmniModel:
     ) -> Answer | Iterator[str]:
         """Answer one question, written or spoken, about media and text.
 
-        media stand before the question in the order given. think lets the model reason first, in
-        up to 8192 tokens unless sampling says otherwise; instructions replace the system text.
-        sampling: fields of `Sampling`. With stream the pieces of text come as they are generated.
+        media stand before the question in the order given: parts, or what `as_medium` takes. A
+        string that names a file is that file, any other is text (`names_medium`). think lets the
+        model reason first, in up to 8192 tokens unless sampling says otherwise; instructions
+        replace the system text. sampling: fields of `Sampling`. With stream the pieces of text come
+        as they are generated.
         """
-        messages = [user(*media, question)]
+        messages = [user(*map(_shown, media), question)]
         if instructions is not None:
             messages.insert(0, system(instructions))
         pieces = self._run(messages, think, _sampling(think, sampling))
@@ -200,7 +204,7 @@ class OmniModel:
     @overload
     def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Message | Mapping[str, Any]],
         *,
         stream: Literal[False] = False,
         think: bool = False,
@@ -209,7 +213,7 @@ class OmniModel:
     @overload
     def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Message | Mapping[str, Any]],
         *,
         stream: Literal[True],
         think: bool = False,
@@ -217,24 +221,25 @@ class OmniModel:
     ) -> Iterator[str]: ...
     def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Message | Mapping[str, Any]],
         *,
         stream: bool = False,
         think: bool = False,
         **sampling: Unpack[SamplingOptions],
     ) -> Answer | Iterator[str]:
-        """Answer the last turn of a conversation.
+        """Answer the last turn of a conversation: messages, or mappings as other tools write them
+        (`ming_core.chat.dialects`).
 
         What the conversation shares with the one before (same text, same media objects, the start
         of a video that has grown) is not computed again: a follow-up question costs its own tokens
         only.
         """
-        pieces = self._run(tuple(messages), think, _sampling(think, sampling), remember=True)
+        pieces = self._run(as_messages(messages), think, _sampling(think, sampling), remember=True)
         return _texts(pieces) if stream else self._collect(pieces)
 
     def answer_batch(
         self,
-        conversations: Sequence[Sequence[Message]],
+        conversations: Sequence[Sequence[Message | Mapping[str, Any]]],
         think: bool = False,
         begin: str = "",
         **sampling: Unpack[SamplingOptions],
@@ -248,7 +253,7 @@ class OmniModel:
         prompts: list[Prompt] = []
         media: list[Seen] = []
         known = SeenMedia()  # several conversations may be about the same picture
-        for messages in conversations:
+        for messages in map(as_messages, conversations):
             prompt, seen = self._prepare(messages, think, known, begin)
             self._room(messages, think, prompt, seen)
             known.keep(prompt.media, seen)
@@ -447,6 +452,11 @@ def _written(prompt: Prompt, known: int) -> list[int]:
     return counts
 
 
+def _shown(value: Any) -> Any:
+    """A medium as people give it: a string that names one is no text."""
+    return as_medium(value) if isinstance(value, str) and names_medium(value) else value
+
+
 def _within(sampling: Sampling, room: int) -> Sampling:
     """The sampling with its token budget cut to what the context still holds."""
     return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
@@ -454,6 +464,10 @@ def _within(sampling: Sampling, room: int) -> Sampling:
 
 def _sampling(think: bool, options: SamplingOptions) -> Sampling:
     """Settings of one answer; reasoning gets room for it."""
+    known = [field.name for field in fields(Sampling)]
+    for name in options:
+        if name not in known:
+            raise UnknownName("option of an answer", name, known)
     if think:
         options = {"max_new_tokens": THINKING_TOKENS, **options}
     return Sampling(**options)

@@ -6,6 +6,7 @@ of the modality opens it, so that this module imports no library.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -131,15 +132,78 @@ class Video(Media):
 Part = Text | Image | Audio | Video
 
 
-def as_part(value: str | Part) -> Part:
-    """A plain `str` means text. Raises TypeError for anything that is no part."""
+def as_part(value: Any) -> Part:
+    """A plain `str` means text; anything else that is no part yet is a medium (`as_medium`)."""
     if isinstance(value, str):
         return Text(value)
-    if isinstance(value, Part):
+    return value if isinstance(value, Part) else as_medium(value)
+
+
+def as_medium(value: Any) -> Image | Audio | Video:
+    """A picture, sound or video from what people have at hand.
+
+    A path, a `file://` or `data:` URI, bytes and an open binary file are told by what they hold.
+    PIL pictures and arrays uint8 [H, W] or [H, W, 1 | 3 | 4] are pictures; arrays [T, H, W, 3] and
+    lists of pictures are videos; other arrays [N] and pairs (array, samples per second) are sounds.
+    Raises TypeError for anything else, and BadMedia for a web address.
+    """
+    if isinstance(value, Image | Audio | Video):
         return value
+    if isinstance(value, MediaSource):
+        return media_from_path(value)
+    if isinstance(value, Frames):
+        return Video(value)
+    if isinstance(value, tuple) and len(value) == 2 and _shape(value[0]) and not _shape(value[1]):
+        return Audio(value)
+    if isinstance(value, list | tuple) and value and all(map(_is_picture, value)):
+        return Video(value)
+    if callable(read := getattr(value, "read", None)) and isinstance(data := read(), bytes):
+        return media_from_path(data)
+    if _is_picture(value):
+        return Image(value)
+    if len(shape := _shape(value)) in (1, 4):
+        return Audio(value) if len(shape) == 1 else Video(value)
     raise TypeError(
-        f"a message part must be str, Text, Image, Audio or Video, not {type(value).__name__}"
+        "a message part must be str, Text, Image, Audio or Video, or a path, bytes, PIL picture or "
+        f"array, not {type(value).__name__}{list(shape) if shape else ''}"
     )
+
+
+def names_medium(text: str) -> bool:
+    """Whether a text that stands where a medium may stand is a path or an address.
+
+    It is one if it begins like an address, if there is such a file, or if it is a single word that
+    ends like the name of a picture, sound or video.
+    """
+    if "\n" in text or (len(text) > MOST_PATH and text[:5].lower() != "data:"):
+        return False
+    if text.lower().startswith(_ADDRESSES):
+        return True
+    try:
+        there = bool(text) and os.path.exists(text)
+    except ValueError:  # a null byte
+        return False
+    return there or (kind_of_name(text) is not None and not any(map(str.isspace, text)))
+
+
+_ADDRESSES = ("data:", "file:/", "http://", "https://")
+
+MOST_PATH = 4096
+"""Characters of a path."""
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Of an array or a tensor; () for anything else, without importing their libraries."""
+    shape = getattr(value, "shape", None)
+    return tuple(shape) if shape is not None and hasattr(value, "dtype") else ()
+
+
+def _is_picture(value: Any) -> bool:
+    if type(value).__module__.startswith("PIL."):
+        return hasattr(value, "convert")
+    shape = _shape(value)
+    whole = "uint8" in str(getattr(value, "dtype", ""))
+    return whole and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)))
 
 
 @dataclass(frozen=True)
@@ -164,8 +228,8 @@ class Message:
         return self.text
 
 
-def user(*parts: str | Part) -> Message:
-    """What a person says or shows."""
+def user(*parts: Any) -> Message:
+    """What a person says or shows: texts, and whatever `as_medium` takes but for strings."""
     return Message("user", tuple(as_part(part) for part in parts))
 
 

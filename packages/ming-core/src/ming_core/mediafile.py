@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -40,7 +41,8 @@ class MediaFile:
         """The file that a source names. A regular file is asked for only when it is opened.
 
         A pipe, a device or `-` (standard input) gives its bytes once, so they are read here. Raises
-        BadMedia for an address of the web, and for a pipe that cannot be read or does not end.
+        BadMedia for an address of the web, a broken `data:` URI, and a pipe that cannot be read or
+        does not end.
         """
         if isinstance(source, MediaFile):
             return replace(source, kind=kind)
@@ -52,6 +54,8 @@ class MediaFile:
                 f"{shortened(address)!r} is a web address, which is not fetched; download the "
                 f"{kind} and give its path"
             )
+        if address[:5].lower() == "data:":
+            return cls(kind, None, _from_data_uri(address))
         if address == "-":
             return cls(kind, None)._piped(sys.stdin and getattr(sys.stdin, "buffer", None))
         if address.lower().startswith("file:/"):
@@ -147,7 +151,7 @@ class MediaFile:
 
 
 MediaSource = str | Path | bytes | bytearray | memoryview | MediaFile
-"""A path, a `file://` URI, `-` for standard input, the bytes of a file, or a file found before."""
+"""A path, a `file://` or `data:` URI, `-` for standard input, bytes, or a file found before."""
 
 
 def shortened(text: str) -> str:
@@ -162,6 +166,17 @@ def _is_pipe(address: str) -> bool:
     except (OSError, ValueError):  # `open` explains it
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _from_data_uri(uri: str) -> bytes:
+    """The bytes of `data:image/png;base64,...`. Raises BadMedia."""
+    header, comma, payload = uri.partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise BadMedia(f"{shortened(uri)!r} must look like 'data:image/png;base64,...'")
+    try:
+        return base64.b64decode("".join(payload.split()), validate=True)
+    except ValueError as error:
+        raise BadMedia(f"the data: URI holds no valid base64: {error}") from error
 
 
 def _from_uri(address: str) -> str:
