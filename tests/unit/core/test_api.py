@@ -29,12 +29,14 @@ from ming_core.errors import (
     BadMedia,
     MingError,
     MissingPlugin,
+    NotFinite,
     UnknownName,
 )
 from ming_core.media import Message
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Features
 from ming_core.model.seen import Seen, SeenMedia
+from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins
 
 TOKENS = 12
@@ -545,3 +547,72 @@ def test_options_of_other_tools_get_their_name_here(model: OmniModel) -> None:
         model.ask("hi", max_tokens=3)  # type: ignore[call-overload]
     with pytest.raises(UnknownName, match="unknown option of an answer 'n'; known: max_new_tokens"):
         model.chat([user("hi")], n=3)  # type: ignore[call-overload]
+
+
+# Values that are no finite numbers, and loops
+
+
+def test_a_medium_whose_values_are_not_finite_is_named(model: OmniModel, monkeypatch) -> None:
+    encoder, dark = model.encoder("image"), picture(40)
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda features: forward(features) * float("nan"))
+    with pytest.raises(NotFinite, match="no finite numbers; check the file"):
+        model.ask("what?", dark)
+    with pytest.raises(NotFinite, match="no finite numbers"):
+        list(model.ask("what?", dark, stream=True))
+    with collected_notes() as notes:
+        asked, wrong = model.answer_batch([[user("red?")], [user(dark, "what?")]], max_new_tokens=3)
+    assert asked == fresh(model, [user("red?")], max_new_tokens=3)
+    assert (wrong.text, wrong.error) == ("", notes[0])
+    assert wrong.to_dict()["error"] == notes[0]
+
+
+def test_logits_that_are_not_finite_are_an_error(model: OmniModel, monkeypatch) -> None:
+    head, calls = model.omni.backbone.lm_head.forward, []
+
+    def broken(hidden: Tensor) -> Tensor:
+        calls.append(1)
+        logits = head(hidden)
+        return logits * float("nan") if len(calls) == 3 else logits
+
+    monkeypatch.setattr(model.omni.backbone.lm_head, "forward", broken)
+    with pytest.raises(NotFinite, match="so there is no answer; check its weights"):
+        model.ask("red?", max_new_tokens=TOKENS)
+    calls.clear()
+    with pytest.raises(NotFinite):
+        model.answer_batch([[user("red?")], [user("blue?")]], max_new_tokens=TOKENS)
+    calls.clear()
+    with pytest.raises(NotFinite):
+        model.chat([user("red?")], max_new_tokens=TOKENS)
+    calls += [1, 1, 1]
+    assert model.chat([user("red?")], max_new_tokens=TOKENS) == fresh(model, [user("red?")])
+
+
+def test_a_loop_is_written_once_and_told(model: OmniModel, monkeypatch) -> None:
+    tokens = model.tokenizer.encode("a b")
+    calls: list[int] = []
+
+    def circling(hidden: Tensor) -> Tensor:
+        logits = torch.zeros(len(hidden), model.config.vocab_size)
+        logits[:, tokens[len(calls) % len(tokens)]] = 9
+        calls.append(1)
+        return logits
+
+    monkeypatch.setattr(model.omni.backbone.lm_head, "forward", circling)
+    with collected_notes() as notes:
+        answer = model.ask("red?", max_loop=30)
+    assert (answer.text, answer.stopped, answer.repeated) == ("a b", False, True)
+    assert 30 <= answer.tokens < 40
+    assert answer.to_dict()["repeated"] is True
+    assert "over and over" in notes[0]
+    calls.clear()
+    long = model.ask("red?", max_loop=0, max_new_tokens=40)
+    assert (long.tokens, long.stopped, long.repeated) == (40, False, False)
+
+
+def test_confidence_is_the_mean_probability(model: OmniModel) -> None:
+    answer = model.ask("red?", max_new_tokens=4)
+    (batched,) = model.answer_batch([[user("red?")]], max_new_tokens=4)
+    assert 0 < answer.confidence < 1
+    assert batched.confidence == pytest.approx(answer.confidence, abs=1e-5)
+    assert answer.to_dict()["confidence"] == round(answer.confidence, 4)

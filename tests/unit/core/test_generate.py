@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ming_core.errors import BadConfig
-from ming_core.generate import Sampling, Step, choose, generate, repeating_tokens
+from ming_core.generate import Sampling, Step, choose, generate, loop_of, repeating_tokens
 from ming_core.model.cache import Cache
 from ming_core.model.transformer import Backbone
 
@@ -280,3 +280,109 @@ def test_a_banned_token_is_never_drawn() -> None:
 def test_a_bad_value_is_named(field: str, value: Any, expected: str) -> None:
     with pytest.raises(BadConfig, match=f"{field} is {value}; it must be {expected}"):
         Sampling(**{field: value})
+
+
+def test_a_row_that_is_not_finite_leaves_the_others_right(backbone: Backbone, monkeypatch) -> None:
+    batch = prompts((5, 8, 3))
+    expected = rows_of(run(backbone, batch))
+    embed = backbone.embed
+
+    def poisoned(ids: Tensor) -> Tensor:
+        embeds = embed(ids).clone()
+        if ids.shape[1] > 1:
+            embeds[1] = float("nan")
+        return embeds
+
+    monkeypatch.setattr(backbone, "embed", poisoned)
+    steps = run(backbone, batch)
+    assert rows_of(steps) == [expected[0], [], expected[2]]
+    assert steps[0].ended == {1: "broken"}
+    assert steps[-1].ended == {0: "length", 2: "length"}
+
+
+def test_a_row_breaks_in_the_middle(backbone: Backbone, monkeypatch) -> None:
+    batch = prompts((5, 8))
+    expected = rows_of(run(backbone, batch))
+    head, calls = backbone.lm_head.forward, []
+
+    def infinite(hidden: Tensor) -> Tensor:
+        logits = head(hidden).clone()
+        calls.append(len(logits))
+        if len(calls) == 4:
+            logits[0, 7] = float("inf")
+        return logits
+
+    monkeypatch.setattr(backbone.lm_head, "forward", infinite)
+    steps = run(backbone, batch)
+    assert rows_of(steps) == [expected[0][:3], expected[1]]
+    assert steps[3].ended == {0: "broken"}
+    assert calls[3:5] == [2, 1]
+
+
+def test_probabilities_are_those_of_the_model_whatever_the_sampling(backbone: Backbone) -> None:
+    batch = prompts((5, 8, 3))
+    eos = (rows_of(run(backbone, batch))[0][3],)
+    for options in ({}, {"temperature": 0.7, "top_k": 3, "seed": 1}):
+        going = [0, 1, 2]
+        for step in run(backbone, batch, eos=eos, **options):
+            given = step.logits.softmax(dim=1)
+            for place, row in enumerate(going):
+                wanted = float(given[place, step.tokens[row]])
+                assert step.probabilities[row] == pytest.approx(wanted, abs=1e-6)
+            assert all(step.probabilities[r] == 0 for r in range(3) if r not in going)
+            going = [row for row in going if row not in step.ended]
+
+
+@pytest.mark.parametrize(
+    ("ids", "length", "turn"),
+    [
+        ([9, *[4] * 12], 12, 1),
+        ([9, *[4] * 11], 12, 0),
+        ([9, *[4, 5] * 6], 12, 2),
+        ([9, *[4, 5, 6] * 6], 12, 0),  # only four times
+        ([9, *[4, 5, 6] * 6, 4], 18, 3),
+        ([4, 4, 5, 4, 5, 4, 5, 4, 5, 4, 4], 6, 0),
+        ([4] * 40, 0, 0),
+    ],
+)
+def test_a_loop_is_the_same_tokens_often_enough(ids: list[int], length: int, turn: int) -> None:
+    assert loop_of(ids, length) == turn
+
+
+def test_an_answer_that_goes_round_in_circles_ends(backbone: Backbone, monkeypatch) -> None:
+    """One row repeats 4, 5 for ever, the other one counts."""
+    batch = prompts((5, 3))
+    calls: list[int] = []
+
+    def circling(hidden: Tensor) -> Tensor:
+        logits = torch.zeros(len(hidden), 48)
+        logits[0, 4 + len(calls) % 2] = 9
+        logits[-1, 2 + len(calls)] = 20
+        calls.append(len(hidden))
+        return logits
+
+    monkeypatch.setattr(backbone.lm_head, "forward", circling)
+    steps = run(backbone, batch, max_new_tokens=40, max_loop=24)
+    looped, counted = rows_of(steps)
+    assert looped == [4, 5] * 12
+    assert counted == list(range(2, 42))
+    assert steps[23].ended == {0: "loop"}
+    calls.clear()
+    free, _ = rows_of(run(backbone, batch, max_new_tokens=40, max_loop=0))
+    assert free == [4, 5] * 20
+
+
+def test_loops_of_the_prompt_do_not_count(backbone: Backbone, monkeypatch) -> None:
+    batch = alone(prompts((5,)), 0)
+    batch["ids"] = torch.full((1, 5), 4)
+
+    def same(hidden: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.tensor([4]), 48).float()
+
+    monkeypatch.setattr(backbone.lm_head, "forward", same)
+    assert len(run(backbone, batch, max_new_tokens=40, max_loop=8)) == 8
+
+
+def test_a_loop_too_short_to_be_told_is_refused() -> None:
+    with pytest.raises(BadConfig, match="max_loop is 5; it must be 0"):
+        Sampling(max_loop=5)

@@ -95,6 +95,8 @@ def test_an_answer_shows_and_saves_what_follows_the_reasoning(tmp_path: Path) ->
         "boxed": "2",
         "tokens": 9,
         "stopped": True,
+        "repeated": False,
+        "confidence": 1.0,
     }
     assert answer.save(tmp_path / "a.txt").read_text("utf-8") == "\\boxed{2}\n"
 

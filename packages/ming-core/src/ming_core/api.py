@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -17,9 +17,9 @@ from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
-from ming_core.errors import BadConfig, UnknownName
+from ming_core.errors import BadConfig, NotFinite, UnknownName
 from ming_core.fitting import thin_out
-from ming_core.generate import Sampling, generate
+from ming_core.generate import End, Sampling, Step, generate, loop_of
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
     Audio,
@@ -38,6 +38,7 @@ from ming_core.model.encoder import Encoder, Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
+from ming_core.notes import note_to_user
 from ming_core.output import write_file
 from ming_core.plugins import get_plugins
 from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
@@ -50,17 +51,27 @@ if TYPE_CHECKING:
 MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
 """Which encoder reads a kind of media; images and video share one."""
 
+LOOPED = (
+    "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
+)
+
 
 @dataclass(frozen=True)
 class Answer:
     """What the model said; as a string only the answer, without the reasoning.
 
-    text: all of it, tags included. tokens: generated ones; stopped: False if the budget cut it off.
+    text: all of it, tags included; what it said over and over is there once. tokens: generated
+    ones. stopped: False if it was cut off, by the budget or because it was `repeated`. confidence:
+    mean probability of the tokens, 0 to 1. error: why there is no answer; only in a batch, where
+    the others have theirs.
     """
 
     text: str
     tokens: int
     stopped: bool
+    confidence: float = field(default=1.0, compare=False)
+    repeated: bool = False
+    error: str | None = None
 
     @cached_property
     def _parts(self) -> Reasoned:
@@ -87,7 +98,15 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """All of it as values for JSON."""
         parts = {"answer": self.answer, "thinking": self.thinking, "boxed": self.boxed}
-        return {"text": self.text, **parts, "tokens": self.tokens, "stopped": self.stopped}
+        values = {
+            "text": self.text,
+            **parts,
+            "tokens": self.tokens,
+            "stopped": self.stopped,
+            "repeated": self.repeated,
+            "confidence": round(self.confidence, 4),
+        }
+        return values if self.error is None else {**values, "error": self.error}
 
     def save(self, path: str | Path) -> Path:
         """Write the answer as UTF-8, complete or not at all. Raises CannotWrite."""
@@ -116,6 +135,24 @@ def load(
             loaded.encoder(part)
     list(get_plugins().each("ming_model_loaded", model=loaded))
     return loaded
+
+
+@dataclass
+class _Written:
+    """One row of a batch while it is decoded."""
+
+    tokens: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    end: End | None = None
+
+    def add(self, step: Step, row: int) -> None:
+        """Take in what a step brought for this row, if it was still going."""
+        if self.end is not None:
+            return
+        self.end = step.ended.get(row)
+        if self.end != "broken":
+            self.tokens.append(int(step.tokens[row]))
+            self.probabilities.append(step.probabilities[row])
 
 
 @dataclass
@@ -198,8 +235,9 @@ class OmniModel:
         messages = [user(*map(_shown, media), question)]
         if instructions is not None:
             messages.insert(0, system(instructions))
-        pieces = self._run(messages, think, _sampling(think, sampling))
-        return _texts(pieces) if stream else self._collect(pieces)
+        settings = _sampling(think, sampling)
+        pieces = self._run(messages, think, settings)
+        return _texts(pieces) if stream else self._collect(pieces, settings)
 
     @overload
     def chat(
@@ -234,8 +272,9 @@ class OmniModel:
         of a video that has grown) is not computed again: a follow-up question costs its own tokens
         only.
         """
-        pieces = self._run(as_messages(messages), think, _sampling(think, sampling), remember=True)
-        return _texts(pieces) if stream else self._collect(pieces)
+        settings = _sampling(think, sampling)
+        pieces = self._run(as_messages(messages), think, settings, remember=True)
+        return _texts(pieces) if stream else self._collect(pieces, settings)
 
     def answer_batch(
         self,
@@ -247,7 +286,8 @@ class OmniModel:
         """Answers of several conversations, with any mix of media, decoded together.
 
         begin: what every answer begins with; the model goes on from there, and the answers do not
-        repeat it.
+        repeat it. A row whose values are no finite numbers leaves the others right and has an
+        `error` itself. Raises NotFinite if no row has an answer.
         """
         settings = _sampling(think, sampling)
         prompts: list[Prompt] = []
@@ -272,7 +312,7 @@ class OmniModel:
         room = self.config.max_position_embeddings - length
         positions, deltas = self._positions(ids, segments + 1, media)
         embeds, batch = self._embed(OmniBatch(ids, positions, modality, segments), media)
-        rows: list[list[int]] = [[] for _ in prompts]
+        rows = [_Written() for _ in prompts]
         for step in generate(
             self.omni.backbone,
             embeds,
@@ -280,15 +320,22 @@ class OmniModel:
             deltas.to(self.sources.device),
             prompt_ids=[prompt.input_ids for prompt in prompts],
             eos=[self._stop_id],
-            pad=-1,
+            pad=self.config.pad_token_id,
             sampling=_within(settings, room),
             modality_ids=batch.modality_ids,
             segment_ids=batch.segment_ids,
         ):
-            for row, token in zip(rows, step.tokens.tolist(), strict=True):
-                if token >= 0:
-                    row.append(token)
-        return [self._answer(tokens) for tokens in rows]
+            for number, row in enumerate(rows):
+                row.add(step, number)
+        errors = self._errors(prompts, media, rows)
+        if all(errors):
+            raise NotFinite(errors[0])
+        for error in filter(None, errors):
+            note_to_user(error)
+        return [
+            self._answer(row, settings, error or None)
+            for row, error in zip(rows, errors, strict=True)
+        ]
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -307,13 +354,47 @@ class OmniModel:
     def _stop_id(self) -> int:
         return self.tokenizer.id(self.format.stop)
 
-    def _answer(self, tokens: list[int]) -> Answer:
-        stopped = bool(tokens) and tokens[-1] == self._stop_id
-        return Answer(self.tokenizer.decode(tokens).strip(), len(tokens), stopped)
+    def _answer(self, row: _Written, sampling: Sampling, error: str | None = None) -> Answer:
+        tokens = row.tokens
+        if row.end == "loop":
+            turn = loop_of(tokens, sampling.max_loop)
+            tokens = tokens[: len(tokens) - sampling.max_loop + turn]
+        text = "" if error else self.tokenizer.decode(tokens).strip()
+        confidence = sum(row.probabilities) / max(1, len(row.tokens))
+        stopped, repeated = row.end == "stop", row.end == "loop"
+        return Answer(text, len(row.tokens), stopped, confidence, repeated, error)
 
-    def _collect(self, pieces: Iterator[tuple[str, list[int]]]) -> Answer:
-        *_, (_, tokens) = pieces
-        return self._answer(tokens)
+    def _collect(self, pieces: Iterator[tuple[str, _Written]], sampling: Sampling) -> Answer:
+        *_, (_, row) = pieces
+        return self._answer(row, sampling)
+
+    def _check(self, prompt: Prompt, seen: Sequence[Seen], row: _Written) -> None:
+        (error,) = self._errors([prompt], seen, [row])
+        if error:
+            raise NotFinite(error)
+
+    def _errors(
+        self, prompts: Sequence[Prompt], media: Sequence[Seen], rows: Sequence[_Written]
+    ) -> list[str]:
+        """Why each row has no answer; "" for those that have one. media: of all prompts."""
+        left, errors = iter(media), []
+        for prompt, row in zip(prompts, rows, strict=True):
+            bad = [
+                medium for medium, seen in zip(prompt.media, left, strict=False) if not seen.finite
+            ]
+            if bad:
+                errors.append(
+                    f"the encoder of {self.name} made values of {bad[0]} that are no finite "
+                    "numbers; check the file, and the weights of the model"
+                )
+            elif row.end == "broken":
+                errors.append(
+                    f"{self.name} computed values that are no finite numbers, so there is no "
+                    "answer; check its weights and config.json, or load it with dtype float32"
+                )
+            else:
+                errors.append("")
+        return errors
 
     def _prepare(
         self, messages: Sequence[Message], think: bool, known: SeenMedia, begin: str = ""
@@ -384,10 +465,11 @@ class OmniModel:
         think: bool,
         sampling: Sampling,
         remember: bool = False,
-    ) -> Iterator[tuple[str, list[int]]]:
-        """Generate one answer; yields each piece of text with all token ids so far.
+    ) -> Iterator[tuple[str, _Written]]:
+        """Generate one answer; yields each piece of text with all that was written so far.
 
         remember: go on from the last remembered conversation and leave this one for the next.
+        Raises NotFinite.
         """
         prompt, seen = self._prepare(messages, think, self._seen if remember else SeenMedia())
         sampling = _within(sampling, self._room(messages, think, prompt, seen))
@@ -402,9 +484,10 @@ class OmniModel:
         modality = torch.tensor([prompt.modality_ids])
         batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
         embeds, batch = self._embed(batch, seen, _written(prompt, known))
+        decoder, row = StreamDecoder(self.tokenizer), _Written()
+        self._check(prompt, seen, row)
         if remember:
             self._seen.keep(prompt.media, seen)
-        decoder, tokens = StreamDecoder(self.tokenizer), []
         for step in generate(
             self.omni.backbone,
             embeds,
@@ -417,11 +500,15 @@ class OmniModel:
             modality_ids=batch.modality_ids,
             cache=cache,
         ):
-            tokens.append(int(step.tokens[0]))
-            yield decoder.push(tokens[-1]), tokens
-        yield decoder.flush(), tokens
+            row.add(step, 0)
+            if row.end == "broken":
+                self._check(prompt, seen, row)
+            yield decoder.push(row.tokens[-1]), row
+        if row.end == "loop":
+            note_to_user(LOOPED)
+        yield decoder.flush(), row
         if remember:  # the last token was chosen but not yet fed
-            fed = [*prompt.input_ids, *tokens][: cache.length]
+            fed = [*prompt.input_ids, *row.tokens][: cache.length]
             self._memory = _Memory(fed, seen, cache)
 
 
@@ -473,5 +560,5 @@ def _sampling(think: bool, options: SamplingOptions) -> Sampling:
     return Sampling(**options)
 
 
-def _texts(pieces: Iterator[tuple[str, list[int]]]) -> Iterator[str]:
+def _texts(pieces: Iterator[tuple[str, _Written]]) -> Iterator[str]:
     return (text for text, _ in pieces if text)

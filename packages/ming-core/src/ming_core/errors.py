@@ -22,6 +22,10 @@ class BadMedia(MingError):
     """An image, video or sound cannot be read."""
 
 
+class NotFinite(MingError):
+    """A model computed values that are no finite numbers, so it has no answer."""
+
+
 class CannotWrite(MingError):
     """A result cannot be written where it should go."""
 

@@ -1,14 +1,15 @@
 """Token generation: greedy or sampled, streamed, for batches of unequal prompts.
 
 The prompt batch is padded (on either side) with segment id -1; every row keeps its own position
-offset, and a row that has finished leaves the batch, so that the rest decodes faster.
+offset, and a row that has finished leaves the batch, so that the rest decodes faster. A row also
+leaves it when it says the same thing over and over, or when its logits are no finite numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,12 +18,21 @@ from ming_core.errors import BadConfig
 from ming_core.model.cache import Cache
 from ming_core.model.transformer import Backbone
 
+LOOP_TURNS = 6
+"""How often the same tokens must follow each other at least to count as a loop."""
+
+End = Literal["stop", "length", "loop", "broken"]
+"""Why a row ended: the model was done, its tokens were used up, it said the same thing over and
+over, or its logits were no finite numbers (it then has no token of this step)."""
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen. Temperature 0 is greedy; top_k 0 and top_p 1 mean no truncation.
 
     no_repeat_ngram: no n-gram of this size may occur twice in prompt and answer; 0 is off.
+    max_loop: an answer ends once its last so many tokens are the same few over and over (at least
+    `LOOP_TURNS` times); 0 is off.
     """
 
     max_new_tokens: int = 512
@@ -30,6 +40,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     no_repeat_ngram: int = 0
+    max_loop: int = 96
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -39,6 +50,10 @@ class Sampling:
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "no_repeat_ngram": (self.no_repeat_ngram >= 0, "0 (off) or more"),
+            "max_loop": (
+                self.max_loop == 0 or self.max_loop >= LOOP_TURNS,
+                f"0 (off) or at least {LOOP_TURNS}",
+            ),
         }
         for name, (ok, expected) in limits.items():
             if not ok:
@@ -53,15 +68,22 @@ class SamplingOptions(TypedDict, total=False):
     top_k: int
     top_p: float
     no_repeat_ngram: int
+    max_loop: int
     seed: int | None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One decoded position: tokens [B] int64 (pad in finished rows), logits [active rows, V]."""
+    """One decoded position: tokens [B] int64 (pad in finished rows), logits [active rows, V].
+
+    probabilities: what the model gave each row's token, before temperature and truncation; 0 in
+    finished rows. ended: the rows for which this was the last step.
+    """
 
     tokens: Tensor
     logits: Tensor
+    probabilities: Sequence[float] = ()
+    ended: Mapping[int, End] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -89,7 +111,6 @@ def generate(
     cache = Cache() if cache is None else cache
     rows = torch.arange(embeds.shape[0], device=embeds.device)
     history = [list(ids) for ids in prompt_ids]
-    stop = torch.tensor(sorted(eos), device=embeds.device)
     generator = None
     if sampling.seed is not None:
         generator = torch.Generator(embeds.device).manual_seed(sampling.seed)
@@ -97,22 +118,62 @@ def generate(
         embeds, position_ids, modality_ids=modality_ids, segment_ids=segment_ids, cache=cache
     )
     hidden = out.hidden[torch.arange(len(rows), device=rows.device), _last(segment_ids, out.hidden)]
+    begun = [len(ids) for ids in history]
     for step in range(sampling.max_new_tokens):
         logits = backbone.lm_head(hidden).float()
-        chosen = choose(logits, [history[r] for r in rows.tolist()], sampling, generator)
+        finite = logits.isfinite().all(dim=-1)
+        chosen = rows.new_full((len(rows),), pad)
+        if finite.all():
+            chosen = choose(logits, [history[r] for r in rows.tolist()], sampling, generator)
+        elif finite.any():
+            sound = [history[r] for r in rows[finite].tolist()]
+            chosen[finite] = choose(logits[finite], sound, sampling, generator)
         tokens = rows.new_full((len(history),), pad)
         tokens[rows] = chosen
-        for row, token in zip(rows.tolist(), chosen.tolist(), strict=True):
+        probabilities = [0.0] * len(history)
+        ended: dict[int, End] = {}
+        spent: End | None = "length" if step + 1 == sampling.max_new_tokens else None
+        given = _probabilities(logits, chosen, finite)
+        found = zip(rows.tolist(), chosen.tolist(), given, finite.tolist(), strict=True)
+        for row, token, probability, whole in found:
+            if not whole:
+                ended[row] = "broken"
+                continue
             history[row].append(token)
-        yield Step(tokens, logits)
-        going = ~torch.isin(chosen, stop)
-        if step + 1 == sampling.max_new_tokens or not going.any():
-            return
-        if not going.all():
+            probabilities[row] = probability
+            if token in eos:
+                ended[row] = "stop"
+            elif loop_of(history[row][begun[row] :], sampling.max_loop):
+                ended[row] = "loop"
+            elif spent:
+                ended[row] = spent
+        yield Step(tokens, logits, probabilities, ended)
+        if ended:
+            going = torch.tensor([row not in ended for row in rows.tolist()], device=rows.device)
+            if not going.any():
+                return
             cache.select(going)
             rows, chosen, rope_deltas = rows[going], chosen[going], rope_deltas[going]
         position = (cache.length + rope_deltas).expand(3, -1, -1)
         hidden = backbone(backbone.embed(chosen.unsqueeze(1)), position, cache=cache).hidden[:, -1]
+
+
+def _probabilities(logits: Tensor, chosen: Tensor, finite: Tensor) -> list[float]:
+    """What logits [B, V] gave the chosen tokens [B]; of no meaning in rows that are not finite."""
+    places = chosen.where(finite, 0).unsqueeze(-1)
+    chances = logits.gather(-1, places).squeeze(-1) - logits.logsumexp(dim=-1)
+    return chances.exp().tolist()
+
+
+def loop_of(ids: Sequence[int], length: int) -> int:
+    """How many tokens are repeated if the last `length` of `ids` are a loop, else 0."""
+    if not length or len(ids) < length:
+        return 0
+    tail = ids[-length:]
+    for size in range(1, length // LOOP_TURNS + 1):
+        if tail[-1] == tail[-1 - size] and tail[size:] == tail[:-size]:
+            return size
+    return 0
 
 
 def _last(segment_ids: Tensor | None, hidden: Tensor) -> Tensor:

@@ -20,11 +20,12 @@ class Seen:
     """One medium as a model knows it; as the `source` of a medium it stands for itself.
 
     features: what its processor made. values: [tokens, D], None until it has been encoded; from
-    then on `features` keeps the sizes only.
+    then on `features` keeps the sizes only. finite: whether all values are finite numbers.
     """
 
     features: Features
     values: Tensor | None = None
+    finite: bool = True
 
     @property
     def tokens(self) -> int:
@@ -83,6 +84,7 @@ def encode(
         parts = values.split([item.tokens for item in group])
         for item, part in zip(group, parts, strict=True):
             item.values = part.clone()  # a view would keep all of them alive
+            item.finite = bool(part.isfinite().all())
             item.features = replace(item.features, tensors={})
 
 
