@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -46,7 +45,7 @@ class Action:
     kind: str
     x: int | None
     y: int | None
-    arguments: Mapping[str, Value]
+    arguments: dict[str, Value]
     call: str
     thought: str
     text: str
@@ -99,9 +98,8 @@ def parse_action(text: str, image: Image.Image) -> Action:
         x, y = (_pixel(arguments.get(axis), side) for axis, side in zip("xy", image.size))
         nowhere = kind != "click" and not {"x", "y"} & arguments.keys()
         if nowhere or (x is not None and y is not None):
-            written = MappingProxyType(arguments)
-            return Action(kind, x, y, written, text[start:end], text[:start].strip(), text, image)
-    return Action(UNPARSED, None, None, MappingProxyType({}), "", "", text, image)
+            return Action(kind, x, y, arguments, text[start:end], text[:start].strip(), text, image)
+    return Action(UNPARSED, None, None, {}, "", "", text, image)
 
 
 def written_history(history: Sequence[Action | str]) -> str:
