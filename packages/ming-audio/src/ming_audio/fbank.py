@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ming_audio.logmel import CHUNK, RATE, too_short
+from ming_audio.logmel import CHUNK, RATE, signal_of, too_short
 from ming_core.errors import BadCheckpoint, BadMedia
 
 WINDOW = 400
@@ -44,7 +44,7 @@ def fbank(samples: Tensor | np.ndarray, n_mels: int = 80) -> Tensor:
     Raises BadMedia for less than 400 samples. Without dither, whatever a configuration says: the
     reference does the same.
     """
-    signal = torch.as_tensor(samples, dtype=torch.float32)
+    signal = signal_of(samples)
     if len(signal) < WINDOW:
         raise BadMedia(too_short(len(signal), WINDOW))
     window, filters = _window(signal.device), _filters(n_mels).to(signal.device).T
@@ -65,7 +65,11 @@ def stack_frames(frames: Tensor) -> Tensor:
     """[T, F] -> [ceil(T / 6), 7 * F]; the first and the last frame are repeated at the ends."""
     count = -(-len(frames) // STRIDE)
     left = STACK // 2
-    wanted = torch.arange(count)[:, None] * STRIDE + torch.arange(STACK) - left
+    wanted = (
+        torch.arange(count, device=frames.device)[:, None] * STRIDE
+        + torch.arange(STACK, device=frames.device)
+        - left
+    )
     return frames[wanted.clamp(0, len(frames) - 1).to(frames.device)].flatten(1)
 
 
@@ -78,7 +82,9 @@ def normalise(features: Tensor, cmvn: Tensor) -> Tensor:
 def released_cmvn() -> Tensor:
     """[2, 560] float32: the one that all releases share."""
     numbers = json.loads(files("ming_audio").joinpath("cmvn.json").read_text("utf-8"))
-    return torch.tensor([numbers["shift"], numbers["scale"]]).repeat(1, STACK)
+    return torch.tensor(
+        [numbers["shift"], numbers["scale"]], dtype=torch.float32, device="cpu"
+    ).repeat(1, STACK)
 
 
 def read_cmvn(path: Path) -> Tensor:
@@ -86,7 +92,7 @@ def read_cmvn(path: Path) -> Tensor:
     try:
         lines = path.read_text("utf-8").splitlines()
         rows = [_numbers(lines, tag) for tag in ("<AddShift>", "<Rescale>")]
-        return torch.tensor(rows, dtype=torch.float32)
+        return torch.tensor(rows, dtype=torch.float32, device="cpu")
     except (OSError, ValueError) as error:  # ValueError: also bad UTF-8 and rows of unequal length
         raise BadCheckpoint(
             f"{path} holds no normalisation ({error}); expected the am.mvn of the release, with "
@@ -109,9 +115,14 @@ def _filters(n_mels: int) -> Tensor:
     """
     low, high = (1127.0 * math.log(1.0 + hertz / 700.0) for hertz in (LOWEST_HZ, RATE / 2))
     step = (high - low) / (n_mels + 1)
-    index = torch.arange(n_mels)[:, None]
+    index = torch.arange(n_mels, dtype=torch.float32, device="cpu")[:, None]
     left, centre, right = (low + (index + i) * step for i in (0.0, 1.0, 2.0))
-    mel = 1127.0 * (1.0 + RATE / FFT * torch.arange(FFT // 2) / 700.0).log()
+    mel = (
+        1127.0
+        * (
+            1.0 + RATE / FFT * torch.arange(FFT // 2, dtype=torch.float32, device="cpu") / 700.0
+        ).log()
+    )
     rising = (mel - left) / (centre - left)
     falling = (right - mel) / (right - centre)
     triangles = torch.minimum(rising, falling).clamp(min=0.0)
@@ -120,4 +131,4 @@ def _filters(n_mels: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _window(device: torch.device) -> Tensor:
-    return torch.hamming_window(WINDOW, periodic=False, device=device)
+    return torch.hamming_window(WINDOW, periodic=False, dtype=torch.float32, device=device)

@@ -31,7 +31,7 @@ def log_mel(samples: Tensor | np.ndarray, n_mels: int = 128) -> Tensor:
     Powers below a 10**-8 of the loudest of the whole clip are raised to it; a silent clip is -1.5
     everywhere. Raises BadMedia for less than 201 samples.
     """
-    signal = torch.as_tensor(samples, dtype=torch.float32)
+    signal = signal_of(samples)
     if len(signal) < SHORTEST:
         raise BadMedia(too_short(len(signal), SHORTEST))
     half = WINDOW // 2
@@ -47,6 +47,12 @@ def log_mel(samples: Tensor | np.ndarray, n_mels: int = 128) -> Tensor:
 def _power(frames: Tensor) -> Tensor:
     """[T, 400] -> [T, 201]"""
     return torch.view_as_real(torch.fft.rfft(frames)).square_().sum(-1)
+
+
+def signal_of(samples: Tensor | np.ndarray) -> Tensor:
+    """[N] float32 where the samples are; an array is on the CPU, whatever the default device."""
+    found = samples if isinstance(samples, Tensor) else torch.from_numpy(samples)
+    return found.float()
 
 
 def too_short(samples: int, least: int) -> str:
@@ -82,4 +88,4 @@ def _hertz(mel: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _window(device: torch.device) -> Tensor:
-    return torch.hann_window(WINDOW, device=device)
+    return torch.hann_window(WINDOW, dtype=torch.float32, device=device)

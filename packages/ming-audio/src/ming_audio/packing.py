@@ -43,8 +43,10 @@ def _slots(
     # A cached inference tensor could not take part in a later backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         for length in lengths:
-            into.append(torch.arange(length) + start + padding)
-            out.append(torch.arange(convolved(length, kernel, stride)) + start // stride)
+            into.append(torch.arange(length, device="cpu") + start + padding)
+            out.append(
+                torch.arange(convolved(length, kernel, stride), device="cpu") + start // stride
+            )
             start += -(-(length + padding) // stride) * stride
         # Behind the last slot: what the window of the last output still covers.
         size = start + kernel

@@ -72,14 +72,18 @@ class AudioProcessor:
         tensors = {}
         for ear in ears:
             own = [x for x, by in zip(frames, heard_by, strict=True) if by is ear]
-            tensors[ear.config.feature] = torch.cat(own) if own else torch.empty(0, ear.config.bins)
+            tensors[ear.config.feature] = (
+                torch.cat(own)
+                if own
+                else torch.empty(0, ear.config.bins, dtype=torch.float32, device="cpu")
+            )
         counts = [
             [len(x) if by is ear else 0 for ear in ears]
             for x, by in zip(frames, heard_by, strict=True)
         ]
         return Features(
             modality="audio",
-            tensors={**tensors, "frames": torch.tensor(counts, dtype=torch.int64)},
+            tensors={**tensors, "frames": torch.tensor(counts, dtype=torch.int64, device="cpu")},
             grid=None,
             tokens=[by.tokens(len(x)) for x, by in zip(frames, heard_by, strict=True)],
         )

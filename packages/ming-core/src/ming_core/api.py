@@ -302,12 +302,12 @@ class OmniModel:
         if not prompts:
             return []
         length = max(len(prompt.input_ids) for prompt in prompts)
-        ids = torch.full((len(prompts), length), self.config.pad_token_id)
+        ids = torch.full((len(prompts), length), self.config.pad_token_id, device="cpu")
         modality, segments = torch.zeros_like(ids), torch.full_like(ids, -1)
         for row, prompt in enumerate(prompts):  # left padding: all rows end together
             at = length - len(prompt.input_ids)
-            ids[row, at:] = torch.tensor(prompt.input_ids)
-            modality[row, at:] = torch.tensor(prompt.modality_ids)
+            ids[row, at:] = torch.tensor(prompt.input_ids, device="cpu")
+            modality[row, at:] = torch.tensor(prompt.modality_ids, device="cpu")
             segments[row, at:] = 0
         room = self.config.max_position_embeddings - length
         positions, deltas = self._positions(ids, segments + 1, media)
@@ -479,9 +479,9 @@ class OmniModel:
         if memory is not None:
             cache, known = memory.cache, _common(memory, prompt, seen)
             cache.crop(known)
-        ids = torch.tensor([prompt.input_ids])
+        ids = torch.tensor([prompt.input_ids], device="cpu")
         positions, deltas = self._positions(ids, torch.ones_like(ids), seen)
-        modality = torch.tensor([prompt.modality_ids])
+        modality = torch.tensor([prompt.modality_ids], device="cpu")
         batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
         embeds, batch = self._embed(batch, seen, _written(prompt, known))
         decoder, row = StreamDecoder(self.tokenizer), _Written()

@@ -91,11 +91,11 @@ def pack(
     The first label of each sample becomes IGNORE: the token before it belongs to another sample.
     """
     rows = max(p.row for p in placements) + 1
-    input_ids = torch.full((rows, capacity), pad_id)
-    labels = torch.full((rows, capacity), IGNORE)
-    position_ids = torch.zeros(3, rows, capacity, dtype=torch.long)
-    modality_ids = torch.zeros(rows, capacity, dtype=torch.long)
-    segment_ids = torch.full((rows, capacity), -1)
+    input_ids = torch.full((rows, capacity), pad_id, device="cpu")
+    labels = torch.full((rows, capacity), IGNORE, device="cpu")
+    position_ids = torch.zeros(3, rows, capacity, dtype=torch.long, device="cpu")
+    modality_ids = torch.zeros(rows, capacity, dtype=torch.long, device="cpu")
+    segment_ids = torch.full((rows, capacity), -1, device="cpu")
     bounds: list[list[int]] = [[0] for _ in range(rows)]
     for placement, sample in sorted(zip(placements, samples), key=lambda pair: pair[0]):
         row, start = placement
@@ -107,9 +107,9 @@ def pack(
         modality_ids[row, start:end] = sample.modality_ids
         segment_ids[row, start:end] = len(bounds[row]) - 1
         bounds[row].append(end)
-    cu_seqlens = torch.full((rows, max(map(len, bounds))), -1, dtype=torch.int32)
+    cu_seqlens = torch.full((rows, max(map(len, bounds))), -1, dtype=torch.int32, device="cpu")
     for row, ends in enumerate(bounds):
-        cu_seqlens[row, : len(ends)] = torch.tensor(ends)
+        cu_seqlens[row, : len(ends)] = torch.tensor(ends, device="cpu")
     return Packed(input_ids, labels, position_ids, modality_ids, segment_ids, cu_seqlens)
 
 

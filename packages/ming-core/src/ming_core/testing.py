@@ -262,7 +262,10 @@ class Check:
         if not self._comparable():
             return f"got shape {list(self.actual.shape)}, expected {list(self.expected.shape)}"
         flat = int(self._difference().argmax())
-        place = [int(i) for i in torch.unravel_index(torch.tensor(flat), self.expected.shape)]
+        place = [
+            int(i)
+            for i in torch.unravel_index(torch.tensor(flat, device="cpu"), self.expected.shape)
+        ]
         actual, expected = (x.flatten()[flat].item() for x in (self.actual, self.expected))
         return f"at {place}: got {actual:.9g}, expected {expected:.9g}"
 

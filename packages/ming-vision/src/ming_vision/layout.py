@@ -53,9 +53,11 @@ def _frame(
     """
     high, wide = rows // merge, columns // merge
     window = window or max(high, wide)
-    y, x = torch.meshgrid(torch.arange(high), torch.arange(wide), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(high, device="cpu"), torch.arange(wide, device="cpu"), indexing="ij"
+    )
     owner = (y // window * -(-wide // window) + x // window).flatten()
-    block = torch.arange(merge)
+    block = torch.arange(merge, device="cpu")
     patch_y = (y[..., None, None] * merge + block[:, None]).expand(-1, -1, merge, merge)
     patch_x = (x[..., None, None] * merge + block).expand(-1, -1, merge, merge)
     position = torch.stack((patch_y.flatten(), patch_x.flatten()), dim=-1)
@@ -107,7 +109,9 @@ def resampling(
             _, position, _ = _frame(rows, columns, merge, None)
             low, high, rest = [], [], []
             for axis, count in enumerate((rows, columns)):
-                at = torch.linspace(0, side - 1, count)[position[:, axis]]
+                at = torch.linspace(0, side - 1, count, dtype=torch.float32, device="cpu")[
+                    position[:, axis]
+                ]
                 low.append(at.long())
                 high.append((at.long() + 1).clamp_(max=side - 1))
                 rest.append(at - at.long())

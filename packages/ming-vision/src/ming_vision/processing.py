@@ -158,7 +158,7 @@ class ImageProcessor:
         return Features(
             modality="image",
             tensors={"pixel_values": torch.from_numpy(joined)},
-            grid=torch.tensor(grids),
+            grid=torch.tensor(grids, device="cpu"),
             tokens=[t * h * w // self.merge_size**2 for t, h, w in grids],
             seconds=seconds,
             frames_per_patch=self.temporal_patch_size,

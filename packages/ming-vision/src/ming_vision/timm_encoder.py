@@ -59,7 +59,9 @@ class FixedSizeProcessor:
         return Features(
             modality="image",
             tensors={"pixel_values": torch.stack([self.pixels(part.source) for part in parts])},
-            grid=torch.tensor([[1, rows * self.unit, columns * self.unit]] * len(parts)),
+            grid=torch.tensor(
+                [[1, rows * self.unit, columns * self.unit]] * len(parts), device="cpu"
+            ),
             tokens=[rows * columns] * len(parts),
         )
 

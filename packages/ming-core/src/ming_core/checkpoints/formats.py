@@ -91,7 +91,7 @@ class Weights:
         loaded when they are first needed, and the file may have been replaced since.
         """
         info = self.tensors[name]
-        buffer = torch.empty(info.nbytes, dtype=torch.uint8)
+        buffer = torch.empty(info.nbytes, dtype=torch.uint8, device="cpu")
         view, done = byte_view(buffer), 0
         try:
             with info.file.open("rb", buffering=0) as file:

@@ -106,7 +106,7 @@ def _by_expert(index: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor]
     step = 2 ** max(0, (n * k // num_experts).bit_length() - 6)
     if step > 1 and index.device.type == "cpu":
         missing = -torch.bincount(chosen, minlength=num_experts) % step
-        fill = torch.arange(num_experts).repeat_interleave(missing)
+        fill = torch.arange(num_experts, device=index.device).repeat_interleave(missing)
         chosen = torch.cat((chosen, fill))
     expert, order = chosen.sort(stable=True)
     back = torch.empty_like(order)

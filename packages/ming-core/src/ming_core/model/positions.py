@@ -83,7 +83,7 @@ def rope_index(
     ids = input_ids[real]
     row = torch.arange(batch, device=device)[:, None].expand(batch, length)[real]
     cost = torch.ones(len(ids), dtype=torch.float64, device=device)
-    offset = torch.zeros(3, len(ids), device=device)
+    offset = torch.zeros(3, len(ids), dtype=torch.float32, device=device)
     if rule.kind != "1d" and (image_grid_thw is not None or video_grid_thw is not None):
         starts, is_video = _find_blocks(rule, ids, row)
         grid, step = _block_grids(
@@ -152,11 +152,10 @@ def _block_grids(
 ) -> tuple[Tensor, Tensor]:
     """Merged grids [n, 3] and positions per temporal patch [n] of all blocks in reading order."""
     device = is_video.device
-    images = torch.zeros(0, 3, dtype=torch.int64) if image_grid is None else image_grid
-    videos = torch.zeros(0, 3, dtype=torch.int64) if video_grid is None else video_grid
-    images, videos = images.to(device), videos.to(device)
+    none = torch.zeros(0, 3, dtype=torch.int64, device=device)
+    images, videos = (none if g is None else g.to(device) for g in (image_grid, video_grid))
     default = TIME_SCALE if rule.kind == "video_rope" else 1.0
-    time_step = torch.full((len(videos),), default, device=device)
+    time_step = torch.full((len(videos),), default, dtype=torch.float32, device=device)
     if seconds is not None:
         time_step = torch.as_tensor(seconds, dtype=torch.float32, device=device) * TIME_SCALE
         if len(time_step) != len(videos):
@@ -173,7 +172,7 @@ def _block_grids(
         if have != need:
             raise ValueError(f"the tokens hold {have} {name} blocks, the {name} grids {need}")
     grid = torch.empty(len(is_video), 3, dtype=torch.int64, device=device)
-    step = torch.full((len(is_video),), default, device=device)
+    step = torch.full((len(is_video),), default, dtype=torch.float32, device=device)
     grid[is_video], grid[~is_video] = videos.long(), images.long()
     step[is_video] = time_step
     merge = torch.tensor([1, rule.merge, rule.merge], device=device)
@@ -209,4 +208,4 @@ def _costs(rule: PositionRule, grid: Tensor, step: Tensor) -> Tensor:
     last = (grid[:, 0] - 1) * step
     if rule.kind == "video_rope":
         return last + 1
-    return torch.stack([last.floor(), grid[:, 1] - 1.0, grid[:, 2] - 1.0]).amax(0) + 1
+    return torch.stack([last.floor(), *(grid[:, 1:].T - 1).float()]).amax(0) + 1

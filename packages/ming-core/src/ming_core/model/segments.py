@@ -29,10 +29,11 @@ class Segments:
         """Group runs of equal length, so that each length costs one attention call."""
         if len(set(lengths)) <= 1:
             return cls(tuple(lengths), (), None)
-        size = torch.tensor(lengths)
+        size = torch.tensor(lengths, device="cpu")
         start = size.cumsum(0) - size
         rows = tuple(
-            start[size == length, None] + torch.arange(length) for length in sorted(set(lengths))
+            start[size == length, None] + torch.arange(length, device="cpu")
+            for length in sorted(set(lengths))
         )
         inverse = torch.cat([index.flatten() for index in rows]).argsort()
         return cls(tuple(lengths), tuple(index.to(device) for index in rows), inverse.to(device))
