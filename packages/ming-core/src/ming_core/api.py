@@ -15,6 +15,7 @@ from ming_core.chat.dialects import as_messages
 from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
+from ming_core.checkpoints.saving import save_model
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
 from ming_core.errors import BadConfig, NotFinite, UnknownName
@@ -194,6 +195,13 @@ class OmniModel:
         if modality not in self.omni.encoders:
             self.omni.encoders[modality] = self.sources.load_encoder(modality)
         return self.omni.encoders[modality]  # type: ignore[return-value]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the whole model, with all of its parts, into a new folder that `load` takes.
+
+        Raises BadCheckpoint if the folder is not empty or cannot be written; nothing is left then.
+        """
+        return save_model(self.omni, self.sources, folder)
 
     @overload
     def ask(

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from ming_core.text import one_line
+
 
 class MingError(Exception):
-    """Base class. The message says what is wrong, what was expected and what to do."""
+    """Base class. The message says what is wrong, what was expected and what to do.
+
+    It is one line: control characters of names and values in it are written out, as `\\x1b`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class BadConfig(MingError):

@@ -48,8 +48,8 @@ def shown(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A foreign text for a message: as it is, or as `shown` if it is long or has odd characters."""
-    return text if text.isprintable() and len(text) < 200 else shown(text)
+    """A foreign text for a message without quotes, unless it is long."""
+    return text if len(text) < 200 else shown(text)
 
 
 class Section:

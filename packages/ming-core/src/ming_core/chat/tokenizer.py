@@ -21,6 +21,7 @@ from tokenizers import AddedToken
 from ming_core.checkpoints.files import inside, read_bytes
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
 from ming_core.fields import Section, plain, shown
+from ming_core.text import valid
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -43,7 +44,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         self._tokenizer = _load(_file(folder, "tokenizer.json"))
         config = _load_config(_file(folder, "tokenizer_config.json"))
         self._add_tokens(config, folder)
@@ -78,7 +79,7 @@ class Tokenizer:
 
     def fewest(self, text: str) -> int:
         """So many tokens at least, found without making them."""
-        size = len(valid_text(text).encode())
+        size = len(valid(text).encode())
         if self._tokenizer.normalizer is not None:
             size //= 3  # composing characters shortens a text to a third at the most
         return size // self._longest
@@ -106,7 +107,7 @@ class Tokenizer:
         take, which so far only some of millions of letters without a space are.
         """
         if not special:
-            text = valid_text(text)
+            text = valid(text)
             with _no_panic(BadConfig, f"a text of {len(text):,} characters cannot be tokenized"):
                 return self._tokenizer.encode(text, add_special_tokens=False).ids
         ids: list[int] = []
@@ -181,18 +182,6 @@ class StreamDecoder:
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return text
-
-
-def valid_text(text: str) -> str:
-    """The text with U+FFFD for each half of a character that stands alone.
-
-    Arguments of a command and broken JSON can hold such halves (surrogates); UTF-8 cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 @contextmanager

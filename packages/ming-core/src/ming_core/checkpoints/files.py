@@ -148,7 +148,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def listing(names: Iterable[str], limit: int = 5) -> str:
-    """`a, b, c and 4 more`, for messages; odd names are quoted, with odd characters escaped."""
+    """`a, b, c and 4 more`, for messages."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(plain, names[:limit])) + more

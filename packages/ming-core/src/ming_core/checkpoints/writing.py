@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ming_core.checkpoints.files import INDEX, SINGLE
-from ming_core.checkpoints.formats import DTYPES, byte_view
+from ming_core.checkpoints.formats import DTYPES, Weights, byte_view
 from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.reading import module_tensors
 from ming_core.errors import BadCheckpoint
@@ -29,68 +32,95 @@ def export(
     max_shard_bytes: int = 5_000_000_000,
     dtype: torch.dtype | None = None,
     files: Iterable[Path] = (),
+    preprocessor: Mapping[str, Any] | None = None,
+    stored: Iterable[Weights] = (),
 ) -> None:
     """Write modules as a released checkpoint folder; loading it gives the same bits back.
 
-    parts: part name -> (module, its key map). config becomes config.json; `files` (tokenizer,
-    preprocessor_config.json, ...) are copied beside it. dtype casts floating-point tensors except
-    float32 islands; None keeps what the modules hold. One shard is written as model.safetensors,
-    several with an index; a tensor above `max_shard_bytes` gets a shard of its own.
+    parts: part name -> (module, its key map). config becomes config.json, preprocessor
+    preprocessor_config.json if it is given; `files` (tokenizer, ...) are copied beside them.
+    stored: checkpoints whose tensors are copied as they are, but for those of `parts`.
+
+    dtype casts floating-point tensors except float32 islands; None keeps what the modules hold. One
+    shard is written as model.safetensors, several with an index; a tensor above `max_shard_bytes`
+    gets a shard of its own.
 
     The folder appears at once, complete, or not at all. Raises BadCheckpoint if it exists and is
     not empty, or cannot be written.
     """
-    folder = Path(folder)
-    shards = _plan(parts, max_shard_bytes, dtype)
+    folder = Path(os.path.realpath(folder))
+    shards = _shards([*_of_parts(parts, dtype), *_of_stored(parts, stored)], max_shard_bytes)
+    texts = {"config.json": config}
+    if preprocessor is not None:
+        texts["preprocessor_config.json"] = preprocessor
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise BadCheckpoint(f"{folder} exists and is not empty; choose another folder or remove it")
-    partial = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.partial"
+    beside = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.partial"
     try:
-        partial.mkdir(parents=True)
-        _write(partial, shards, config, files)
-        partial.replace(folder)
+        beside.mkdir(parents=True)
+        _write(beside, shards, texts, files)
+        if folder.is_dir():  # an empty one, which not every system replaces
+            folder.rmdir()
+        beside.replace(folder)
     except OSError as error:
         raise BadCheckpoint(
             f"cannot write {folder} ({error}); free space or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tensor to write: `source` is a view into a parameter, cast while writing."""
+    """One tensor to write: `tensor` gives it when its turn comes, in any type and place."""
 
     name: str
-    source: Tensor
+    shape: Sequence[int]
     dtype: torch.dtype
+    tensor: Callable[[], Tensor]
 
     @property
     def nbytes(self) -> int:
-        return self.source.numel() * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
 
-def _plan(
-    parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]],
-    max_shard_bytes: int,
-    dtype: torch.dtype | None,
-) -> list[list[_Entry]]:
-    """Tensors in table order, cut into shards."""
-    shards: list[list[_Entry]] = [[]]
+def _of_parts(
+    parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]], dtype: torch.dtype | None
+) -> Iterator[_Entry]:
+    """Tensors of modules in table order."""
     owners: dict[str, str] = {}
-    size = 0
     for part, (module, slots) in parts.items():
         state = module_tensors(module, slots)
         for released, slot in slots.items():
             if released in owners:
                 raise ValueError(f"parts {owners[released]} and {part} both hold {released}")
             owners[released] = part
-            entry = _entry(released, slot, state[slot.name], dtype)
-            if shards[-1] and size + entry.nbytes > max_shard_bytes:
-                shards.append([])
-                size = 0
-            shards[-1].append(entry)
-            size += entry.nbytes
+            yield _entry(released, slot, state[slot.name], dtype)
+
+
+def _of_stored(
+    parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]], stored: Iterable[Weights]
+) -> Iterator[_Entry]:
+    """Tensors of checkpoints that no module has, each from the first checkpoint with its name."""
+    known: set[str] = set()
+    for _, slots in parts.values():
+        known |= {name for released, slot in slots.items() for name in (released, *slot.aliases)}
+    for weights in stored:
+        for name, info in weights.tensors.items():
+            if name not in known:
+                known.add(name)
+                yield _Entry(name, info.shape, info.dtype, partial(weights.read, name))
+
+
+def _shards(entries: Iterable[_Entry], max_shard_bytes: int) -> list[list[_Entry]]:
+    shards: list[list[_Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        if shards[-1] and size + entry.nbytes > max_shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(entry)
+        size += entry.nbytes
     return shards
 
 
@@ -102,15 +132,20 @@ def _entry(released: str, slot: Slot, tensor: Tensor, dtype: torch.dtype | None)
         wanted = slot.dtype or dtype or tensor.dtype
     if wanted not in _TYPE_NAMES:
         raise ValueError(f"{slot.name} is {wanted}, which the released layout does not store")
-    return _Entry(released, slot.of(tensor), wanted)
+    source = slot.of(tensor)
+    return _Entry(released, source.shape, wanted, lambda: source)
 
 
 def _write(
-    folder: Path, shards: list[list[_Entry]], config: Mapping[str, Any], files: Iterable[Path]
+    folder: Path,
+    shards: list[list[_Entry]],
+    texts: Mapping[str, Mapping[str, Any]],
+    files: Iterable[Path],
 ) -> None:
     for file in files:
         shutil.copyfile(file, folder / Path(file).name)
-    _write_json(folder / "config.json", config)
+    for name, value in texts.items():
+        _write_json(folder / name, value)
     if len(shards) == 1:
         _write_shard(folder / SINGLE, shards[0])
         return
@@ -133,7 +168,7 @@ def _write_shard(path: Path, entries: list[_Entry]) -> None:
     for entry in entries:
         header[entry.name] = {
             "dtype": _TYPE_NAMES[entry.dtype],
-            "shape": list(entry.source.shape),
+            "shape": list(entry.shape),
             "data_offsets": [end, end := end + entry.nbytes],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -141,7 +176,7 @@ def _write_shard(path: Path, entries: list[_Entry]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in entries:
-            tensor = entry.source.detach().to("cpu", entry.dtype).contiguous()
+            tensor = entry.tensor().detach().to("cpu", entry.dtype).contiguous()
             file.write(byte_view(tensor))
 
 
