@@ -9,13 +9,17 @@ the decoding of what lies between.
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import chain
+from math import isfinite
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +31,9 @@ from PIL import Image as pil
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, VideoSampling
 from ming_core.mediafile import MediaFile, MediaSource
-from ming_vision.image import MAX_PIXELS, open_image
+from ming_core.notes import note_to_user
+from ming_core.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE, MOST_REORDERED, Timeline
+from ming_vision.image import open_image
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_sampled
 
 if TYPE_CHECKING:
@@ -41,8 +47,34 @@ if TYPE_CHECKING:
 MAX_PACKETS = 2_000_000
 """Most frames of a file (18 hours at 30 per second). Nothing here reads further."""
 
-MAX_DAMAGED = 100
-"""Packets of one file that may fail to decode; players skip them, too."""
+MAX_PIXELS = 8192 * 4320
+"""Largest width x height of a frame (8K). A decoder holds up to 20 of them."""
+
+MAX_RATIO = 200
+"""How many times as long as the other one side of a frame may be; encoders refuse more, too."""
+
+MAX_DECODED = 1 << 39
+"""Pixels that are decoded to look at a video: two and a half hours of 1080p without key frames."""
+
+MAX_BROKEN = 100
+"""Times that a file is read on behind a place that cannot be followed."""
+
+MAX_FPS = 1000
+
+LATE = 0.1
+"""Seconds by which the first frame may be late and still be at 0: encoders of sound start early."""
+
+MISSING = 0.25
+"""Seconds by which a file may be shorter than its header says."""
+
+HEADED = frozenset({"mp4", "matroska", "avi", "flv", "asf"})
+"""Formats whose header says how long they are."""
+
+MAX_THREADED = 4096 * 2304
+"""Pixels of a frame up to which several threads decode."""
+
+ALIGNED = 100
+"""How many times as large the one half of a display matrix must be for a whole quarter turn."""
 
 DECODER_THREADS = 4
 """Each keeps frames of full size in memory, so not as many as there are cores."""
@@ -59,11 +91,15 @@ PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 _TURNS = {
-    90: pil.Transpose.ROTATE_90,
-    180: pil.Transpose.ROTATE_180,
-    270: pil.Transpose.ROTATE_270,
+    (-1, 0, 0, 1): pil.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): pil.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): pil.Transpose.ROTATE_180,
+    (0, 1, 1, 0): pil.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): pil.Transpose.TRANSVERSE,
+    (0, 1, -1, 0): pil.Transpose.ROTATE_270,
+    (0, -1, 1, 0): pil.Transpose.ROTATE_90,
 }
-"""By the counter-clockwise angle of the display matrix."""
+"""By the signs of the display matrix; see `_directions`."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +113,27 @@ class VideoFrames:
 def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = None) -> VideoFrames:
     """The frames of `source` that the rule looks at.
 
-    source: path, `file://` URI or bytes of a video file; path of a folder of frames, which are
-    sorted by name, numbers by value; sequence of pictures; array or tensor [T, H, W, 3] uint8;
+    source: path, `file://` URI, pipe or bytes of a video file; path of a folder of frames, which
+    are sorted by name, numbers by value; sequence of pictures; array or tensor [T, H, W, 3] uint8;
     `Frames`, which are all taken. Folders, sequences and arrays count as 2 frames per second.
-    A file that holds a still picture, whatever its name, is a video of one frame. Times count from
-    the first frame. Recordings with a quarter turn are put upright; pixels that are not square stay
-    so, as in the reference. Raises BadMedia, here or while the pictures are decoded.
+    A file that holds a still picture, whatever its name, is a video of one frame.
+
+    Times count from the start of the file, as in players: a picture that begins 3 s after the sound
+    is at 3 s, and a pause keeps its length. Where the clock of a file jumps or begins anew, its
+    pieces follow one another. What an edit list hides is not shown. Recordings that are mirrored or
+    turned are put upright; pixels that are not square stay so, as in the reference.
+
+    A file that is cut short or damaged gives what can be decoded, with a note. Raises BadMedia,
+    here or while the pictures are decoded.
     """
     if isinstance(source, Frames):
-        pictures = source.pictures
-        _check_count(len(pictures), "the video")
-        check_sampled(len(pictures))
-        return VideoFrames(map(open_image, pictures), tuple(map(float, source.seconds)))
+        return _given(source)
     if isinstance(source, MediaSource):
         file = MediaFile.find(source, "video")
         if file.folder:
             return _listed(_pictures_in(file.folder), rule, sampling, file.name)
         if _is_picture(file):
-            return _listed([source], rule, sampling, file.name)
+            return _listed([file], rule, sampling, file.name)
         return _from_file(file, rule, sampling)
     if isinstance(source, np.ndarray | torch.Tensor):
         if source.ndim != 4:
@@ -111,21 +150,37 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
     )
 
 
-def open_stream(source: Any) -> Iterator[tuple[float, pil.Image]]:
-    """(seconds since the first frame, RGB picture) of every frame of a video file in turn.
+def open_stream(source: MediaSource) -> Iterator[tuple[float, pil.Image]]:
+    """(seconds, RGB picture) of every frame of a video file in turn, at least one.
 
-    Of a folder, its pictures at 2 per second. Only one picture is held at a time. Raises BadMedia
-    as `read_video` does.
+    Files, their times and their pictures are those of `read_video`. Of a folder, its pictures at 2
+    per second. Only one picture is held at a time. Raises BadMedia as `read_video` does.
     """
     file = MediaFile.find(source, "video")
-    if file.folder:
-        for number, path in enumerate(_pictures_in(file.folder)):
-            yield number / LISTED_FPS, open_image(path)
+    if file.folder or _is_picture(file):
+        pictures = _pictures_in(file.folder) if file.folder else [file]
+        for number, picture in enumerate(pictures):
+            yield number / LISTED_FPS, open_image(picture)
         return
-    index = _scan(file)
+    index, tally, latest = _scan(file), _Tally(), 0.0
     with _opened(file) as (container, stream):
-        for time, frame in _decoded(file, container, stream, index.timed):
-            yield float((time - index.times[0]) * index.tick), _upright(frame)
+        packets = _Packets(container, stream, index.joined)
+        for time, frame in _decoded(file, stream, packets, index, tally):
+            latest = max(latest, index.seconds(time))
+            yield latest, _upright(frame)
+    if not tally.pixels:
+        raise BadMedia(_undecodable(file))
+    tally.note(file)
+
+
+def _given(frames: Frames) -> VideoFrames:
+    """Frames that somebody has chosen."""
+    seconds = tuple(map(float, frames.seconds))
+    _check_count(len(seconds), "the video")
+    check_sampled(len(seconds))
+    if not all(map(isfinite, seconds)):
+        raise BadMedia("a frame has a time that is no finite number; give the seconds of each")
+    return VideoFrames(map(open_image, frames.pictures), seconds)
 
 
 def _listed(
@@ -182,9 +237,13 @@ def _is_picture(file: MediaFile) -> bool:
 class _Index:
     """What the packets of a stream say, in ticks of the stream.
 
-    times: when each frame is shown, ascending. keys: (shown at, seek to) of the frames that can be
-    decoded without others, ascending. tick: seconds of one tick. rate: frames per second that the
-    file claims. timed: whether the packets carry times at all; if not, times are frame numbers.
+    times: when each frame is shown, ascending. keys: (shown at, where) of the frames that can be
+    decoded without others, ascending; where: the time to seek to, or, if the file is `joined` of
+    pieces with a clock each, the number of the packet. tick: seconds of one tick. rate: frames per
+    second that the file claims. timed: whether the packets carry times at all; if not, times are
+    frame numbers. guessed: whether the file only has the order in which frames are decoded; that in
+    which they are shown is known to the decoder. start: seconds from the start of the file to the
+    first frame.
     """
 
     times: list[int]
@@ -192,6 +251,9 @@ class _Index:
     tick: Fraction
     rate: Fraction | None
     timed: bool
+    joined: bool = False
+    guessed: bool = False
+    start: float = 0.0
 
     @cached_property
     def step(self) -> float:
@@ -213,6 +275,25 @@ class _Index:
         even = (self.times[0] + i * self.step for i in range(len(self.times)))
         return all(abs(t - e) <= self.step / 2 for t, e in zip(self.times, even))
 
+    def seconds(self, time: float) -> float:
+        """Seconds from the start of the file to a time in ticks."""
+        return self.start + (time - self.times[0]) * float(self.tick)
+
+
+@dataclass
+class _Tally:
+    """What one reading of a file has cost so far: pixels decoded, packets that were damaged."""
+
+    pixels: int = 0
+    damaged: int = 0
+
+    def note(self, file: MediaFile) -> None:
+        if self.damaged:
+            note_to_user(
+                f"{file.name} is damaged: {self.damaged} pieces of it cannot be decoded and are "
+                "left out"
+            )
+
 
 def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
     """Frames of a file; of variable frame rate those shown at evenly spaced moments."""
@@ -220,7 +301,8 @@ def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None)
     total = len(index.times)
     plan = rule.plan(total, index.fps, sampling, own_times=not index.steady)
     if index.steady:
-        targets, seconds = [index.times[i] for i in plan.indices], plan.seconds
+        targets = [index.times[i] for i in plan.indices]
+        seconds = [index.start + second for second in plan.seconds]
     else:
         targets, seconds = _shown(index, plan.indices)
     return VideoFrames(_pictures(file, index, targets), tuple(seconds))
@@ -239,16 +321,15 @@ def _shown(index: _Index, numbers: Sequence[int]) -> tuple[list[int], list[float
         shown = index.times[bisect_right(index.times, moment + 0.5) - 1]
         again = bool(targets) and targets[-1] == shown
         targets.append(shown)
-        seconds.append(float(((moment if again else shown) - start) * float(index.tick)))
+        seconds.append(index.seconds(moment if again else shown))
     return targets, seconds
 
 
 @contextmanager
 def _opened(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first video stream. Raises BadMedia, also for errors inside the block."""
+    """The file and its video stream. Raises BadMedia, also for errors inside the block."""
     import av
     from av.error import FFmpegError
-    from av.stream import Disposition
 
     if file.is_empty():
         raise BadMedia(f"{file.name} is empty; {KNOWN}")
@@ -258,27 +339,41 @@ def _opened(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(
             file.address(), mode="r", options=options, metadata_errors="replace"
         ) as container:
-            streams = [
-                s
-                for s in container.streams.video
-                if s.codec_context is not None  # a codec that nobody knows, or its name is lost
-                and not s.disposition & Disposition.attached_pic  # the cover of a song
-            ]
-            if not streams:
-                sound = "only sound" if container.streams.audio else "no video that can be found"
-                raise BadMedia(
-                    f"{file.name} holds {sound}; give a file with a video stream that is complete"
-                )
-            stream = streams[0]
-            _check_size(stream.codec_context.width, stream.codec_context.height, file)
+            stream = _videos(file, container)[0]
+            width, height = stream.codec_context.width, stream.codec_context.height
+            _check_size(width, height, file)
             stream.codec_context.options = limits
-            stream.codec_context.thread_count = DECODER_THREADS
+            small = width * height <= MAX_THREADED
+            stream.codec_context.thread_count = DECODER_THREADS if small else 1
             stream.thread_type = "AUTO"
             yield container, stream
     except (FFmpegError, OSError) as error:
         raise BadMedia(
             f"{file.name} is no video in a known format, or it is damaged or cut short; {KNOWN}"
         ) from error
+
+
+def _videos(file: MediaFile, container: InputContainer) -> list[VideoStream]:
+    """Its video streams, the one to read first. Raises BadMedia if there is none."""
+    from av.stream import Disposition
+
+    streams = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None  # a codec that nobody knows, or its name is lost
+        and not stream.disposition & Disposition.attached_pic  # the cover of a song
+    ]
+    if not streams:
+        sound = "only sound" if container.streams.audio else "no video that can be found"
+        raise BadMedia(
+            f"{file.name} holds {sound}; give a file with a video stream that is complete"
+        )
+
+    def worth(stream: VideoStream) -> tuple[bool, bool]:
+        filled = bool(stream.codec_context.width and stream.codec_context.height)
+        return filled, bool(stream.disposition & Disposition.default)
+
+    return sorted(streams, key=worth, reverse=True)  # which keeps the order of equals
 
 
 def _check_size(width: int, height: int, file: MediaFile) -> None:
@@ -288,99 +383,201 @@ def _check_size(width: int, height: int, file: MediaFile) -> None:
             f"{file.name} has frames of {size}; at most {MAX_PIXELS:,} pixels are allowed, so make "
             "it smaller first"
         )
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise BadMedia(
+            f"{file.name} has frames of {width} x {height} pixels; one side may be at most "
+            f"{MAX_RATIO} times as long as the other, so crop it first"
+        )
 
 
 def _scan(file: MediaFile) -> _Index:
-    """Read all packets without decoding them. Raises BadMedia."""
+    """Read all packets without decoding them, and note what is missing. Raises BadMedia."""
     shown: list[int | None] = []
-    keys: list[tuple[int, int]] = []
+    keys: list[tuple[int, int, int]] = []
     with _opened(file) as (container, stream):
-        promised = stream.frames
-        read = 0
-        for packet in _packets(container, stream):
-            if not packet.size:  # the end
+        count = len(_videos(file, container))
+        if count > 1:
+            note_to_user(f"{file.name} has {count} videos; only one of them is read")
+        clock, guessed = _clock(container, stream), container.format.name == "avi"
+        number, end, torn = 0, 0.0, False
+        for packet in _demuxed(container):
+            torn = packet.is_corrupt
+            if packet.stream_index != stream.index:
+                end = max(end, _end(packet))
                 continue
-            read += 1
-            if read > MAX_PACKETS:
+            number += 1
+            if number > MAX_PACKETS:
                 raise BadMedia(
                     f"{file.name} has more than the {MAX_PACKETS:,} frames allowed; cut it first"
                 )
-            if packet.is_discard:
+            where = packet.dts if packet.dts is not None else packet.pts
+            _place(packet, _offset(clock, packet))
+            end = max(end, _end(packet))
+            if packet.is_discard:  # behind the edit list: players do not show it either
                 continue
-            time = packet.pts if packet.pts is not None else packet.dts
+            time = packet.dts if packet.pts is None or guessed else packet.pts
             shown.append(time)
-            if packet.is_keyframe and time is not None:
-                keys.append((time, packet.dts if packet.dts is not None else time))
+            if packet.is_keyframe and time is not None and where is not None:
+                keys.append((time, where, number - 1))
+        _check_count(len(shown), file.name)
         tick, rate = stream.time_base or Fraction(1, 1000), stream.average_rate
-    _check_count(len(shown), file.name)
-    if read < promised:
-        raise BadMedia(
-            f"{file.name} is cut short: it promises {promised} frames and holds {read}; get the "
-            "whole file"
-        )
+        joined = clock.pieces > 1
+        claimed = (container.duration or 0) / 1e6 if _claims(container) and not joined else 0.0
+        if claimed - end > max(MISSING, 0.01 * claimed):
+            note_to_user(
+                f"{file.name} breaks off: it holds {end:.1f} s of the {claimed:.1f} s that its "
+                "header promises"
+            )
+        elif torn:
+            note_to_user(f"{file.name} breaks off in the middle of its last frame")
+        origin = (container.start_time or 0) / 1e6
     times = sorted(time for time in shown if time is not None)
     if len(times) < len(shown):
-        rate = rate or Fraction(25)
+        rate = rate if rate and 1 / LONGEST_PAUSE <= rate <= MAX_FPS else Fraction(25)
         return _Index(list(range(len(shown))), [], 1 / rate, rate, timed=False)
-    return _Index(times, sorted(keys), tick, rate, timed=True)
+    places = sorted((time, number if joined else where) for time, where, number in keys)
+    late = float(times[0] * tick) - origin
+    start = late if LATE < late <= LONGEST_PAUSE else 0.0
+    return _Index(
+        times, places, tick, rate, timed=True, joined=joined, guessed=guessed, start=start
+    )
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Packets up to the end, or to where the file cannot be followed any more."""
+def _claims(container: InputContainer) -> bool:
+    """Whether its header says how long it is; of other formats the duration is an estimate."""
+    return any(name in HEADED for name in container.format.name.split(","))
+
+
+def _demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[Packet]:
+    """Packets with content, up to the end; what cannot be followed is passed over."""
     from av.error import FFmpegError
 
-    with suppress(FFmpegError):
-        yield from container.demux(stream)
+    for _ in range(MAX_BROKEN):
+        with suppress(FFmpegError):
+            yield from (packet for packet in container.demux(*streams) if packet.size)
+            return
+
+
+class _Packets(Iterator["Packet"]):
+    """Packets from where a file stands; times of a `joined` one are put on one clock.
+
+    number: of the one that was given last. first: those with a smaller number are passed over.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, joined: bool) -> None:
+        self.number, self.first = -1, 0
+        self._packets = _demuxed(container, stream)
+        self._clock = _clock(container, stream) if joined else None
+
+    def __next__(self) -> Packet:
+        for packet in self._packets:
+            self.number += 1
+            _place(packet, _offset(self._clock, packet) if self._clock else 0)
+            if self.number >= self.first:
+                return packet
+        raise StopIteration
+
+
+def _clock(container: InputContainer, stream: VideoStream) -> Timeline:
+    from av.format import Flags
+
+    jumps = container.format.flags & Flags.ts_discont.value
+    pause = LONGEST_OF_BROADCASTS if jumps else LONGEST_PAUSE
+    return Timeline(stream.time_base or Fraction(1, 1000), pause)
+
+
+def _offset(clock: Timeline, packet: Packet) -> int:
+    """Ticks to add to the times of the packet that comes next."""
+    return clock.offset_at(packet.dts, packet.pts, packet.duration or 0, packet.is_keyframe)
+
+
+def _place(packet: Packet, offset: int) -> None:
+    """Move its times. One to be shown far from where it is decoded is a mistake."""
+    dts, pts = packet.dts, packet.pts
+    if dts is None or pts is None:
+        packet.pts = None if pts is None else pts + offset
+        return
+    far = abs(pts - dts) * float(packet.time_base) > LONGEST_OF_BROADCASTS
+    packet.dts, packet.pts = dts + offset, (dts if far else pts) + offset
+
+
+def _end(packet: Packet) -> float:
+    """Seconds at which what it holds has been shown."""
+    return ((packet.pts or 0) + (packet.duration or 0)) * float(packet.time_base)
 
 
 def _pictures(file: MediaFile, index: _Index, targets: Iterable[int]) -> Iterator[pil.Image]:
     """The picture on screen at each of the ascending times `targets`."""
+    tally = _Tally()
     with _opened(file) as (container, stream):
-        frames = _decoded(file, container, stream, index.timed)
+
+        def play() -> tuple[_Packets, Iterator[_Timed]]:
+            packets = _Packets(container, stream, index.joined)
+            return packets, _decoded(file, stream, packets, index, tally)
+
+        packets, frames = play()
         keys, at = index.keys, index.times[0]
         shown: _Timed | None = None
         ahead: _Timed | None = None
         for target in targets:
             key = bisect_right(keys, target, key=itemgetter(0)) - 1
-            if key >= 0 and keys[key][0] > at:
+            before = shown
+            if key >= 0 and keys[key][0] > at and not index.joined:
                 container.seek(keys[key][1], stream=stream)
-                frames = _decoded(file, container, stream, index.timed)
+                packets, frames = play()
                 shown, ahead = None, next(frames, None)
                 if ahead is None or ahead[0] > target:  # it cannot be sought: play from the start
                     container.seek(keys[0][1], stream=stream)
-                    frames, keys, ahead = _decoded(file, container, stream, index.timed), [], None
+                    packets, frames = play()
+                    keys, ahead = [], None
+            elif key >= 0 and keys[key][1] > packets.number and index.joined:
+                stream.codec_context.flush_buffers()
+                packets.first = keys[key][1]
+                shown = ahead = None
             while shown is None or shown[0] < target:
+                if tally.pixels > MAX_DECODED:
+                    raise BadMedia(
+                        f"{file.name} has too few key frames for its length and size: to look at "
+                        f"it, more than {MAX_DECODED:,} pixels have to be decoded; make it smaller "
+                        "or shorter first"
+                    )
                 ahead = ahead or next(frames, None)
                 if ahead is None or (shown and ahead[0] > target):
                     break
                 shown, ahead = ahead, None
+            shown = shown or before
             if shown is None:
-                raise BadMedia(f"no frame of {file.name} can be decoded; convert it to mp4 first")
+                raise BadMedia(_undecodable(file))
             at = (ahead or shown)[0]
             yield _upright(shown[1])
+    tally.note(file)
+
+
+def _undecodable(file: MediaFile) -> str:
+    return f"no frame of {file.name} can be decoded; convert it to mp4 first"
 
 
 def _decoded(
-    file: MediaFile, container: InputContainer, stream: VideoStream, timed: bool
+    file: MediaFile, stream: VideoStream, packets: Iterator[Packet], index: _Index, tally: _Tally
 ) -> Iterator[_Timed]:
-    """(time in ticks, frame) from where the file stands; times are numbers if not `timed`."""
+    """(time in ticks, frame) of the packets; times are numbers if the file is not timed."""
     from av.error import FFmpegError
 
-    damaged, time = 0, -1
-    for packet in _packets(container, stream):
+    time, waiting = -1, deque(maxlen=MOST_REORDERED)
+    for packet in chain(packets, [None]):  # None: what is left in the decoder
+        if packet and index.guessed:
+            waiting.append(packet.dts)
         try:
-            frames = packet.decode()
-        except FFmpegError as error:
-            damaged += 1
-            if damaged > MAX_DAMAGED:
-                raise BadMedia(
-                    f"{file.name} is damaged: more than {MAX_DAMAGED} frames cannot be decoded; "
-                    "convert it to mp4 first"
-                ) from error
+            frames = stream.decode(packet)
+        except FFmpegError:
+            if packet and not packet.is_corrupt:  # of a torn one the demuxer has told already
+                tally.damaged += 1
             continue
         for frame in frames:
             _check_size(frame.width, frame.height, file)
-            time = frame.pts if timed and frame.pts is not None else time + 1
+            shown = waiting.popleft() if waiting else frame.pts
+            time = shown if index.timed and shown is not None else time + 1
+            tally.pixels += frame.width * frame.height
             yield time, frame
 
 
@@ -388,5 +585,27 @@ def _upright(frame: VideoFrame) -> pil.Image:
     """RGB picture, turned as the recording says; transparency is laid on white."""
     clear = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
     picture = open_image(frame.to_ndarray(format="rgba" if clear else "rgb24"))
-    turn = _TURNS.get(frame.rotation % 360)
+    turn = _TURNS.get(_directions(frame))
     return picture if turn is None else picture.transpose(turn)
+
+
+def _directions(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """Where the display matrix points the axes of the picture, as signs; (0, 0, 0, 0) if nowhere.
+
+    Its upper left part (a, b, c, d) takes (x, y) to (ax + cy, bx + dy). An angle between the axes
+    is left alone, as players do.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0, 0, 0, 0
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
+    if straight > ALIGNED * max(abs(b), abs(c)):
+        return _sign(a), 0, 0, _sign(d)
+    if crossed > ALIGNED * max(abs(a), abs(d)):
+        return 0, _sign(b), _sign(c), 0
+    return 0, 0, 0, 0
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
