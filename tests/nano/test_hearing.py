@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ming_audio.datasets import read_folder
@@ -143,6 +144,23 @@ def test_transcribe_hears_what_is_heard_together(nano: OmniModel, heard: list[Re
     for each in (heard[0], heard[30], heard[-1]):
         found = nano.transcribe(each.path, hotwords=each.context)
         assert (str(found), found.language) == (each.listed, each.language)
+
+
+@pytest.mark.parametrize("pause", [0.4, 0.6, 1.5])
+def test_every_sentence_of_a_short_recording_is_heard(
+    nano: OmniModel, heard: list[Recording], pause: float
+) -> None:
+    known = [each for each in heard if each.language == "en" and not each.names][:16]
+    singles, together = [], []
+    for first, second in zip(known[::2], known[1::2], strict=True):
+        sounds = [open_audio(each.path).samples for each in (first, second)]
+        whole = np.concatenate([sounds[0], np.zeros(round(pause * 16_000), np.float32), sounds[1]])
+        found = nano.transcribe(whole, "en")
+        assert nano.transcribe(whole, "en", cut=True).text == found.text  # as subtitles
+        said = f"{first.text} {second.text}"
+        together.append((said, found.text))
+        singles.append((said, f"{first.alone} {second.alone}"))
+    assert error_rate("en", together) <= error_rate("en", singles) + 0.02
 
 
 @pytest.mark.parametrize(

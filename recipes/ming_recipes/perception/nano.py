@@ -150,6 +150,7 @@ SPEECH_TASKS: dict[str, Any] = {
     "hotwords": PROMPTS.hotwords,
     "hotword_separator": PROMPTS.hotword_separator,
     "languages": dict(PROMPTS.languages),
+    "pause": 0.3,  # it was taught single sentences
 }
 """How nano's training worded the tasks of ming-audio, where not as the releases."""
 

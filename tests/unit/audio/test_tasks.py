@@ -190,6 +190,7 @@ def test_a_checkpoint_has_its_own_sentences() -> None:
         ([], r"audio_tasks must be an object of sentences, not \[\]"),
         ({"transcibe": "x"}, r"unknown key of audio_tasks 'transcibe'; did you mean 'transcribe'"),
         ({"transcribe": 3}, r"audio_tasks.transcribe is 3; it must be a sentence"),
+        ({"pause": True}, r"audio_tasks.pause is True; it must be seconds from 0 to 5"),
         ({"hotwords": "words:"}, r"audio_tasks.hotwords is .*; it must have \{hotwords\} in it"),
         ({"dialect": "x"}, r"it must have \{dialect\} in it"),
         ({"languages": {"en": 3}}, r"audio_tasks.languages is .*; it must be an object of tags"),
@@ -226,6 +227,16 @@ def test_it_is_cut_for_subtitles() -> None:
     assert [s.text for s in heard.segments] == ["hello", "there"]
     times = [time for s in heard.segments for time in (s.start, s.end)]
     assert times == pytest.approx([0.3, 2.7, 3.3, 4.7], abs=0.05)
+
+
+def test_a_model_of_single_sentences_hears_them_one_by_one() -> None:
+    model = Scripted(["English\thello", "English\tthere"], section={"pause": 0.3})
+    assert run(model, SHORT).text == "hello there"
+    assert [len(sound.source) < len(SHORT) for _, sound in model.asked] == [True, True]
+    for cut in (False, True):  # one sentence is heard as it stands
+        model = Scripted(["English\thello"], section={"pause": 1.5}, n_ctx=800)
+        assert run(model, SHORT, cut=cut).text == "hello"
+        assert np.array_equal(model.asked[0][1].source, SHORT)
 
 
 def test_long_speech_is_cut_joined_and_reported() -> None:

@@ -48,7 +48,9 @@ class AudioPrompts:
 
     domain, dialect, context, hotwords: follow the first sentence, with their place filled in. An
     empty `dialect` means that the tag of the answer names it. languages: tag by code.
-    no_repeat_ngram: as the release is run, see `Sampling`.
+    no_repeat_ngram: as the release is run, see `Sampling`. pause: a model that was taught single
+    sentences says so by the seconds of silence at which every sound is cut; 0 for one that hears a
+    short sound as a whole.
     """
 
     transcribe: str = (
@@ -64,6 +66,7 @@ class AudioPrompts:
     hotword_separator: str = ","
     languages: Mapping[str, str] = field(default_factory=lambda: LANGUAGES)
     no_repeat_ngram: int = 0
+    pause: float = 0.0
 
 
 FLASH = AudioPrompts()
@@ -155,6 +158,9 @@ def _check(key: str, value: Any) -> None:
             raise BadConfig(
                 f"audio_tasks.no_repeat_ngram is {value!r}; it must be a whole number from 0 on"
             )
+    elif key == "pause":
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 5:
+            raise BadConfig(f"audio_tasks.pause is {value!r}; it must be seconds from 0 to 5")
     elif key == "languages":
         texts = [*value, *value.values()] if isinstance(value, Mapping) else []
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):

@@ -70,7 +70,8 @@ def transcribe(
     language: code such as "en"; None lets the model tell. context: text that came before or that
     the sound is about. hotwords: names and terms to listen for. dialect, domain: as "上海",
     "medicine". punctuated: ask for punctuation. A sound of at most 30 s is heard as a whole; a
-    longer one, and any with `cut`, in pieces between pauses. batch: pieces heard together.
+    longer one, any with `cut`, and any for a model that was taught single sentences, in pieces
+    between pauses. batch: pieces heard together.
     sampling: fields of `Sampling`.
 
     Raises MissingPlugin for a model that cannot hear, BadMedia, UnknownName for a language, and
@@ -98,12 +99,13 @@ def transcribe(
     room -= min(sampling["max_new_tokens"], TOKENS)
     asked = _fitting(model, ask, words, begin, room, longest)
 
+    rule = _rule(longest, prompts.pause)
     source = source.source if isinstance(source, Media) else source
     total = audio_seconds(source) if progress else None
     heard = _Counted(stream_audio(source))
     pieces: list[Piece] = []
     answers: list[Answer] = []
-    for group in _groups(_pieces(heard, _rule(longest), cut), batch):
+    for group in _groups(_pieces(heard, rule, cut or prompts.pause > 0), batch):
         talks = [[user(asked, Audio(piece.samples, "transcribe"))] for piece in group]
         answers += model.answer_batch(talks, begin=begin, **sampling)
         pieces += [replace(piece, samples=EMPTY) for piece in group]  # the sound may be long
@@ -173,15 +175,20 @@ class _Counted:
 
 
 def _pieces(blocks: Iterator[np.ndarray], rule: SegmentRule, cut: bool) -> Iterator[Piece]:
-    """What the model hears at once: all of a short sound, or what lies between pauses."""
+    """What the model hears at once: all of a short sound, or what lies between pauses.
+
+    cut: a short sound with pauses is cut, too. One without is heard as a whole all the same.
+    """
     head: list[np.ndarray] = []
     most = round(rule.longest * RATE)
-    while not cut and sum(map(len, head)) <= most:
+    while sum(map(len, head)) <= most:
         block = next(blocks, None)
         if block is None:
             whole = np.concatenate(head)
             spoken = list(segments([whole], rule))
-            if spoken:
+            if cut and len(spoken) > 1:
+                yield from spoken
+            elif spoken:
                 yield Piece(spoken[0].start, spoken[-1].end, whole)
             return
         head.append(block)
@@ -193,13 +200,13 @@ def _groups(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
         yield group
 
 
-def _rule(longest: float) -> SegmentRule:
-    """How long sounds are cut; pauses and overlaps shrink with very short pieces."""
+def _rule(longest: float, pause: float) -> SegmentRule:
+    """How sounds are cut; pauses and overlaps shrink with very short pieces. pause: 0 is usual."""
     usual = SegmentRule()
     return replace(
         usual,
         longest=longest,
-        silence=min(usual.silence, longest / 8),
+        silence=min(pause or usual.silence, longest / 8),
         overlap=min(usual.overlap, longest / 8),
     )
 
