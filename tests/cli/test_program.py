@@ -36,7 +36,11 @@ def test_every_help_ends_with_an_example(run) -> None:
     ("typed", "message"),
     [
         ("aks", "ming: unknown command 'aks'; did you mean 'ask'? See `ming --help`.\n"),
-        ("say", "ming: the command 'say' needs ming-tts: pip install ming-tts\n"),
+        (
+            "say",
+            "ming: the command 'say' needs a later version of ming-tts: the installed one, 0.1.0, "
+            "does not have it yet\n",
+        ),
     ],
 )
 def test_unknown_command(run, typed: str, message: str) -> None:

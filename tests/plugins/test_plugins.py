@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ming_core.api import OmniModel
 from ming_core.directory import missing, missing_encoder, missing_media, missing_task
 from ming_core.errors import MissingPlugin, UnknownName
 from ming_core.hookspecs import hookimpl
-from ming_core.plugins import Failure, Plugins, get_plugins, load_plugins, mismatch
+from ming_core.plugins import Failure, Plugins, get_plugins, load_plugins, mismatch, version_of
 
 
 class Encoders:
@@ -228,6 +234,29 @@ def test_hints_tell_installed_packages_that_do_not_work(monkeypatch) -> None:
     assert "which MING_DISABLE_PLUGINS switches off" in str(missing_media("audio"))
 
 
+@pytest.mark.parametrize(
+    ("task", "package"), [("draw", "imagegen"), ("edit", "imagegen"), ("say", "tts")]
+)
+def test_hints_tell_installed_packages_that_are_too_early(task: str, package: str) -> None:
+    """They are installed here and register nothing yet."""
+    version = version_of(f"ming-{package}")
+    sentence = (
+        f"needs a later version of ming-{package}: the installed one, {version}, does not have it "
+        "yet"
+    )
+    assert str(missing_task(task)) == f"task {task!r} {sentence}"
+    with pytest.raises(MissingPlugin, match=re.escape(sentence)):
+        getattr(object.__new__(OmniModel), task)
+    done = subprocess.run(
+        [sys.executable, "-c", f"from ming_core.cli import main; main([{task!r}, 'a red star'])"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"ming: the command {task!r} {sentence}\n"
+
+
 def test_the_core_registers_itself_through_its_own_hooks() -> None:
     import ming_core.plugin
 
@@ -263,3 +292,109 @@ def test_model_loaded_reaches_every_plugin() -> None:
     plugins.add(Listener(), "b", "b")
     list(plugins.each("ming_model_loaded", model=SimpleNamespace(name="nano")))
     assert seen == ["nano", "nano"]
+
+
+class Panic(BaseException):
+    """Like the exceptions of libraries in Rust: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("import sys; sys.exit('needs licence')", "SystemExit: needs licence"),
+        ("raise SystemExit", "SystemExit"),
+        ("raise GeneratorExit('odd')", "GeneratorExit: odd"),
+        ("class Panic(BaseException): ...\nraise Panic('at\\nthe disco')", "Panic: at"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def broken(:", "SyntaxError: invalid syntax (acme_breaks.py, line 1)"),
+    ],
+)
+def test_an_import_that_ends_the_program_leaves_only_its_plugin_out(
+    line: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_breaks.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("acme_breaks", None)
+    points = [entry("breaks", "acme_breaks", "acme-breaks"), entry("zeta", "math", "acme-zeta")]
+    plugins = load_plugins(points)
+    assert [plugin.name for plugin in plugins.loaded] == ["zeta"]
+    assert plugins.failures == [Failure("breaks", "acme-breaks", f"cannot be imported: {reason}")]
+
+
+@pytest.mark.parametrize("error", [SystemExit("no licence"), Panic("no licence")])
+def test_a_hook_that_ends_the_program_is_left_out(error: BaseException) -> None:
+    class Ends:
+        @hookimpl
+        def ming_register_encoders(self, register) -> None:
+            raise error
+
+        @hookimpl
+        def ming_detect_checkpoint(self, config) -> str | None:
+            raise error
+
+    class Answers:
+        @hookimpl
+        def ming_detect_checkpoint(self, config) -> str | None:
+            return "acme"
+
+    plugins = Plugins()
+    plugins.add(Answers(), "answers", "answers")
+    plugins.add(Ends(), "ends", "ends")
+    plugins.add(Encoders("fine"), "fine", "fine")
+    assert plugins.encoders.names() == ["fine"]
+    assert plugins.first("ming_detect_checkpoint", folder=None, config={}) == "acme"
+    kind = type(error).__name__
+    assert [failure.reason for failure in plugins.failures] == [
+        f"ming_register_encoders raised {kind}: no licence",
+        f"ming_detect_checkpoint raised {kind}: no licence",
+    ]
+
+
+def test_an_interruption_is_no_failure_of_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        @hookimpl
+        def ming_register_encoders(self, register) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Plugins().add(Interrupted(), "acme", "acme")
+    (tmp_path / "acme_interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins([entry("acme", "acme_interrupted", "acme")])
+
+
+@pytest.mark.parametrize("line", ["raise SystemExit('no licence')", "1 / 0"])
+def test_a_target_whose_import_ends_the_program_names_its_package(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_late.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("acme_late", None)
+    plugins = Plugins()
+    plugins.add(Encoders("acme", "acme_late:X"), "acme", "acme-vision")
+    with pytest.raises(MissingPlugin, match=r"loaded from .* (SystemExit|ZeroDiv)"):
+        plugins.encoders["acme"].load()
+
+
+def test_the_program_goes_on_without_a_plugin_that_exits(tmp_path: Path) -> None:
+    """As it is installed: a module and its dist-info."""
+    info = tmp_path / "acme_exits-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-exits\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ming]\nexits = acme_exits\n")
+    (tmp_path / "acme_exits.py").write_text("import sys\nsys.exit('needs licence')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from ming_core.cli import main; main(['plugins'])"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    sentence = "plugin 'exits' of acme-exits: cannot be imported: SystemExit: needs licence"
+    assert done.returncode == 0
+    assert f"ming: {sentence}" in done.stderr.splitlines()
+    assert f"left out: {sentence}" in done.stdout.splitlines()
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from ming_core.errors import MissingPlugin
-from ming_core.plugins import get_plugins
+from ming_core.plugins import get_plugins, version_of
 
 
 @cache
@@ -47,6 +47,11 @@ def missing(what: str, package: str | None) -> MissingPlugin:
     if any(plugin.distribution == package for plugin in plugins.blocked):
         return MissingPlugin(
             f"{what} needs {package}, which MING_DISABLE_PLUGINS switches off; take it out there"
+        )
+    if any(plugin.distribution == package for plugin in plugins.loaded):
+        return MissingPlugin(
+            f"{what} needs a later version of {package}: the installed one, {version_of(package)}, "
+            "does not have it yet"
         )
     return MissingPlugin(f"{what} needs {package}: pip install {package}")
 

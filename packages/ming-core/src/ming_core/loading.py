@@ -122,7 +122,7 @@ def open_sources(
     for checkpoint in checkpoints:
         config |= checkpoint.config
         preprocessor |= checkpoint.preprocessor
-    if get_plugins().hook.ming_detect_checkpoint(folder=folders[0], config=config) is None:
+    if get_plugins().first("ming_detect_checkpoint", folder=folders[0], config=config) is None:
         raise unknown_family(config)
     if not preprocessor:
         _check_preprocessor(config, wanted)

@@ -2,7 +2,9 @@
 
 One plugin that cannot be imported, misspells a hook, was made for another version or takes a name
 that is in use must not stop the others: it becomes one `Failure`, reported in one line on the
-`ming` logger (which Python prints on stderr), by `ming plugins` and by `ming doctor`.
+`ming` logger (which Python prints on stderr), by `ming plugins` and by `ming doctor`. That holds
+for everything a plugin can raise, `sys.exit` and the panics of libraries in Rust included; only
+Ctrl-C stops the program.
 """
 
 from __future__ import annotations
@@ -90,11 +92,15 @@ class Plugins:
         try:
             self.manager.register(plugin, name)
             self._check_pending(plugin)
-        except (pluggy.PluginValidationError, ValueError, UnknownName) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             # pluggy's own text has several lines: the last one says what is wrong
-            self.fail(name, distribution, str(error).strip().splitlines()[-1])
+            known = isinstance(error, pluggy.PluginValidationError | ValueError | UnknownName)
+            reason = str(error).strip().splitlines()[-1] if known else describe(error)
+            self.fail(name, distribution, reason)
             return
         hooks = sorted(hook.name for hook in self.manager.get_hookcallers(plugin) or ())
         self.loaded.append(Plugin(name, distribution, tuple(hooks)))
@@ -115,16 +121,28 @@ class Plugins:
                 module = self.manager.get_plugin(plugin.name)
                 yield plugin, self._call_one(module, hook, **arguments)
 
+    def first(self, hook: str, **arguments: Any) -> Any:
+        """The first answer to a hook that is not None, the last plugin asked first."""
+        for plugin in reversed(self.loaded):
+            if hook in plugin.hooks:
+                answer = self._call_one(self.manager.get_plugin(plugin.name), hook, **arguments)
+                if answer is not None:
+                    return answer
+        return None
+
     def _call_one(self, plugin: object, hook: str, **arguments: Any) -> Any:
         others = [other for other in self.manager.get_plugins() if other is not plugin]
         try:
             results = self.manager.subset_hook_caller(hook, others)(**arguments)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             name = self.manager.get_name(plugin) or "?"
             distribution = next((p.distribution for p in self.loaded if p.name == name), name)
-            self.fail(name, distribution, f"{hook} raised {_describe(error)}")
+            self.fail(name, distribution, f"{hook} raised {describe(error)}")
             return None
-        return results[0] if isinstance(results, list) and results else None
+        # A hook that wants the first result gives it bare, the others a list.
+        return (results[0] if results else None) if isinstance(results, list) else results
 
     def _reporter(self, name: str, distribution: str) -> Callable[[str], None]:
         return lambda reason: self.fail(name, distribution, reason)
@@ -137,8 +155,9 @@ class Plugins:
                 raise UnknownName("hook", hook.name, known)
 
 
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def describe(error: BaseException) -> str:
+    """An error that is not ours, in one line: `SystemExit: no licence`."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def _name_of(entry: EntryPoint) -> str:
@@ -226,8 +245,10 @@ def load_plugins(entries: Iterable[EntryPoint], blocked: Iterable[str] = ()) -> 
             seen[name] = distribution
             try:
                 module = entry.load()
-            except Exception as error:
-                plugins.fail(name, distribution, f"cannot be imported: {_describe(error)}")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                plugins.fail(name, distribution, f"cannot be imported: {describe(error)}")
             else:
                 plugins.add(module, name, distribution)
     for name in sorted(blocked - known):

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from ming_core.errors import MissingPlugin, UnknownName
+from ming_core.errors import MingError, MissingPlugin, UnknownName
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,13 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         try:
             return reduce(getattr, attribute.split("."), import_module(module))
-        except (ImportError, AttributeError) as error:
+        except (KeyboardInterrupt, MingError):
+            raise
+        except BaseException as error:  # an import may do anything: exit, panic
+            plain = isinstance(error, ImportError | AttributeError)
+            why = str(error) if plain else f"{type(error).__name__}: {error}".removesuffix(": ")
             raise MissingPlugin(
-                f"{self.name!r} of {self.plugin} cannot be loaded from {self.target!r}: {error}; "
+                f"{self.name!r} of {self.plugin} cannot be loaded from {self.target!r}: {why}; "
                 f"reinstall or update {self.plugin}"
             ) from error
 
