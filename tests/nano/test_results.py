@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
+import pydoc
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -72,3 +74,16 @@ def test_a_model_can_be_sent_to_another_process(nano: OmniModel, repository: Pat
         assert other.chat(asked) == answer
         weights = zip(other.omni.parameters(), nano.omni.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in weights)
+
+
+@pytest.mark.parametrize("task", RESULTS)
+def test_help_shows_the_task_itself(task: str, nano: OmniModel) -> None:
+    function = get_plugins().tasks[task].load()
+    method = getattr(nano, task)
+    first, *others = inspect.signature(function).parameters.values()
+    assert first.name in ("model", "self")
+    assert list(inspect.signature(method).parameters.values()) == others
+    assert method.__doc__ == function.__doc__
+    text = pydoc.plain(pydoc.render_doc(method))
+    assert f"{task}({others[0].name}" in text
+    assert inspect.getdoc(function).splitlines()[0] in text

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -349,7 +350,8 @@ class OmniModel:
         if not name.startswith("_"):
             found = get_plugins().tasks.find(name)
             if found:
-                return partial(found[0].load(), self)
+                # A method, so that `help` and `inspect` show the task's own text and signature.
+                return MethodType(found[0].load(), self)
             hint = missing_task(name)
             if hint is not None:
                 raise hint
