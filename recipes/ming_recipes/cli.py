@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ming_core.cli.common import JsonOption, entry_rows, print_json, print_table
+from ming_core.cli.common import JsonOption, entry_rows
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import print_json
 
 
 def train(

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
 
 from ming_core.errors import BadCheckpoint
-from ming_core.media import Message, Part
+from ming_core.media import Message, Part, Text
 from ming_core.plugins import get_plugins
 from ming_core.thinking import parse_thinking
 
@@ -75,6 +75,7 @@ class FakeModel:
     heard: list[list[Message]] = field(default_factory=list)
     loaded: list[tuple[str, str, str]] = field(default_factory=list)
     error: BaseException | None = None
+    config: Any = field(default_factory=lambda: SimpleNamespace(max_position_embeddings=4096))
 
     def load(self, name: str, device: str = "auto", dtype: str = "auto") -> FakeModel:
         if name == "broken":
@@ -89,6 +90,12 @@ class FakeModel:
         return (
             iter(self.pieces) if stream else FakeAnswer("".join(self.pieces), stopped=self.stopped)
         )
+
+    def room(self, messages: list[Message], think: bool = False) -> int:
+        """A word is a token, and a medium ten."""
+        parts = [part for message in messages for part in message.parts]
+        words = [part.text.split() if isinstance(part, Text) else [""] * 10 for part in parts]
+        return self.config.max_position_embeddings - sum(map(len, words))
 
     def chat(self, messages: list[Message], stream: bool, **options: Any) -> Iterator[str]:
         self.heard.append(list(messages))
@@ -115,6 +122,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(*arguments: str, stdin: str = "", tty: bool = False) -> Result:
         out, err = Stream(tty=tty), Stream(tty=tty)
         with monkeypatch.context() as patch:
+            for name in ("COLUMNS", "NO_COLOR"):
+                patch.delenv(name, raising=False)
+            patch.setenv("TERM", "xterm")
             patch.setattr("sys.stdin", Stream(stdin, tty))
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)

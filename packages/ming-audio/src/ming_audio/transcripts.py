@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from ming_core.errors import BadConfig
 from ming_core.output import write_file
+from ming_core.text import json_text
 
 TranscriptFormat = Literal["txt", "srt", "vtt", "json"]
 FORMATS: tuple[TranscriptFormat, ...] = get_args(TranscriptFormat)
@@ -68,7 +68,7 @@ class Transcript:
         return "\n".join(["WEBVTT\n", *cues])
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n"
+        return json_text(self.to_dict()) + "\n"
 
     def written(self, format: TranscriptFormat) -> str:
         """The content of a file of this format. Raises BadConfig for another one."""

@@ -43,6 +43,7 @@ from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.notes import note_to_user
 from ming_core.output import write_file
 from ming_core.plugins import get_plugins
+from ming_core.text import json_text
 from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
 
 if TYPE_CHECKING:
@@ -111,7 +112,12 @@ class Answer:
         return values if self.error is None else {**values, "error": self.error}
 
     def save(self, path: str | Path) -> Path:
-        """Write the answer as UTF-8, complete or not at all. Raises CannotWrite."""
+        """Write the answer as UTF-8, or all values for a path in .json. Raises CannotWrite.
+
+        The file appears complete or not at all.
+        """
+        if Path(path).suffix.lower() == ".json":
+            return write_file(path, json_text(self.to_dict()) + "\n")
         return write_file(path, self.answer + "\n")
 
 
@@ -241,6 +247,8 @@ class OmniModel:
         replace the system text. sampling: fields of `Sampling`. With stream the pieces of text come
         as they are generated.
         """
+        if isinstance(question, str) and not question.strip():
+            raise BadConfig("the question is empty; say what you want to know")
         messages = [user(*map(_shown, media), question)]
         if instructions is not None:
             messages.insert(0, system(instructions))
@@ -284,6 +292,17 @@ class OmniModel:
         settings = _sampling(think, sampling)
         pieces = self._run(as_messages(messages), think, settings, remember=True)
         return _texts(pieces) if stream else self._collect(pieces, settings)
+
+    def room(
+        self, messages: Sequence[Message | Mapping[str, Any]], think: bool = False
+    ) -> int:
+        """Tokens that the context has left for an answer; below 1 if it cannot be asked for.
+
+        `ming_core.chat.with_room` forgets turns until there is enough of it. Raises BadMedia.
+        """
+        prompt, seen = self._prepare(as_messages(messages), think, self._seen)
+        self._seen.keep(prompt.media, seen)  # `chat` does not open them again
+        return self.config.max_position_embeddings - len(prompt.input_ids)
 
     def answer_batch(
         self,

@@ -59,6 +59,13 @@ def check_target(path: str | Path) -> None:
         temporary.unlink()
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder for results, and those above it, unless it is there. Raises CannotWrite."""
+    with _explained(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
 def _target(path: str | Path) -> Path:
     """What a path leads to in the end. Raises IsADirectoryError."""
     target = Path(os.path.realpath(path))

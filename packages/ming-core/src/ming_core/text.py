@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
+from typing import Any
 
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of what follows, and so can make one name look like
@@ -37,6 +40,18 @@ def printable(text: str, keep: str = "\n\t") -> str:
 def one_line(text: str) -> str:
     """The text for a message of one line: nothing in it can break the line or move the cursor."""
     return printable(text, keep="")
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON in which characters beyond ASCII are readable, and what a terminal obeys is escaped.
+
+    It is valid Unicode whatever the texts in the value are. indent: None gives one line.
+    """
+    text = valid(json.dumps(value, ensure_ascii=False, indent=indent))
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+_OBEYED = re.compile("[\x7f-\x9f\u2028\u2029" + "".join(sorted(_TURNING)) + "]")
 
 
 def _commands(character: str) -> bool:

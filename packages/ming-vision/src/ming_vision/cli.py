@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ming_core.cli.batch import Outcome, Result, Tell, Work, run_batch
 from ming_core.cli.common import (
     DeviceOption,
     DtypeOption,
@@ -19,13 +18,17 @@ from ming_core.cli.common import (
     ModelOption,
     QuietOption,
     SeedOption,
+    check_stdin,
+    check_video_options,
     load_model,
-    note,
-    print_json,
     read_media,
     read_text,
 )
+from ming_core.cli.items import Item, check_format, find_items, with_targets
+from ming_core.cli.terminal import note, print_json, said_notes, say, show
 from ming_core.errors import BadConfig
+from ming_core.media import Image, Video
+from ming_core.text import one_line
 
 if TYPE_CHECKING:
     from ming_core.generate import SamplingOptions
@@ -47,7 +50,9 @@ class Format(StrEnum):
     table = "table"
 
 
-FilesArgument = Annotated[list[str], typer.Argument(help="Pictures.", metavar="FILE...")]
+FilesArgument = Annotated[
+    list[str], typer.Argument(help="Pictures, or folders of them.", metavar="FILE...")
+]
 PictureArgument = Annotated[str, typer.Argument(help="The picture.", metavar="FILE")]
 OutOption = Annotated[
     str | None,
@@ -56,24 +61,26 @@ OutOption = Annotated[
 DrawnOption = Annotated[
     str | None, typer.Option("--out", "-o", help="Write the marked picture here (or a .json).")
 ]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Do files over whose text lies in the folder already.")
+]
 LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")]
 
 
-class Result(Protocol):
-    """What the tasks give."""
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-    def save(self, path: str | Path) -> Path: ...
-
-
 def describe(
-    files: Annotated[list[str], typer.Argument(help="Pictures or videos.", metavar="FILE...")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, videos, or folders; one of nothing but pictures is a video.",
+            metavar="FILE...",
+        ),
+    ],
     detail: Annotated[Detail, typer.Option(help="How much to say.")] = Detail.full,
     language: Annotated[Language, typer.Option("--language", "-l")] = Language.en,
     fps: FpsOption = None,
     max_frames: FramesOption = None,
     out: OutOption = None,
+    again: AgainOption = False,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -84,20 +91,27 @@ def describe(
 ) -> None:
     """Say what pictures and videos show.
 
+    Of several files, those that cannot be read are reported, and the others are done.
     Example: ming describe scene.png --language zh
     """
-    media = [read_media(path, fps, max_frames) for path in files]
-    targets = _targets(files, out, ".txt")
-    omni = load_model(model, device, dtype, quiet)
+    check_format(out, (".txt", ".md", ".json"))
+    items = find_items(files, (Image, Video), "picture or video", frames=True)
+    check_video_options((item.kind for item in items), fps=fps, max_frames=max_frames)
+    items = with_targets(items, out, ".txt")
     sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
-    results = []
-    for path, part, target in zip(files, media, targets, strict=True):
-        answer = omni.describe(part, detail=detail.value, language=language.value, **sampling)
-        results.append({"file": path, **answer.to_dict()})
-        _show(answer, path, len(files) > 1, target, as_json, quiet)
-        _warn_if_cut(answer.stopped, path, max_new_tokens)
-    if as_json:
-        print_json({"task": "describe", "model": model, "results": results})
+    options = {"detail": detail.value, "language": language.value, **sampling}
+
+    def start() -> Work:
+        omni = load_model(model, device, dtype, quiet)
+
+        def work(item: Item, tell: Tell | None) -> Outcome:
+            answer = omni.describe(item.opened(fps, max_frames), **options)
+            return _outcome(answer, answer.stopped, item, max_new_tokens)
+
+        return work
+
+    header = {"task": "describe", "model": model}
+    run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
 
 def read(
@@ -107,6 +121,7 @@ def read(
         typer.Option("--format", "-f", help="By default what the suffix of --out tells, or text."),
     ] = None,
     out: OutOption = None,
+    again: AgainOption = False,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -117,24 +132,28 @@ def read(
 ) -> None:
     """Read text from pictures, as text, markdown or tables (csv).
 
+    Of several files, those that cannot be read are reported, and the others are done.
     Example: ming read page.png -o page.md
     """
-    media = [read_media(path) for path in files]
-    suffix = Path(out or "").suffix.lower()
     if format is None:
+        check_format(out, (".txt", ".md", ".csv", ".json"))
+        suffix = Path(out or "").suffix.lower()
         format = {".md": Format.markdown, ".csv": Format.table}.get(suffix, Format.text)
     endings = {Format.text: ".txt", Format.markdown: ".md", Format.table: ".csv"}
-    targets = _targets(files, out, endings[format])
-    omni = load_model(model, device, dtype, quiet)
-    sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
-    results = []
-    for path, part, target in zip(files, media, targets, strict=True):
-        document = omni.read(part, format=format.value, **sampling)
-        results.append({"file": path, **document.to_dict()})
-        _show(document, path, len(files) > 1, target, as_json, quiet)
-        _warn_if_cut(document.complete, path, max_new_tokens)
-    if as_json:
-        print_json({"task": "read", "model": model, "format": format.value, "results": results})
+    items = with_targets(find_items(files, (Image,), "picture"), out, endings[format])
+    options = {"format": format.value, "max_new_tokens": max_new_tokens, "seed": seed}
+
+    def start() -> Work:
+        omni = load_model(model, device, dtype, quiet)
+
+        def work(item: Item, tell: Tell | None) -> Outcome:
+            document = omni.read(item.opened(), **options)
+            return _outcome(document, document.complete, item, max_new_tokens)
+
+        return work
+
+    header = {"task": "read", "model": model, "format": format.value}
+    run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
 
 def ground(
@@ -156,20 +175,22 @@ def ground(
     Prints a box in pixels of the picture a line: left, top, right, bottom. Exits with 1 if the
     answer has no box. Example: ming ground scene.png "red star" -o boxes.png
     """
-    part = read_media(file)
     if expression is not None:
-        expression = _words(expression, "ground", "red star")
-    (target,) = _targets([file], out, ".png")
+        check_stdin(file, expression)
+        expression = _words(read_text(expression), "ground", "red star")
+    item = _picture(file, out)
     omni = load_model(model, device, dtype, quiet)
-    found = omni.ground(part, expression, max_new_tokens=max_new_tokens, seed=seed)
-    if as_json:
-        print_json({"task": "ground", "model": model, "file": file, **found.to_dict()})
-    else:
-        for box in found.boxes:
-            print(*(f"{edge:.1f}" for edge in box.corners), box.label)
-    _save(found, target, quiet)
+    with said_notes(file) as notes:
+        found = omni.ground(item.part, expression, max_new_tokens=max_new_tokens, seed=seed)
+        if as_json:
+            _print_json("ground", model, file, found, notes)
+        else:
+            for box in found.boxes:
+                edges = (f"{edge:.1f}" for edge in box.corners)
+                show(" ".join((*edges, one_line(box.label))).rstrip())
     if not found.boxes:
-        _fail(f"the answer has no box that can be read: {found.text!r}")
+        say(f"the answer has no box that can be read: {found.text!r}")
+    _save(found, item.target, bool(found.boxes), quiet)
 
 
 def click(
@@ -195,20 +216,21 @@ def click(
     Prints the action and its pixel. Exits with 1 if the answer has no action.
     Example: ming click page.png "the search bar" -o click.png
     """
-    part = read_media(file)
+    check_stdin(file, instruction)
     instruction = _words(read_text(instruction), "click", "the search bar")
-    (target,) = _targets([file], out, ".png")
+    item = _picture(file, out)
     omni = load_model(model, device, dtype, quiet)
     sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
-    action = omni.click(part, instruction, history or (), **sampling)
-    if as_json:
-        print_json({"task": "click", "model": model, "file": file, **action.to_dict()})
-    elif action.parsed:
-        place = () if action.x is None else (action.x, action.y)
-        print(action.kind, *place)
-    _save(action, target, quiet)
+    with said_notes(file) as notes:
+        action = omni.click(item.part, instruction, history or (), **sampling)
+        if as_json:
+            _print_json("click", model, file, action, notes)
+        elif action.parsed:
+            place = () if action.x is None else (action.x, action.y)
+            show(" ".join(map(str, (action.kind, *place))))
     if not action.parsed:
-        _fail(f"the answer has no action that can be read: {action.text!r}")
+        say(f"the answer has no action that can be read: {action.text!r}")
+    _save(action, item.target, action.parsed, quiet)
 
 
 def _words(text: str, command: str, example: str) -> str:
@@ -220,54 +242,31 @@ def _words(text: str, command: str, example: str) -> str:
     return text
 
 
-def _targets(files: Sequence[str], out: str | None, suffix: str) -> list[Path | None]:
-    """Where the result of each file goes; several need a folder, which is made.
+def _picture(file: str, out: str | None) -> Item:
+    """The picture, and where the marked one goes. Raises before a model is loaded for nothing."""
+    part = read_media(file)
+    name = part.path.name if part.path else "picture"
+    (item,) = with_targets([Item(file, Path(name), part=part)], out, ".png")
+    return item
 
-    Files of the same name in different folders get a number.
+
+def _outcome(result: Result, complete: bool, item: Item, budget: int) -> Outcome:
+    cut = f"the answer about {item.source!r} was cut off; allow more than --max-new-tokens {budget}"
+    notes = () if complete else (cut,)
+    return Outcome(f"{result}\n", result.to_dict(), result.save, notes)
+
+
+def _print_json(task: str, model: str, file: str, result: Result, notes: list[str]) -> None:
+    told = {"notes": notes} if notes else {}
+    print_json({"task": task, "model": model, "file": file, **result.to_dict(), **told})
+
+
+def _save(result: Result, target: Path | None, useful: bool, quiet: bool) -> None:
+    """Write the marked picture. Raises Exit with code 1 for an answer of no use.
+
+    That is no error of the user, yet no success either.
     """
-    if out is None:
-        return [None] * len(files)
-    if len(files) == 1 and not Path(out).is_dir():
-        if not Path(out).parent.is_dir():
-            raise BadConfig(f"cannot write {out!r}: there is no folder {str(Path(out).parent)!r}")
-        return [Path(out)]
-    if Path(out).suffix and not Path(out).is_dir():
-        raise BadConfig(f"{out!r} is one file, and there are {len(files)} results; give a folder")
-    Path(out).mkdir(parents=True, exist_ok=True)
-    targets: list[Path | None] = []
-    for path in files:
-        target, number = Path(out) / f"{Path(path).stem}{suffix}", 1
-        while target in targets:
-            number += 1
-            target = target.with_name(f"{Path(path).stem}-{number}{suffix}")
-        targets.append(target)
-    return targets
-
-
-def _show(
-    result: Result, path: str, several: bool, target: Path | None, as_json: bool, quiet: bool
-) -> None:
-    """A result as soon as it is there: in its file, or on stdout under the name of its picture."""
-    if target is None and not as_json:
-        print(f"==> {path} <==\n{result}\n" if several else result, flush=True)
-    _save(result, target, quiet)
-
-
-def _save(result: Result, target: Path | None, quiet: bool) -> None:
     if target is not None:
         note(f"wrote {result.save(target)}", quiet)
-
-
-def _warn_if_cut(complete: bool, path: str, budget: int) -> None:
-    if not complete:
-        print(
-            f"ming: the answer about {path!r} was cut off; allow more than --max-new-tokens "
-            f"{budget}",
-            file=sys.stderr,
-        )
-
-
-def _fail(message: str) -> None:
-    """The model's answer is of no use: no error of the user, yet no success either."""
-    print(f"ming: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+    if not useful:
+        raise typer.Exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from ming_core.errors import BadMedia
 from ming_core.output import write_file
+from ming_core.text import json_text
 
 DocumentFormat = Literal["text", "markdown", "table"]
 
@@ -66,7 +66,7 @@ class Document:
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".json":
-            return write_file(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
+            return write_file(path, json_text(self.to_dict()) + "\n")
         if suffix != ".csv":
             return write_file(path, self.text + "\n")
         if not self.tables:

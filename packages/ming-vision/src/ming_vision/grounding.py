@@ -6,7 +6,6 @@ The releases write `[x0, y0, x1, y1]` in thousandths of width and height (larges
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from ming_core.output import write_file
+from ming_core.text import json_text
 from ming_vision.drawing import draw_boxes, save_picture
 from ming_vision.prompts import BoxStyle
 
@@ -92,7 +92,7 @@ class Grounding:
     def save(self, path: str | Path) -> Path:
         """The drawn picture, or the values for a path in .json; complete or not at all."""
         if Path(path).suffix.lower() == ".json":
-            return write_file(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n")
+            return write_file(path, json_text(self.to_dict()) + "\n")
         return save_picture(self.draw(), path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -19,10 +18,11 @@ from ming_core.cli.common import (
     QuietOption,
     SeedOption,
     load_model,
-    note,
     read_media,
 )
+from ming_core.cli.terminal import note, print_json, show
 from ming_core.errors import BadConfig
+from ming_core.text import one_line
 
 if TYPE_CHECKING:
     from ming_core.api import Answer
@@ -50,7 +50,9 @@ def watch(
         list[str] | None,
         typer.Option(help="A question to ask again and again, to say what is new. Repeatable."),
     ] = None,
-    every: Annotated[float, typer.Option(help="Seconds from one --whenever to the next.")] = 2.0,
+    every: Annotated[
+        float | None, typer.Option(help="Seconds from one --whenever to the next: 2.")
+    ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
@@ -81,6 +83,8 @@ def watch(
     """
     if not ask and not whenever:
         raise BadConfig("ming watch has nothing to say; give a question with --ask or --whenever")
+    if every is not None and not whenever:
+        raise BadConfig("--every is about --whenever, which is not given; leave it out")
     questions = sorted((_timed(text) for text in ask or ()), key=lambda timed: timed[0])
     read_media(file)  # refused before anything heavy is imported
     from ming_vision.video import open_stream
@@ -91,16 +95,16 @@ def watch(
     session = omni.watch(frames=frames, keep=keep.value, fps=fps)
     sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
     for question in whenever or ():
-        session.whenever(question, every=every, **sampling)
+        session.whenever(question, every=2.0 if every is None else every, **sampling)
     start, now = time.perf_counter(), 0.0
 
     def say(question: str, answer: Answer, standing: bool) -> None:
         if as_json:
             about = {"task": "watch", "model": model, "file": file, "standing": standing}
             said = {"seconds": round(now, 3), "question": question, **answer.to_dict()}
-            print(json.dumps({**about, **said}, ensure_ascii=False), flush=True)
+            print_json({**about, **said}, indent=None)
         else:
-            print(f"{now:.1f} s  {question}  {answer}", flush=True)
+            show(f"{now:.1f} s  {one_line(question)}  {answer}")
 
     def answer_until(moment: float) -> None:
         while questions and questions[0][0] <= moment:

@@ -21,6 +21,7 @@ from ming_core.chat.prompt import (
     build_prompt,
     media_parts,
 )
+from ming_core.chat.room import with_room
 from ming_core.chat.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "format_of",
     "media_parts",
     "with_media_tokens",
+    "with_room",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +11,25 @@ import typer
 from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
+from ming_core.cli.terminal import CLOSED_PIPE, flush, say, silence, standard_streams
 from ming_core.errors import MingError, UnknownName
 from ming_core.plugins import CORE, Plugin, Plugins, get_plugins, version_of
+from ming_core.text import printable
+
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""What the library raises for wrong options, which newer releases of it do not export."""
 
 
 class CommandGroup(TyperGroup):
     """Lists commands by name; for an unknown one says what to type or what to install."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _harmless_errors():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _harmless_errors():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands)
@@ -33,7 +45,17 @@ class CommandGroup(TyperGroup):
         raise UnknownName("command", name, self.commands, f"See `{ctx.command_path} --help`.")
 
 
-def new_app(help: str) -> typer.Typer:
+@contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Errors of use quote what was typed."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = printable(error.message)
+        raise
+
+
+def new_app(help: str, completion: bool = False) -> typer.Typer:
     """A command group without rich, which would double the start-up time and is not inherited."""
     return typer.Typer(
         help=help,
@@ -41,14 +63,14 @@ def new_app(help: str) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     )
 
 
 def build_app(plugins: Plugins) -> typer.Typer:
     """The program with every plugin's commands; the second owner of a name is left out."""
-    app = new_app("Run, fine-tune and extend the Ming omni-modal models.")
+    app = new_app("Run, fine-tune and extend the Ming omni-modal models.", completion=True)
     app.callback()(_program)
     owners: dict[str, str] = {}
 
@@ -101,31 +123,48 @@ def _program(
     pass
 
 
-@contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("ming: %(message)s"))
-    logger = logging.getLogger("ming")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and exit: 0 fine, 2 user error (one sentence on stderr), 130 interrupted.
+    """Run the program and exit.
 
-    Any other exception is a bug of ours and keeps its traceback.
+    Codes: 0 fine; 2 user error (one sentence on stderr); 130 interrupted, 143 terminated; 141 if
+    nobody reads what is printed. An exception that is no error of the user or the system is a bug
+    of ours and keeps its traceback.
     """
+    with standard_streams():
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        try:
+            flush()
+        except BrokenPipeError:
+            code = CLOSED_PIPE
+        except OSError as error:
+            say(f"cannot print the result: {error.strerror}; send it somewhere else")
+            code = code or 2
+        sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code of a command."""
     try:
-        with _warnings_on_stderr():
-            # Not `app()`: that installs typer's own exception hook.
-            command = typer.main.get_command(build_app(get_plugins()))
-            arguments = sys.argv[1:] if arguments is None else arguments
-            command.main(args=arguments or ["--help"], prog_name="ming")
+        # Not `app()`: that installs typer's own exception hook.
+        command = typer.main.get_command(build_app(get_plugins()))
+        command.main(args=arguments or ["--help"], prog_name="ming")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # the library ends so
+            silence()
+            return CLOSED_PIPE
+        if isinstance(end.code, str):
+            say(end.code)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except MingError as error:
-        print(f"ming: {error}", file=sys.stderr)
-        sys.exit(2)
+        say(error)
+        return 2
+    except BrokenPipeError:
+        silence()
+        return CLOSED_PIPE
+    except OSError as error:
+        name = f" {str(error.filename)!r}" if error.filename else ""
+        say(f"cannot read or write{name}: {error.strerror or error}")
+        return 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0

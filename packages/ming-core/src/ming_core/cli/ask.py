@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,15 +20,16 @@ from ming_core.cli.common import (
     SoundOption,
     ThinkOption,
     TokensOption,
+    check_stdin,
+    check_video_options,
     load_model,
-    note,
-    print_json,
     print_pieces,
     print_reasoning,
     read_media,
     read_question,
     token_budget,
 )
+from ming_core.cli.terminal import note, print_json, said_notes, show
 
 
 def ask(
@@ -54,31 +55,35 @@ def ask(
 
     Example: ming ask "how many shapes are there?" scene.png
     """
+    check_stdin(question, *(media or ()))
     asked = read_question(question)
     parts = [read_media(path, fps, max_frames, sound) for path in media or ()]
+    check_video_options(map(type, parts), fps=fps, max_frames=max_frames, sound=sound)
     omni = load_model(model, device, dtype, quiet)
     budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()
-    if sys.stdout.isatty() and not as_json:
-        pieces = omni.ask(asked, *parts, stream=True, think=think, max_new_tokens=budget, seed=seed)
-        print_pieces(pieces, think, quiet)
-        note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
-        return
-    answer = omni.ask(asked, *parts, think=think, max_new_tokens=budget, seed=seed)
-    seconds = time.perf_counter() - start
-    if not as_json:
-        if answer.thinking:
-            print_reasoning(f"{answer.thinking}\n", quiet)
-        print(answer)
-        note(f"{answer.tokens} tokens in {seconds:.1f} s", quiet)
-        return
-    print_json(
-        {
-            "task": "ask",
-            "model": model,
-            "question": str(asked),
-            "media": media or [],
-            **answer.to_dict(),
-            "seconds": round(seconds, 3),
-        }
-    )
+    with said_notes() as notes:
+        if sys.stdout.isatty() and not as_json:
+            options: dict[str, Any] = {"think": think, "max_new_tokens": budget, "seed": seed}
+            print_pieces(omni.ask(asked, *parts, stream=True, **options), think, quiet)
+            note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
+            return
+        answer = omni.ask(asked, *parts, think=think, max_new_tokens=budget, seed=seed)
+        seconds = time.perf_counter() - start
+        if not as_json:
+            if answer.thinking:
+                print_reasoning(f"{answer.thinking}\n", quiet)
+            show(answer)
+            note(f"{answer.tokens} tokens in {seconds:.1f} s", quiet)
+            return
+        print_json(
+            {
+                "task": "ask",
+                "model": model,
+                "question": str(asked),
+                "media": media or [],
+                **answer.to_dict(),
+                "seconds": round(seconds, 3),
+                **({"notes": notes} if notes else {}),
+            }
+        )

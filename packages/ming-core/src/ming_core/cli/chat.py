@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,13 +23,20 @@ from ming_core.cli.common import (
     read_media,
     token_budget,
 )
-from ming_core.errors import MingError, UnknownName
+from ming_core.cli.stdin import checked, stdin_lines
+from ming_core.cli.terminal import said_notes, say
+from ming_core.errors import BadConfig, MingError, UnknownName
 from ming_core.media import Message, Part, assistant, system, user
 
 HELP = """/image PATH  show a picture, sound or video with the next question
 /say PATH    ask what a recording says
 /reset       forget the conversation
 /quit        leave (so does Ctrl-D)"""
+EXAMPLES = {"/image": "/image scene.png", "/say": "/say question.wav"}
+FORGETFUL = (
+    "the conversation has outgrown the context of the model: from now on its oldest questions and "
+    "answers are forgotten, those without media first; /reset begins a new one"
+)
 COMMANDS = ("/help", "/image", "/quit", "/reset", "/say")
 
 
@@ -46,9 +54,12 @@ def chat(
 ) -> None:
     """Talk with a model; it remembers what was said.
 
-    Lines starting with / are commands, see /help. Example: echo "hello" | ming chat
+    Lines starting with / are commands, see /help. Of lines that are piped in, one that cannot be
+    answered is reported, and the others are. Example: echo "hello" | ming chat
     """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    from ming_core.chat.room import with_room
+
     budget = token_budget(max_new_tokens, think)
     omni = load_model(model, device, dtype, quiet)
     if interactive and not quiet:
@@ -56,44 +67,57 @@ def chat(
     opening = [system(instructions)] if instructions else []
     messages: list[Message] = list(opening)
     shown: list[Part] = []
+    failed = forgetful = False
     for line in _lines(interactive):
         try:
+            line = checked(line)
             command, _, argument = line.partition(" ")
             if command == "/quit":
-                return
+                break
             if command == "/reset":
                 messages, shown = list(opening), []
             elif command == "/help":
                 print(HELP, file=sys.stderr)
             elif command == "/image":
-                shown.append(_medium(argument))
+                shown.append(_medium(command, argument))
             elif command.startswith("/") and command != "/say":
                 raise UnknownName("chat command", command, COMMANDS)
             elif line:
-                asked = _medium(argument) if command == "/say" else line
-                turn = [*messages, user(*shown, asked)]
-                pieces = omni.chat(turn, stream=True, think=think, max_new_tokens=budget, seed=seed)
-                messages = [*turn, assistant(print_pieces(pieces, think, quiet))]
-                shown = []
+                asked = _medium(command, argument) if command == "/say" else line
+                whole, shown = [*messages, user(*shown, asked)], []
+                turn = with_room(omni, whole, budget, think)
+                if len(turn) < len(whole) and not forgetful:
+                    say(FORGETFUL)
+                    forgetful = True
+                with said_notes():
+                    pieces = omni.chat(
+                        turn, stream=True, think=think, max_new_tokens=budget, seed=seed
+                    )
+                    messages = [*turn, assistant(print_pieces(pieces, think, quiet))]
         except MingError as error:
-            if not interactive:
-                raise
-            shown = []
-            print(f"ming: {error}", file=sys.stderr)
+            say(error)
+            failed = True
+    if failed and not interactive:
+        raise typer.Exit(2)
 
 
-def _medium(argument: str) -> Part:
+def _medium(command: str, argument: str) -> Part:
     """What a path names that somebody typed, perhaps in quotes."""
-    return read_media(argument.strip().strip("\"'"))
+    path = argument.strip().strip("\"'")
+    if path in ("", "-"):
+        raise BadConfig(f"{command} needs the path of a file behind it, as in {EXAMPLES[command]}")
+    return read_media(os.path.expanduser(path))
 
 
 def _lines(interactive: bool) -> Iterator[str]:
-    """Stripped input lines until the end of input."""
-    if interactive:
-        with suppress(ImportError):
-            import readline  # noqa: F401 - gives `input` line editing and history
+    """Input lines until the end of input."""
+    if not interactive:
+        yield from stdin_lines()
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives `input` line editing and history
     while True:
         try:
-            yield input("> " if interactive else "").strip()
+            yield input("> ")
         except EOFError:
             return

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ming_core.errors import BadMedia
-from ming_core.media import Audio, Media, Part, Video, VideoSampling, media_from_path
+from ming_core.cli.stdin import stdin_text
+from ming_core.cli.terminal import note, show, styled
+from ming_core.errors import BadConfig, BadMedia
+from ming_core.media import Audio, Image, Media, Video, VideoSampling, media_from_path
+from ming_core.mediafile import MediaFile
+from ming_core.text import printable, valid
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
@@ -47,17 +50,39 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or
 
 
 def read_text(argument: str) -> str:
-    """The argument itself, or standard input for `-`."""
-    return sys.stdin.read().strip() if argument == "-" else argument
+    """The argument itself, or standard input for `-`. Raises BadConfig for what is no text."""
+    return stdin_text() if argument == "-" else valid(argument)
 
 
 def read_question(argument: str) -> str | Audio:
-    """What is asked: the text of an argument, or a recording if it is the path of a sound."""
-    if argument != "-" and not any(map(str.isspace, argument)):
+    """What is asked: the text of an argument, or a recording if it is the path of a sound.
+
+    Raises BadConfig for an empty question.
+    """
+    if argument != "-" and argument.strip() and not any(map(str.isspace, argument)):
         part = media_from_path(argument)
         if isinstance(part, Audio):
             return _present(part)
-    return read_text(argument)
+    question = read_text(argument)
+    if not question.strip():
+        raise BadConfig("the question is empty; write it in quotes, or pipe it in with -")
+    return question
+
+
+def check_stdin(*arguments: str) -> None:
+    """Raises BadConfig if more than one argument is `-`: standard input is read once."""
+    if arguments.count("-") > 1:
+        raise BadConfig("standard input can be read once only; give just one argument as -")
+
+
+def check_video_options(kinds: Iterable[type | None], **options: Any) -> None:
+    """Raises BadConfig for an option that is about videos where there is none."""
+    if Video not in kinds:
+        for name, value in options.items():
+            if value:
+                raise BadConfig(
+                    f"--{name.replace('_', '-')} is about videos, and there is none; leave it out"
+                )
 
 
 def token_budget(given: int | None, think: bool) -> int:
@@ -67,12 +92,18 @@ def token_budget(given: int | None, think: bool) -> int:
 
 def read_media(
     path: str, fps: float | None = None, max_frames: int | None = None, sound: bool = False
-) -> Part:
+) -> Image | Audio | Video:
     """The media part of a path on the command line; refused before a model is loaded for it.
 
     A folder is a video of the pictures in it. The other arguments are about videos.
     """
-    part = _present(media_from_path(path))
+    return with_sampling(_present(media_from_path(path)), fps, max_frames, sound)
+
+
+def with_sampling(
+    part: Medium, fps: float | None = None, max_frames: int | None = None, sound: bool = False
+) -> Medium:
+    """A video with what the options say; another part as it is."""
     if not isinstance(part, Video):
         return part
     sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
@@ -80,12 +111,14 @@ def read_media(
 
 
 def _present(part: Medium) -> Medium:
-    """The medium unless its file is missing."""
-    if part.path is not None and not part.path.exists():
+    """The medium unless its file is missing, or may not be read."""
+    if part.path is not None and not os.path.exists(part.path):
         raise BadMedia(
             f"cannot read {str(part.path)!r}: there is no such file; give the path of a picture, "
             "sound or video"
         )
+    if part.path is not None and not part.path.is_dir():
+        MediaFile.find(part.path, type(part).__name__.lower()).open().close()
     return part
 
 
@@ -97,12 +130,6 @@ def load_model(name: str, device: str, dtype: str, quiet: bool) -> OmniModel:
     model = load(name, device=device, dtype=dtype)
     note(f"loaded {name} in {time.perf_counter() - start:.1f} s", quiet)
     return model
-
-
-def note(message: str, quiet: bool) -> None:
-    """Progress for a person who watches: on stderr, and only on a terminal."""
-    if not quiet and sys.stderr.isatty():
-        print(message, file=sys.stderr)
 
 
 def print_pieces(pieces: Iterable[str], think: bool, quiet: bool) -> str:
@@ -122,21 +149,17 @@ def print_pieces(pieces: Iterable[str], think: bool, quiet: bool) -> str:
             print_reasoning("" if reasoning.endswith("\n") else "\n", quiet)
             reasoning = ""
         answer += text
-        print(text, end="", flush=True)
-    print()
+        show(text, end="")
+    show("")
     return answer
 
 
 def print_reasoning(text: str, quiet: bool) -> None:
     """Reasoning goes to stderr, dimmed on a terminal."""
     if text and not quiet:
-        dimmed = f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() else text
+        text = printable(text)
+        dimmed = f"\x1b[2m{text}\x1b[0m" if styled(sys.stderr) else text
         print(dimmed, end="", file=sys.stderr, flush=True)
-
-
-def print_json(value: Any) -> None:
-    """One object on stdout; characters beyond ASCII stay readable."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def entry_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
@@ -144,18 +167,6 @@ def entry_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
     return [
         {"name": entry.name, "package": entry.plugin, "summary": entry.summary} for entry in entries
     ]
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of cells in aligned columns; Chinese characters count as two cells of a terminal."""
-    widths = [max(map(_width, column)) for column in zip(*rows)]
-    for row in rows:
-        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths)]
-        print("  ".join(cells).rstrip())
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def megabytes(count: int) -> str:

@@ -10,9 +10,9 @@ from ming_core.cli.common import (
     JsonOption,
     QuietOption,
     load_model,
-    print_json,
-    print_table,
 )
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import print_json, show
 from ming_core.media import Image
 from ming_core.presets import preset_folders
 
@@ -37,6 +37,6 @@ def demo(
     if as_json:
         print_json({"task": "demo", "model": "nano", "picture": str(picture), "answers": answers})
         return
-    print(f"picture: {picture}\n")
+    show(f"picture: {picture}\n")
     rows = [(a["question"], a["answer"], f"{a['seconds']:.2f}") for a in answers]
     print_table([("question", "answer", "seconds"), *rows])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from ming_core.cli.common import JsonOption, print_json, print_table
+from ming_core.cli.common import JsonOption
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import print_json
 from ming_core.plugins import get_plugins
 
 

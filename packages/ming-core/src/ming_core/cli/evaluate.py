@@ -19,10 +19,10 @@ from ming_core.cli.common import (
     QuietOption,
     entry_rows,
     load_model,
-    note,
-    print_json,
-    print_table,
 )
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import note, print_json, styled
+from ming_core.errors import BadConfig
 
 if TYPE_CHECKING:
     from ming_core.benchmarks import Track
@@ -53,6 +53,10 @@ def evaluate(
     Prints percentages. Example: ming eval asr --data LibriSpeech/test-clean --limit 100
     """
     if name is None:
+        if data is not None or limit is not None:
+            raise BadConfig(
+                "--data and --limit are about a benchmark; name one, as in ming eval asr"
+            )
         _list(as_json)
         return
     from ming_core.benchmarks import benchmark_entry, check_data, options_of
@@ -82,7 +86,7 @@ def _list(as_json: bool) -> None:
 
 def _track(quiet: bool) -> Track:
     """Bars on stderr for a person who watches."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not styled(sys.stderr):
         from ming_core.benchmarks import untracked
 
         return untracked

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ming_core.checkpoints.files import listing
-from ming_core.cli.common import JsonOption, megabytes, print_json, print_table
+from ming_core.cli.common import JsonOption, megabytes
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import print_json
 from ming_core.presets import PresetPart, PresetParts, presets
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ming_core.cli.common import JsonOption, print_json, print_table
+from ming_core.cli.common import JsonOption
+from ming_core.cli.tables import print_table
+from ming_core.cli.terminal import print_json, show
 from ming_core.plugins import Plugin, get_plugins, version_of
+from ming_core.text import one_line
 
 
 def plugins(as_json: JsonOption = False) -> None:
@@ -34,9 +37,9 @@ def plugins(as_json: JsonOption = False) -> None:
         rows.append((plugin.name, plugin.distribution, version, adds or "nothing yet"))
     print_table(rows)
     for failure in found.failures:
-        print(f"left out: {failure}")
+        show(f"left out: {one_line(str(failure))}")
     for plugin in found.blocked:
-        print(f"switched off: plugin {plugin.name!r} of {plugin.distribution}")
+        show(f"switched off: plugin {plugin.name!r} of {plugin.distribution}")
 
 
 def _added(plugin: Plugin) -> dict[str, list[str]]:

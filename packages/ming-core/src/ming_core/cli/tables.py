@@ -1,0 +1,61 @@
+"""Tables for terminals: aligned, and no wider than the line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from ming_core.cli.terminal import cells, columns, first_cells, show
+from ming_core.text import one_line
+
+NARROWEST = 12
+"""Cells of a column that is still read with ease; below, rows become paragraphs."""
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells in aligned columns, wrapped on a terminal, and whole lines elsewhere.
+
+    $COLUMNS holds wherever it is set.
+    """
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    wrapped = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    for line in _lines(rows, max(columns(), NARROWEST) if wrapped else None):
+        show(line)
+
+
+def _lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    widths = [max(map(cells, column)) for column in zip(*rows)]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(range(len(widths)), key=lambda i: (widths[i], i))
+        if widths[widest] <= NARROWEST:
+            yield from _paragraphs(rows, width)
+            return
+        widths[widest] -= 1
+    for row in rows:
+        columns = [_wrapped(cell, room) for cell, room in zip(row, widths)]
+        for i in range(max(map(len, columns))):
+            line = [column[i] if i < len(column) else "" for column in columns]
+            padded = (part + " " * (room - cells(part)) for part, room in zip(line, widths))
+            yield "  ".join(padded).rstrip()
+
+
+def _paragraphs(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """The first cell of each row on a line of its own, the others indented below it."""
+    for first, *others in rows:
+        yield from _wrapped(first, width)
+        for cell in filter(None, others):
+            yield from (f"  {line}" for line in _wrapped(cell, width - 2))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many cells, broken at blanks where there are some."""
+    lines = []
+    while cells(text) > width:
+        line = first_cells(text, width)
+        blank = line.rfind(" ") if text[len(line)] != " " else len(line)
+        if blank > 0:
+            line = line[:blank]
+        lines.append(line.rstrip())
+        text = text[len(line) :].lstrip()
+    return [*lines, text]
