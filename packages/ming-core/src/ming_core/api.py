@@ -293,9 +293,7 @@ class OmniModel:
         pieces = self._run(as_messages(messages), think, settings, remember=True)
         return _texts(pieces) if stream else self._collect(pieces, settings)
 
-    def room(
-        self, messages: Sequence[Message | Mapping[str, Any]], think: bool = False
-    ) -> int:
+    def room(self, messages: Sequence[Message | Mapping[str, Any]], think: bool = False) -> int:
         """Tokens that the context has left for an answer; below 1 if it cannot be asked for.
 
         `ming_core.chat.with_room` forgets turns until there is enough of it. Raises BadMedia.
