@@ -120,7 +120,7 @@ def short_table(metrics: Metrics) -> str:
     rows = [
         (
             "questions about a picture",
-            '`ming ask "what color is the star?" scene.png`',
+            '`ming ask "what color is the star?" docs/images/scene.png`',
             "ming-vision",
             f"{percent(test['vqa'])} English, {percent(zh['vqa'])} Chinese "
             f"(mean of {len(test) - 2} kinds of question, exact answers)",
@@ -133,26 +133,26 @@ def short_table(metrics: Metrics) -> str:
         ),
         (
             "questions about a video",
-            '`ming ask "which way does the star move?" clip.mp4`',
+            '`ming ask "which way does the moon move?" docs/images/clip.mp4`',
             "ming-vision",
             f"{percent(video['vqa'])}; direction {percent(video['video_direction'])}",
         ),
-        ("reading text", "`ming read scene.png`", "ming-vision", percent(test["text"])),
+        ("reading text", "`ming read docs/images/sign.png`", "ming-vision", percent(test["text"])),
         (
             "boxes",
-            '`ming ground scene.png "the star" -o boxes.png`',
+            '`ming ground docs/images/scene.png "the star" -o boxes.png`',
             "ming-vision",
             f"{percent(test['locate'])} (overlap of one half)",
         ),
         (
             "clicking",
-            '`ming click page.png "the star"`',
+            '`ming click docs/images/page.png "red star"`',
             "ming-vision",
             f"{percent(test['click'])} (near the centre)",
         ),
         (
             "full descriptions",
-            "`ming describe scene.png`",
+            "`ming describe docs/images/scene.png`",
             "ming-vision",
             f"{percent(test['caption'])} exact",
         ),
@@ -165,20 +165,20 @@ def short_table(metrics: Metrics) -> str:
         ),
         (
             "writing down speech, voices never heard",
-            "`ming transcribe talk.flac`",
+            "`ming transcribe docs/sounds/talk.flac`",
             "ming-audio",
             f"{percent(heard)} word errors; a family of voices never heard {percent(new)}; "
             f"Mandarin {percent(metrics['speech zh']['cer'])} character errors",
         ),
         (
             "… names of which several are said alike",
-            "`ming transcribe talk.flac --hotwords names.txt`",
+            "`ming transcribe docs/sounds/names.flac --hotwords docs/sounds/names.txt`",
             "ming-audio",
             f"{percent(1 - listed)} spelt right with a list of names, {percent(1 - alone)} without",
         ),
         (
             "questions asked aloud",
-            "`ming ask question.flac scene.png`",
+            "`ming ask docs/sounds/question.flac docs/images/scene.png`",
             "ming-vision, ming-audio",
             f"{percent(metrics['asked aloud en']['vqa'])}; the same in writing "
             f"{percent(metrics['asked in writing en']['vqa'])}",

@@ -35,9 +35,10 @@ def settle_routers(omni: Omni, batches: Iterable[PackedBatch], rate: float) -> N
     """Let the bias rule alone go on, where no loss holds a router: in the last layer, at pictures
     and sounds.
 
-    Nothing reads what that layer makes of them, so that no answer changes; but parts that are
-    trained in front of the backbone may, and should find no expert idle. The steps shrink from
-    `rate` on: those of training are coarser than what these experts' scores differ by.
+    The output of the last layer at these tokens is used by no answer, so no answer changes. Parts
+    that are trained in front of the backbone may use it, and should find no idle expert. The steps
+    shrink from `rate` on: a step of training is larger than the differences between the scores of
+    these experts.
     """
     mixture = omni.backbone.mixtures[-1]
     for number, batch in enumerate(batches):
