@@ -115,7 +115,8 @@ def test_a_file_that_breaks_off_gives_what_it_holds(
     data = path.read_bytes()
     numbers, notes = shown(clips, data[: int(share * len(data))])
     assert 20 < len(numbers) < 100
-    assert numbers[:-1] == list(range(len(numbers) - 1))  # the last one may be torn
+    whole = len(numbers) - 4  # the last one is torn, and others may be made from it
+    assert numbers[:whole] == list(range(whole))
     assert len(notes) == 1
     assert re.fullmatch(
         r"the video data breaks off: it holds \d\.\d s of the \d+\.0 s that its header promises",
