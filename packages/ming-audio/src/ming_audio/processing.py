@@ -126,7 +126,7 @@ class AudioProcessor:
 def read(part: media.Audio, ear: Ear) -> np.ndarray:
     """A sound as [N] float32 at 16 kHz. Raises BadMedia, also as soon as it proves too long."""
     blocks, count = [], 0
-    for block in stream_audio(part.source):
+    for block in stream_audio(part.source, channel=part.channel):
         blocks.append(block)
         count += len(block)
         if isinstance(ear.config, WhisperConfig) and mel_frames(count) > ear.config.most_frames:

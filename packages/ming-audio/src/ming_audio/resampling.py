@@ -14,7 +14,10 @@ ROLLOFF = 0.99
 """Cut-off as a share of the lower Nyquist frequency."""
 
 CHUNK = 1 << 14
-"""Samples put out at a time, so that the gathered taps of a long signal need little memory."""
+"""Samples put out at a time where their taps are gathered, which needs memory."""
+
+MANY = 128
+"""Periods from which on the outputs of a phase are worth a step of their own."""
 
 
 def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -62,20 +65,43 @@ class Resampler:
         return max(self._given, (inputs - reach) * self._out // self._in)
 
     def _put_out(self, until: int) -> np.ndarray:
-        pieces = []
-        taps = self._weights.shape[1]
-        for first in range(self._given, until, CHUNK):
-            period, phase = np.divmod(np.arange(first, min(first + CHUNK, until)), self._out)
-            starts = period * self._in + self._starts[phase] - self._dropped
-            windows = np.lib.stride_tricks.sliding_window_view(self._buffer, taps)[starts]
-            pieces.append(np.einsum("nt,nt->n", windows, self._weights[phase]))
-        self._given = max(self._given, until)
+        put_out = np.zeros(until - self._given, np.float32)
+        if len(put_out) >= MANY * self._out:
+            self._by_phase(put_out)
+        elif len(put_out):
+            self._by_window(put_out)
+        self._given = until
         period, phase = divmod(self._given, self._out)
         # The next outputs begin here at the earliest: starts rise with the phase.
         spare = max(0, period * self._in + int(self._starts[phase]) - self._dropped)
         spare = min(spare, len(self._buffer))
         self._buffer, self._dropped = self._buffer[spare:], self._dropped + spare
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        return put_out
+
+    def _by_phase(self, put_out: np.ndarray) -> None:
+        """Of many periods: all outputs of a phase at once, which lie evenly in the buffer."""
+        step, taps = self._buffer.strides[0], self._weights.shape[1]
+        for phase, (start, weights) in enumerate(zip(self._starts.tolist(), self._weights)):
+            period = -(-(self._given - phase) // self._out)
+            own = put_out[period * self._out + phase - self._given :: self._out]
+            windows = np.lib.stride_tricks.as_strided(
+                self._buffer[period * self._in + start - self._dropped :],
+                (len(own), taps),
+                (self._in * step, step),
+                writeable=False,
+            )
+            np.einsum("nt,t->n", windows, weights, out=own)
+
+    def _by_window(self, put_out: np.ndarray) -> None:
+        """Of few periods with many phases: one output after another."""
+        windows = np.lib.stride_tricks.sliding_window_view(self._buffer, self._weights.shape[1])
+        for first in range(0, len(put_out), CHUNK):
+            own = put_out[first : first + CHUNK]
+            period, phase = np.divmod(
+                np.arange(self._given + first, self._given + first + len(own)), self._out
+            )
+            starts = period * self._in + self._starts[phase] - self._dropped
+            np.einsum("nt,nt->n", windows[starts], self._weights[phase], out=own)
 
 
 @lru_cache(maxsize=8)

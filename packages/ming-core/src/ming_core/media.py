@@ -57,14 +57,33 @@ class Image(Media):
     """One still picture."""
 
 
+Channel = int | Literal["mix"]
+"""Which channel of a sound is heard: its number from 0, or all of them mixed."""
+
+
+def checked_channel(channel: Channel) -> Channel:
+    """Raises BadConfig unless it is "mix" or a number from 0."""
+    number = isinstance(channel, int) and not isinstance(channel, bool) and channel >= 0
+    if not number and channel != "mix":
+        raise BadConfig(
+            f"channel of a sound is {channel!r}; it must be 'mix' or a number, from 0 for the first"
+        )
+    return channel
+
+
 @dataclass(frozen=True, eq=False)
 class Audio(Media):
     """One sound recording.
 
     purpose: to "listen" to what it says, or to "transcribe" it; Lite 1.0 has an encoder for each.
+    channel: "mix" for all channels, or the number of one, from 0. Raises BadConfig for another.
     """
 
     purpose: Literal["listen", "transcribe"] = "listen"
+    channel: Channel = "mix"
+
+    def __post_init__(self) -> None:
+        checked_channel(self.channel)
 
 
 @dataclass(frozen=True)
@@ -113,20 +132,22 @@ class Video(Media):
     array [T, H, W, 3] uint8, `Frames`, or what a model has made of it already (`Seen`).
 
     sampling: which frames; None is the release's own rule. sound: also listen to it, which only a
-    file can offer; raises BadMedia otherwise.
+    file can offer; raises BadMedia otherwise. channel: of that sound, as in `Audio`.
     """
 
     sampling: VideoSampling | None = None
     sound: bool = False
+    channel: Channel = "mix"
 
     def __post_init__(self) -> None:
+        checked_channel(self.channel)
         if self.sound and not isinstance(self.source, MediaSource):
             raise BadMedia(f"{self} has no sound; give the path of a video file, or sound=False")
 
     @cached_property
     def track(self) -> Audio:
         """Its sound as a medium of its own: always the same object, as memories go by identity."""
-        return Audio(self.source)
+        return Audio(self.source, channel=self.channel)
 
 
 Part = Text | Image | Audio | Video
