@@ -24,18 +24,23 @@ def train(
 ) -> None:
     """Run a training recipe, or go on with an interrupted one.
 
+    Ctrl-C and SIGTERM stop it after the step with its state saved, a second one at once.
+
     Example: ming train nano-perception out=runs/nano seed=1
     """
-    from ming_recipes.recipe import recipe_entry, recipe_yaml, settings
+    from ming_recipes.stopping import answering_signals
 
-    entry = recipe_entry(recipe)
-    files = [recipe_yaml(entry), *([config] if config else [])]
-    loaded = entry.load()
-    chosen = settings(loaded, files, overrides or [])
-    words = ["ming", "train", recipe, *(overrides or [])]
-    if config is not None:
-        words += ["--config", str(config)]
-    loaded.train(chosen, shlex.join(words))
+    with answering_signals():  # from here on: a recipe takes a while to load
+        from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
+
+        entry = recipe_entry(recipe)
+        loaded = load_recipe(entry)
+        files = [recipe_yaml(entry), *([config] if config else [])]
+        chosen = settings(loaded, files, overrides or [])
+        words = ["ming", "train", recipe, *(overrides or [])]
+        if config is not None:
+            words += ["--config", str(config)]
+        loaded.train(chosen, shlex.join(words))
 
 
 def recipes(as_json: JsonOption = False) -> None:

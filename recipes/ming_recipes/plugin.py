@@ -35,5 +35,6 @@ def ming_register_benchmarks(register: Registrar) -> None:
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_recipes import cli
 
-    app.command()(cli.train)
+    # What looks like an option is read as a setting, whose mistake is told with the right form.
+    app.command(context_settings={"ignore_unknown_options": True})(cli.train)
     app.command()(cli.recipes)

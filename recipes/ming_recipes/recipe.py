@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ming_core.errors import BadConfig
+from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.plugins import get_plugins
 from ming_core.registry import Entry
+from ming_recipes.ranges import check
+
+LARGEST = 1_000_000
+"""Bytes of a file with settings."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,42 @@ def recipe_entry(name: str) -> Entry:
     return get_plugins().recipes[name]
 
 
+def load_recipe(entry: Entry) -> Recipe:
+    """The recipe behind an entry. Raises MissingPlugin if it is none or cannot be imported."""
+    recipe = entry.load()
+    if not isinstance(recipe, Recipe) or not is_dataclass(recipe.config):
+        raise MissingPlugin(
+            f"the recipe {entry.name!r} of {entry.plugin} is broken: {entry.target!r} must be a "
+            "ming_recipes.recipe.Recipe(dataclass of settings, training function); "
+            f"update {entry.plugin}"
+        )
+    return recipe
+
+
 def recipe_yaml(entry: Entry) -> Path:
-    """The settings file that ships with a recipe."""
+    """The settings file that ships with a recipe. Raises MissingPlugin if there is none."""
     from importlib.resources import files
 
-    package, _, place = str(entry.extra["settings"]).partition(":")
-    return Path(str(files(package).joinpath(place)))
+    target = entry.extra.get("settings")
+    package, _, place = str(target).partition(":")
+    try:
+        path = Path(str(files(package).joinpath(place))) if target and place else None
+    except (ImportError, TypeError, ValueError):
+        path = None
+    if path is None or not path.is_file():
+        given = f"settings={target!r} is none" if target else "it was registered without settings"
+        raise MissingPlugin(
+            f"the recipe {entry.name!r} of {entry.plugin} has no file of settings: {given}; "
+            f"expected settings='package:file.yaml'; update {entry.plugin}"
+        )
+    return path
 
 
 def settings(recipe: Recipe, files: list[Path], overrides: list[str]) -> Any:
-    """Defaults, then YAML files, then `key=value`; raises BadConfig naming the key at fault."""
+    """Defaults, then YAML files, then `key=value`; raises BadConfig naming the key at fault.
+
+    A value is what is written: `${...}`, which would look something up elsewhere, is refused.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -42,12 +72,70 @@ def settings(recipe: Recipe, files: list[Path], overrides: list[str]) -> Any:
     for item in overrides:
         if "=" not in item:
             raise BadConfig(f"cannot read the override {item!r}; write it as key=value")
+    known = [field.name for field in fields(recipe.config)]
     try:
-        layers = [OmegaConf.load(file) for file in files]
-        layers.append(OmegaConf.from_dotlist(overrides))
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(recipe.config), *layers))
+        layers: list[Any] = [_read(file) for file in files]
+        layers.append(OmegaConf.to_container(OmegaConf.from_dotlist(overrides), resolve=False))
+        for layer in layers:
+            for name in layer:
+                if name not in known:
+                    raise UnknownName("setting", str(name), known)
+            for name, value in _values(layer):
+                _refuse_reference(name, value)
+        config = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(recipe.config), *map(OmegaConf.create, layers))
+        )
     except OSError as error:
         raise BadConfig(f"cannot read {error.filename}: {error.strerror}") from None
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise BadConfig(f"the settings do not fit this recipe: {reason}") from None
+        key = getattr(error, "full_key", None)
+        of = f" {key}:" if key else ""
+        raise BadConfig(f"the settings do not fit this recipe:{of} {reason}") from None
+    check(config)
+    return config
+
+
+def _read(file: Path) -> dict[Any, Any]:
+    """The settings of a YAML file, which may be empty. Raises OSError, YAMLError, BadConfig."""
+    import yaml
+
+    with file.open("rb") as opened:
+        text = opened.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise BadConfig(f"{file} is larger than {LARGEST} bytes; expected a YAML file of settings")
+    try:
+        found = yaml.safe_load(text.decode())
+    except UnicodeDecodeError:
+        raise BadConfig(f"{file} is no UTF-8 text; expected a YAML file of settings") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise BadConfig(f"{file}{where} cannot be read as YAML: {problem}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise BadConfig(f"{file} holds a {type(found).__name__}; expected lines `setting: value`")
+    return found
+
+
+def _values(layer: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """All values of some settings with their names. A setting is a value or a table of values."""
+    for name, value in layer.items():
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield f"{name}.{key}", item
+        else:
+            yield str(name), value
+
+
+def _refuse_reference(name: str, value: Any) -> None:
+    if isinstance(value, dict | list):
+        raise BadConfig(f"{name} must be one value, not a {type(value).__name__}")
+    if isinstance(value, str) and "${" in value:
+        raise BadConfig(
+            f"{name} is {value!r}, and settings are not looked up elsewhere; write the value itself"
+        )
+    if value == "???":
+        raise BadConfig(f"{name} is '???'; write a value")

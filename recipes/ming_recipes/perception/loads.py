@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -19,6 +18,7 @@ from ming_core.config import AUDIO, IMAGE, TEXT
 from ming_core.media import Message
 from ming_core.model.balance import expert_counts
 from ming_core.model.routing import Routing
+from ming_recipes.files import replacing
 from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
 from ming_recipes.perception.hearing import LANGUAGES, request, spoken, utterances, why_unheard
 
@@ -124,9 +124,8 @@ def draw_loads(loads: Loads, path: Path) -> None:
                 draw.rectangle((x, top, x + cell - 2, top + cell - 2), color)
                 middle = (x + cell // 2, top + cell // 2)
                 draw.text(middle, f"{load:.2f}", ink, small, anchor="mm")
-    part = path.with_name(f".{path.name}.partial")
-    picture.save(part, "PNG")
-    os.replace(part, path)
+    with replacing(path) as file:
+        picture.save(file, "PNG")
 
 
 def _colors(load: float) -> tuple[tuple[int, int, int], str]:

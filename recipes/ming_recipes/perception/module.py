@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from ming_core.config import AUDIO, IMAGE
 from ming_core.model.balance import router_z_loss, sequence_balance_loss
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Routing
+from ming_recipes.logs import append_row
 from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.perception.ctc import CTCHeads, name_entries
@@ -153,6 +153,9 @@ class Perception(LightningModule):
         self, batch: PackedBatch | Sounds, device: torch.device, dataloader_idx: int
     ) -> PackedBatch | Sounds:
         return batch.to(device, torch.bfloat16)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["stage"] = self.stage
 
     def training_step(self, batch: PackedBatch | Sounds, index: int) -> Tensor:
         if isinstance(batch, Sounds):
@@ -354,9 +357,7 @@ class Perception(LightningModule):
             "split": split,
             **{k: round(v, 3) for k, v in {**mean, **score}.items()},
         }
-        path = Path(self.config.out) / "curve.jsonl"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_row(Path(self.config.out) / "curve.jsonl", line)
 
     def _report(self, losses: dict[str, Tensor], scores: dict[str, float]) -> None:
         values = {name: float(value.detach()) for name, value in losses.items()}
@@ -365,8 +366,7 @@ class Perception(LightningModule):
             line = {"stage": self.stage, "step": self.global_step}
             line |= {"seconds": round(time.monotonic() - self.started)}
             line |= {k: round(v, 3) for k, v in {**values, **scores}.items()}
-            with (Path(self.config.out) / "loss.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_row(Path(self.config.out) / "loss.jsonl", line)
 
 
 def stage_steps(config: NanoPerception, stage: str) -> int:

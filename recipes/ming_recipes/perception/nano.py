@@ -3,8 +3,8 @@
 Stage "sight": the image tower on dense labels. "language": the language model on packed questions,
 in front of the frozen tower. "joint": both together. "hearing": the audio encoder on speech.
 "senses": all of them on text, pictures, videos and speech. Each stage resumes from
-`<out>/<stage>.ckpt` after an interruption. The result is written in the released layout, one
-folder per package.
+`<out>/<stage>.ckpt` after an interruption, or from the state before it. The result is written in
+the released layout, one folder per package.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, cast
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from ming_audio.encoder import AudioEncoder
@@ -39,6 +39,10 @@ from ming_core.checkpoints.writing import export
 from ming_core.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
+from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights
+from ming_recipes.files import write_text
+from ming_recipes.keeping import Keep
+from ming_recipes.logs import read_rows
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.perception.ctc import CTCHeads
 from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
@@ -49,7 +53,9 @@ from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.routers import settle_routers
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, speech_rows
+from ming_recipes.ranges import check
 from ming_recipes.recipe import Recipe
+from ming_recipes.runs import Run, running
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.records import fingerprint
 from ming_recipes.world.scene import MAX_OBJECTS, SPLITS
@@ -58,6 +64,9 @@ from ming_recipes.world.vocabulary import CANVAS, WORLD
 from ming_vision.encoder import QwenVisionEncoder
 
 STAGES = ("sight", "language", "joint", "hearing", "senses")
+REPORT = "training.json"
+RESULTS = ("nano", "parts", *(f"{stage}.ckpt" for stage in STAGES))
+"""What a run leaves in its folder, and may replace there."""
 
 LLM: dict[str, Any] = {
     "model_type": "bailing_moe_v2",
@@ -305,13 +314,24 @@ class Stage(LightningDataModule):
 
 
 def train(config: NanoPerception, command: str) -> None:
-    """Run what is still missing of the stages, then write and score the result."""
+    """Run what is still missing of the stages, then write and score the result.
+
+    Raises BadConfig for a setting that cannot be used, and what `running` raises.
+    """
+    check(config)
+    out = Path(config.out)
+    with running(out, config, command, RESULTS) as run:
+        if (out / "nano" / REPORT).exists():
+            run.note(f"this run is finished; its result is in {out / 'nano'}")
+            return
+        _train(config, command, run)
+
+
+def _train(config: NanoPerception, command: str, run: Run) -> None:
     seed_everything(config.seed)
     torch.set_num_threads(1)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer.json").exists():
-        train_tokenizer(out, seed=config.seed)
+    out = run.folder
+    words = tokenizer_files(config)
     recordings = [
         Recordings(out / "speech", "train", config.recordings),
         Recordings(out / "speech", "val", config.validation_sounds),
@@ -319,7 +339,7 @@ def train(config: NanoPerception, command: str) -> None:
     if rank_zero_only.rank == 0:
         for some in recordings:
             some.prepare()
-    tokenizer = Tokenizer(out)
+    tokenizer = Tokenizer(words[0].parent)
     released = released_config(tokenizer)
     omni = build(released, config.seed)
     packer = Packer(
@@ -334,20 +354,51 @@ def train(config: NanoPerception, command: str) -> None:
     heads = DenseHeads(width).to(torch.bfloat16)
     ctc = CTCHeads(ear.config.width, width, packer.tokenizer).to(torch.bfloat16)
     training, validation = (Listening(some, ear, packer.tokenizer) for some in recordings)
-    # A stage's checkpoint holds all that the stages before it learnt.
-    started = max(
-        (i for i, stage in enumerate(STAGES) if (out / f"{stage}.ckpt").exists()), default=0
-    )
-    for stage in STAGES[started:]:
-        if stage == "senses" and not (out / "senses.ckpt").exists():
+    parts = nn.ModuleDict({"omni": omni, "heads": heads, "ctc": ctc})
+    first, saved = last_state(run, config, parts)
+    for stage in STAGES[first:]:
+        if stage == "senses" and saved is None:
             hear_as_read(omni.backbone)
         module = Perception(config, omni, heads, ctc, packer, validation, stage)
-        fit(module, Stage(config, packer, training, stage))
+        fit(module, Stage(config, packer, training, stage), saved, run)
+        saved = None
     if rank_zero_only.rank == 0:
         some = Examples(config, packer, training, "senses", start=0, rank=0, world=1)
         batches = (batch for batch in some if isinstance(batch, PackedBatch))
         settle_routers(omni, islice(batches, config.settle_steps), config.settle_rate)
         ship(config, omni, released, command)
+
+
+def tokenizer_files(config: NanoPerception) -> list[Path]:
+    """The two files of the tokenizer, which are made where they are missing."""
+    out = Path(config.out)
+    files = [out / "tokenizer.json", out / "tokenizer_config.json"]
+    if not all(file.exists() for file in files):
+        train_tokenizer(out, seed=config.seed)
+    return files
+
+
+def last_state(run: Run, config: NanoPerception, parts: nn.Module) -> tuple[int, Path | None]:
+    """Index of the stage to go on with, and the file with its state if it has begun.
+
+    Afterwards parts hold what was learnt; a state holds what the stages before it learnt, too.
+    Raises BadCheckpoint if no state can be used.
+    """
+    newest = [run.folder / f"{stage}.ckpt" for stage in reversed(STAGES)]
+
+    def wrong(path: Path, state: State) -> str | None:
+        if state.get("stage") != path.name.partition(".")[0]:
+            return "it is no state of this stage"
+        return other_weights(state, parts)
+
+    found = newest_state((at for path in newest for at in (path, before(path))), wrong, run.note)
+    if found is None:
+        return 0, None
+    path, state = found
+    parts.load_state_dict(state["state_dict"])
+    stage = STAGES.index(state["stage"])
+    ended = state["global_step"] >= stage_steps(config, state["stage"])
+    return (stage + 1, None) if ended else (stage, path)
 
 
 def hear_as_read(backbone: Backbone) -> None:
@@ -358,19 +409,10 @@ def hear_as_read(backbone: Backbone) -> None:
         audio.load_state_dict(text.state_dict())
 
 
-def fit(module: Perception, data: Stage) -> None:
-    """Train one stage, going on from its checkpoint if there is one."""
-    config, stage = module.config, module.stage
-    out = Path(config.out)
-    saved = out / f"{stage}.ckpt"
-    if saved.exists():
-        state = torch.load(saved, weights_only=True, mmap=True)
-        if state["global_step"] >= module.total_steps:  # finished: only its weights are needed
-            module.load_state_dict(state["state_dict"])
-            return
-    keep = ModelCheckpoint(
-        out, filename=stage, every_n_train_steps=config.save_every, enable_version_counter=False
-    )
+def fit(module: Perception, data: Stage, saved: Path | None, run: Run) -> None:
+    """Train one stage, from its start or from a state; raises Stopped if asked to stop."""
+    config = module.config
+    keep = Keep(run.folder / f"{module.stage}.ckpt", config.save_every, run.stop)
     trainer = Trainer(
         accelerator="cpu",
         devices=config.processes,
@@ -378,19 +420,16 @@ def fit(module: Perception, data: Stage) -> None:
         max_steps=module.total_steps,
         gradient_clip_val=config.clip,
         callbacks=[keep],
+        plugins=[SafeCheckpoints()],
+        enable_checkpointing=False,
         logger=False,
-        default_root_dir=out,
+        default_root_dir=run.folder,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(
-        module,
-        datamodule=data,
-        ckpt_path=saved if saved.exists() else None,
-        weights_only=True,
-    )
-    # The last steps, however many they are since the last regular save.
-    trainer.save_checkpoint(saved)
+    trainer.fit(module, datamodule=data, ckpt_path=saved, weights_only=True)
+    if run.stop.asked:
+        raise run.stopped(f"at step {trainer.global_step} of stage {module.stage!r}")
 
 
 def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: str) -> None:
@@ -411,8 +450,8 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "audio": (omni.encoders["audio"], identity_slots(omni.encoders["audio"])),
     }
     preprocessor = out / "preprocessor_config.json"
-    preprocessor.write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
-    words = [out / "tokenizer.json", out / "tokenizer_config.json"]
+    write_text(preprocessor, json.dumps(PREPROCESSOR, indent=2) + "\n")
+    words = tokenizer_files(config)
     vision = {"vision_config", "mlp_depth", "vision_tasks"}
     audio = {"audio_config", "mlp_depth", "audio_tasks"}
     shares = {
@@ -447,13 +486,13 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "experts": rounded(load_scores(loads)),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    for written in (folder, *(parts / name for name in shares)):
-        (written / "training.json").write_text(text, encoding="utf-8")
+    for written in (*(parts / name for name in shares), folder):  # the last one ends the run
+        write_text(written / REPORT, text)
 
 
 def training_seconds(log: Path) -> int:
     """Seconds of all runs in a loss log; the clock starts again with each stage and each resume."""
-    clock = [json.loads(line)["seconds"] for line in log.read_text("utf-8").splitlines()]
+    clock = [row["seconds"] for row in read_rows(log) if isinstance(row.get("seconds"), int)]
     ends = [now for now, after in zip(clock, [*clock[1:], -1], strict=True) if after < now]
     return sum(ends)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from multiprocessing import active_children, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from rich.progress import track
 from ming_audio.config import Ear, WhisperConfig
 from ming_core.chat.prompt import TextEncoder
 from ming_core.model.encoder import Features, by_modality
+from ming_recipes.files import remove_parts, replacing
 from ming_recipes.perception.augment import plain, vary
 from ming_recipes.world.scene import generator, seed_of
 from ming_recipes.world.speech import Utterance, utterance_of
@@ -37,13 +41,21 @@ class Recordings:
     def prepare(self) -> None:
         """Make the shards that are missing, a process for each core. Raises MissingVoice."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder)
         starts = range(0, self.count, SHARD)
-        missing = [first for first in starts if not self._path(first).exists()]
-        if missing:
-            with ProcessPoolExecutor(os.cpu_count()) as pool:
+        missing = [first for first in starts if not _is_whole(self._path(first))]
+        if not missing:
+            return
+        with ProcessPoolExecutor(os.cpu_count(), initializer=_serve) as pool:
+            try:
                 done = pool.map(self._record, missing)
                 for _ in track(done, f"speech {self.split}", total=len(missing)):
                     pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in active_children():  # they would go on for minutes
+                    worker.terminate()
+                raise
 
     def __getitem__(self, index: int) -> tuple[Utterance, np.ndarray]:
         """The utterance and its samples, [N] int16 at 16 kHz.
@@ -68,17 +80,38 @@ class Recordings:
             np.round(speak(utterance_of(self.split, index)).clip(-1, 1) * (2**15 - 1))
             for index in range(first, self._end(first))
         ]
-        part = self._path(first).with_suffix(f".part{os.getpid()}")
-        with part.open("wb") as file:
+        with replacing(self._path(first)) as file:
             np.save(file, np.cumsum([0, *map(len, said)]))
             np.save(file, np.concatenate(said).astype(np.int16))
-        part.replace(self._path(first))
 
     def _path(self, first: int) -> Path:
         return self.folder / f"{self.split}-{first:06d}-{self._end(first):06d}.npy"
 
     def _end(self, first: int) -> int:
         return min(first + SHARD, self.count)
+
+
+def _serve() -> None:
+    """In each process that records: leave it to the first one to stop, and end when that one ends,
+    also when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    first = parent_process()
+    assert first is not None
+
+    def end() -> None:
+        first.join()
+        os._exit(1)
+
+    Thread(target=end, daemon=True).start()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        ends, samples = _load(path)
+        return bool(ends[-1] == len(samples))
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 @lru_cache(maxsize=4)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ming_core.errors import BadConfig
+from ming_recipes.files import replacing
 from ming_recipes.world.language import KINDS, VIDEO_KINDS, follow_up, questions
 from ming_recipes.world.motion import clip_of
 from ming_recipes.world.render import render
@@ -72,17 +72,12 @@ def make_record(
 
 def write_jsonl(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
     """Write one record a line; returns their number. The file appears only when complete."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
     count = 0
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for record in records:
-                file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
-                count += 1
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        for record in records:
+            line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+            file.write(line.encode())
+            count += 1
     return count
 
 

@@ -8,7 +8,6 @@ colour-shape pair never becomes one token: an unseen pair is made of seen tokens
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tokenizers import (
     trainers,
 )
 
+from ming_recipes.files import write_text
 from ming_recipes.world.corpus import sentences
 from ming_recipes.world.scene import generator
 from ming_recipes.world.vocabulary import chinese_words, english_words
@@ -116,9 +116,9 @@ def train_tokenizer(folder: Path | str, seed: int = 0) -> Tokenizer:
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     config = json.dumps(_tokenizer_config(tokenizer), ensure_ascii=False, indent=2)
-    _replace(folder / "tokenizer_config.json", config + "\n")
+    write_text(folder / "tokenizer_config.json", config + "\n")
     return tokenizer
 
 
@@ -184,12 +184,3 @@ def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, object]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "trust_remote_code": True,
     }
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

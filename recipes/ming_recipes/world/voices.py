@@ -11,8 +11,6 @@ import shutil
 import subprocess
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -65,14 +63,12 @@ def _espeak(utterance: Utterance) -> np.ndarray:
 
 
 def _flite(utterance: Utterance) -> np.ndarray:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
-        name, _, pitch = utterance.voice.name.partition("+")
-        style = ("--setf", f"duration_stretch={PLAIN_RATE / utterance.rate:.3f}")
-        if pitch:
-            style += ("--setf", f"int_f0_target_mean={pitch}")
-        _run("flite", "-voice", name, *style, "-t", utterance.spoken, "-o", str(path))
-        return _heard(path)
+    name, _, pitch = utterance.voice.name.partition("+")
+    style = ("--setf", f"duration_stretch={PLAIN_RATE / utterance.rate:.3f}")
+    if pitch:
+        style += ("--setf", f"int_f0_target_mean={pitch}")
+    data = _run("flite", "-voice", name, *style, "-t", utterance.spoken, "-o", "/dev/stdout")
+    return _heard(data)
 
 
 def _piper(utterance: Utterance) -> np.ndarray:
@@ -104,4 +100,7 @@ def _heard(source: Any) -> np.ndarray:
 
 def _run(program: str, *arguments: str) -> bytes:
     command = [program, *arguments]
-    return subprocess.run(command, capture_output=True, check=True, timeout=_LONGEST).stdout
+    try:
+        return subprocess.run(command, capture_output=True, check=True, timeout=_LONGEST).stdout
+    except subprocess.SubprocessError as error:
+        raise MingError(f"speech cannot be made: {error}; try it, or install it again") from error

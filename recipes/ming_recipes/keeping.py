@@ -1,0 +1,65 @@
+"""A Lightning callback that keeps a training safe: it saves, stops when asked, and stops at NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from ming_core.errors import MingError
+from ming_recipes.stopping import Stop
+
+
+class Diverged(MingError):
+    """The loss or the weights of a training are no numbers any more."""
+
+
+class Keep(Callback):
+    """Saves the state as `path` every `every` steps and after the last one.
+
+    Asked to stop, it saves after the step and ends the training; all processes of a training stop
+    at the same step, whichever was asked. A loss or weights that are not finite raise Diverged, and
+    are not saved.
+    """
+
+    def __init__(self, path: Path, every: int, stop: Stop) -> None:
+        self.path, self.every, self.stop = path, every, stop
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop.patient = True
+        self.stop.answer()  # Lightning has taken SIGTERM
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        finite = torch.isfinite(outputs["loss"].detach()).all()
+        asked = torch.tensor([float(self.stop.asked), float(not finite)], device=pl_module.device)
+        found = trainer.strategy.reduce(asked, reduce_op="max").tolist()
+        if found[1]:
+            raise Diverged(_diverged("loss", step))
+        self.stop.asked = int(found[0])
+        if step % self.every and step < trainer.max_steps and not self.stop.asked:
+            return
+        if not all(bool(torch.isfinite(value).all()) for value in pl_module.parameters()):
+            raise Diverged(_diverged("weights", step))
+        trainer.save_checkpoint(self.path)
+        trainer.should_stop = bool(self.stop.asked)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop.patient = False
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self.stop.patient = False
+
+
+def _diverged(what: str, step: int) -> str:
+    return (
+        f"after step {step} the {what} of the training is no finite number; the states that were "
+        "saved before are kept; train in another folder with lower learning rates"
+    )

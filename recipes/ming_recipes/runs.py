@@ -1,0 +1,168 @@
+"""The folder of a training run: one process at a time, one set of settings, one way to fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_only
+
+from ming_core.errors import BadConfig, MingError
+from ming_recipes.files import remove_parts, write_text
+from ming_recipes.keeping import Diverged
+from ming_recipes.stopping import Stop, Stopped, answering_signals
+
+RECORD = "run.json"
+"""What a run was started with, and the process that trains it: `settings`, `command`, `process`."""
+
+LOCK = "run.lock"
+
+log = logging.getLogger("ming")
+
+
+class BadRun(MingError):
+    """A run cannot be started, gone on with or saved in its folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this process trains. stop: whether it is asked to stop."""
+
+    folder: Path
+    stop: Stop
+
+    def note(self, sentence: str) -> None:
+        """Tell the user something; once, however many processes train."""
+        if rank_zero_only.rank == 0:
+            log.warning("%s", sentence)
+
+    def stopped(self, where: str) -> Stopped:
+        """What to raise once a training that was asked to stop has saved its state."""
+        self.note(f"stopped {where}; the state is saved, and the same command goes on from there")
+        return Stopped(self.stop.asked)
+
+
+@contextmanager
+def running(folder: Path, config: Any, command: str, results: Sequence[str]) -> Iterator[Run]:
+    """Everything that a training does happens in here.
+
+    folder: is made, and locked until the process ends, however it ends. config: a dataclass of
+    settings; all but `out`, the folder itself, are recorded there by the first process and must be
+    the same ever after. results: names of what the recipe writes there and may replace; a folder
+    that has one of them and no record is somebody else's.
+
+    Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal.
+    """
+    first = rank_zero_only.rank == 0
+    with answering_signals() as stop:
+        try:
+            if not first:  # a process that the first one has started
+                yield Run(folder, stop)
+                return
+            with _locked(folder):
+                _record(folder, settings_of(config), command, results)
+                remove_parts(folder)
+                yield Run(folder, stop)
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            raise BadRun(
+                f"cannot go on in {folder}: {error.strerror or error}{place}; what was saved there "
+                "is kept; free space or mend the folder, then the same command goes on"
+            ) from error
+        except (Stopped, Diverged):
+            if first:
+                raise
+            # The first process stops, too, and tells. It would be killed if this one failed.
+            raise SystemExit(0) from None
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """What must not change in a run: the settings without the folder, which may be moved."""
+    return {name: value for name, value in asdict(config).items() if name != "out"}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The system opens the lock when the process ends, also when it is killed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise BadRun(
+            f"{_owner(folder)} trains in {folder}; wait for it, stop it, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise BadRun(
+            f"cannot train in {folder}: {error.strerror or error}; choose another folder with out="
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _owner(folder: Path) -> str:
+    try:
+        process = json.loads((folder / RECORD).read_text("utf-8"))["process"]
+        return f"process {process['id']} on {process['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _record(
+    folder: Path, settings: Mapping[str, Any], command: str, results: Sequence[str]
+) -> None:
+    """Compare with what the run was started with, and write down who trains it now."""
+    path = folder / RECORD
+    if path.exists():
+        _compare(path, settings)
+    else:
+        found = [name for name in results if os.path.lexists(folder / name)]
+        if found:
+            raise BadRun(
+                f"{folder} holds {', '.join(found)} but no {RECORD}, so it cannot be told how they "
+                "were made; choose another folder with out="
+            )
+    record = {
+        "settings": settings,
+        "command": command,
+        "process": {"id": os.getpid(), "host": socket.gethostname()},
+    }
+    try:
+        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise BadRun(
+            f"cannot write {path}: {error.strerror or error}; free space, or choose another folder "
+            "with out="
+        ) from error
+
+
+def _compare(path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        known = json.loads(path.read_text("utf-8"))["settings"]
+        known.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadRun(
+            f"{path} cannot be read, so it cannot be told how this run was started; choose another "
+            "folder with out="
+        ) from None
+    absent = "not set"
+    other = [
+        f"{name} ({known.get(name, absent)} there, {settings.get(name, absent)} now)"
+        for name in sorted({*known, *settings})
+        if known.get(name, absent) != settings.get(name, absent)
+    ]
+    if other:
+        raise BadConfig(
+            f"the run in {path.parent} was started with other settings: {', '.join(other)}; use "
+            "those, or choose another folder with out="
+        )
