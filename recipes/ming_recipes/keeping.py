@@ -21,12 +21,13 @@ class Keep(Callback):
     """Saves the state as `path` every `every` steps and after the last one.
 
     Asked to stop, it saves after the step and ends the training; all processes of a training stop
-    at the same step, whichever was asked. A loss or weights that are not finite raise Diverged, and
-    are not saved.
+    at the same step, whichever was asked. From the first step on `stop` is patient. A loss or
+    weights that are not finite raise Diverged, and are not saved.
     """
 
     def __init__(self, path: Path, every: int, stop: Stop) -> None:
         self.path, self.every, self.stop = path, every, stop
+        self.stopped_by = 0  # the signal for which all processes have stopped
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.stop.patient = True
@@ -41,21 +42,13 @@ class Keep(Callback):
         found = trainer.strategy.reduce(asked, reduce_op="max").tolist()
         if found[1]:
             raise Diverged(_diverged("loss", step))
-        self.stop.asked = int(found[0])
-        if step % self.every and step < trainer.max_steps and not self.stop.asked:
+        self.stopped_by = int(found[0])
+        if step % self.every and step < trainer.max_steps and not self.stopped_by:
             return
         if not all(bool(torch.isfinite(value).all()) for value in pl_module.parameters()):
             raise Diverged(_diverged("weights", step))
-        trainer.save_checkpoint(self.path)
-        trainer.should_stop = bool(self.stop.asked)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stop.patient = False
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        self.stop.patient = False
+        trainer.save_checkpoint(self.path, weights_only=False)
+        trainer.should_stop = bool(self.stopped_by)
 
 
 def _diverged(what: str, step: int) -> str:

@@ -44,10 +44,10 @@ class Run:
         if rank_zero_only.rank == 0:
             log.warning("%s", sentence)
 
-    def stopped(self, where: str) -> Stopped:
-        """What to raise once a training that was asked to stop has saved its state."""
+    def stopped(self, number: int, where: str) -> Stopped:
+        """What to raise once a training has saved its state and stopped for a signal."""
         self.note(f"stopped {where}; the state is saved, and the same command goes on from there")
-        return Stopped(self.stop.asked)
+        return Stopped(number)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -362,6 +362,9 @@ def _train(config: NanoPerception, command: str, run: Run) -> None:
         module = Perception(config, omni, heads, ctc, packer, validation, stage)
         fit(module, Stage(config, packer, training, stage), saved, run)
         saved = None
+    run.stop.patient = False
+    if run.stop.asked:
+        raise run.stopped(run.stop.asked, "after the last stage")
     if rank_zero_only.rank == 0:
         some = Examples(config, packer, training, "senses", start=0, rank=0, world=1)
         batches = (batch for batch in some if isinstance(batch, PackedBatch))
@@ -428,8 +431,9 @@ def fit(module: Perception, data: Stage, saved: Path | None, run: Run) -> None:
         use_distributed_sampler=False,
     )
     trainer.fit(module, datamodule=data, ckpt_path=saved, weights_only=True)
-    if run.stop.asked:
-        raise run.stopped(f"at step {trainer.global_step} of stage {module.stage!r}")
+    if keep.stopped_by:
+        where = f"at step {trainer.global_step} of stage {module.stage!r}"
+        raise run.stopped(keep.stopped_by, where)
 
 
 def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: str) -> None:
@@ -493,8 +497,7 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
 def training_seconds(log: Path) -> int:
     """Seconds of all runs in a loss log; the clock starts again with each stage and each resume."""
     clock = [row["seconds"] for row in read_rows(log) if isinstance(row.get("seconds"), int)]
-    ends = [now for now, after in zip(clock, [*clock[1:], -1], strict=True) if after < now]
-    return sum(ends)
+    return sum(now for now, after in pairwise([*clock, -1]) if after < now)
 
 
 def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
