@@ -15,7 +15,8 @@ INTRODUCTION = """# Command line
 
 The answer goes to stdout and nothing else does; progress, timings and warnings go to stderr.
 Exit codes: 0 fine; 1 `ming doctor` found something, or the model gave no readable box or action
-(`ground`, `click`); 2 an error of use, told in one sentence; 130 interrupted.
+(`ground`, `click`); 2 an error of use, told in one sentence; 130 interrupted,
+143 ended by SIGTERM (`train`).
 `MING_DISABLE_PLUGINS=NAME,NAME` switches plugins off.
 
 This page is written by `python docs/generate_cli.py`.

@@ -2,7 +2,8 @@
 
     rate: Annotated[float, Range(0, 1)] = 0.1
 
-A field without such a mark takes every value of its type; numbers must always be finite.
+A field without such a mark takes every value of its type; numbers must always be finite. Whole
+numbers, numbers, texts, switches and tables of them are checked.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
             _check(f"{name}.{key}", item, get_args(hint)[1])
         return
     limit = next((mark for mark in marks if isinstance(mark, Range)), None)
+    if hint not in _WORDS:
+        return
     wanted = _WORDS[hint] + (f" {limit}" if limit else "")
     number = hint in (int, float)
     fits = isinstance(value, (int, float) if hint is float else hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
 from ming_core.config import AUDIO, IMAGE, TEXT, BackboneConfig
+from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
+from ming_recipes.checkpoints import before, save_state
 from ming_recipes.perception import hearing, module, speech
 from ming_recipes.perception.augment import vary
 from ming_recipes.perception.config import NanoPerception
@@ -28,10 +31,18 @@ from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, name_entries,
 from ming_recipes.perception.data import PackedBatch, Packer, row_of
 from ming_recipes.perception.dense import DenseHeads, token_of
 from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
-from ming_recipes.perception.nano import PREPROCESSOR, build, released_config, train
+from ming_recipes.perception.nano import (
+    PREPROCESSOR,
+    build,
+    last_state,
+    released_config,
+    train,
+)
 from ming_recipes.perception.routers import settle_routers
 from ming_recipes.perception.speech import Listening, Recordings, Sounds
 from ming_recipes.perception.talk import WINDOW, chosen, speech_rows
+from ming_recipes.runs import BadRun, Run
+from ming_recipes.stopping import Stop
 from ming_recipes.world.batch import Mix, training_example
 from ming_recipes.world.language import Question, reasoning
 from ming_recipes.world.names import NAMES, alike
@@ -124,8 +135,70 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     parts = tmp_path / "whole" / "parts"
     assert report["backbone"] == fingerprint(open_checkpoint(parts / "backbone"))
     assert (tmp_path / "whole" / "routers.png").read_bytes()[:4] == b"\x89PNG"
+    assert not list(tmp_path.rglob("*.part"))
+
+    train(whole, "again")  # is finished
+    assert report == json.loads((tmp_path / "whole" / "nano" / "training.json").read_text())
+    with pytest.raises(BadConfig, match=r"other settings: adam_lr \(0\.002 there, 0\.01 now\);"):
+        train(replace(whole, adam_lr=0.01), "again")
     answer = load(tmp_path / "broken" / "nano").ask("how many shapes are there?", max_new_tokens=4)
     assert 1 <= answer.tokens <= 4
+
+
+def _state(stage: str, step: int, value: float) -> dict[str, Any]:
+    empty: dict[str, Any] = {"loops": {}, "optimizer_states": [], "lr_schedulers": []}
+    state = {"weight": torch.full((1, 1), value), "bias": torch.zeros(1)}
+    about = {"pytorch-lightning_version": "2", "stage": stage, "global_step": step}
+    return {**empty, **about, "state_dict": state}
+
+
+def test_the_newest_state_that_can_be_used_is_gone_on_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, parts = Run(tmp_path, Stop()), torch.nn.Linear(1, 1)
+    config = NanoPerception(**TINY)
+    assert last_state(run, config, parts) == (0, None)
+    states = [("sight", 2, 0.1), ("language", 1, 0.2), ("joint", 2, 0.3), ("joint", 3, 0.4)]
+    for stage, step, value in states:
+        save_state(_state(stage, step, value), tmp_path / f"{stage}.ckpt")
+    joint = tmp_path / "joint.ckpt"
+    assert last_state(run, config, parts) == (2, joint)
+    assert parts.weight.item() == pytest.approx(0.4)
+    assert not caplog.messages
+    joint.write_bytes(b"")  # torn: the one before it
+    assert last_state(run, config, parts) == (2, before(joint))
+    assert parts.weight.item() == pytest.approx(0.3)
+    shutil.copy(tmp_path / "language.ckpt", before(joint))  # of another stage: the stage before
+    assert last_state(run, config, parts) == (2, None)
+    assert parts.weight.item() == pytest.approx(0.2)
+    assert caplog.messages == [
+        f"{joint} cannot be used: it is torn, damaged or no checkpoint of a training; the training "
+        f"goes on from {before(joint)}",
+        f"{joint} cannot be used: it is torn, damaged or no checkpoint of a training; the training "
+        f"goes on from {tmp_path}/language.ckpt",
+        f"{before(joint)} cannot be used: it is no state of this stage; the training goes on from "
+        f"{tmp_path}/language.ckpt",
+    ]
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(BadCheckpoint, match=f"^{joint} cannot be used: .*sight.ckpt cannot be"):
+        last_state(run, config, parts)
+
+
+@pytest.mark.parametrize("name", ["nano", "parts", "sight.ckpt"])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(BadRun, match=rf"holds {name} but no run\.json"):
+        train(NanoPerception(out=str(tmp_path), **TINY), "ming train nano-perception")
+    assert (tmp_path / name).is_dir()
+
+
+def test_settings_given_in_python_are_checked_before_anything_is_made(tmp_path: Path) -> None:
+    for name in ("muon_lr", "adam_lr"):
+        config = replace(NanoPerception(out=str(tmp_path / "run")), **{name: float("nan")})
+        with pytest.raises(BadConfig, match=f"^{name} is nan; it must be a number above 0"):
+            train(config, "ming train nano-perception")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

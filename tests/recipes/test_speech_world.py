@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ming_recipes.perception import speech
 from ming_recipes.perception.speech import Recordings
+from ming_recipes.stopping import answering_signals
 from ming_recipes.world.names import HOMOPHONES, NAMES, alike, by_sound, number_words
 from ming_recipes.world.scene import generator
 from ming_recipes.world.speech import (
@@ -235,6 +241,8 @@ def test_recordings_go_on_where_they_were_interrupted(
 
     monkeypatch.setattr(speech, "SHARD", 3)
     monkeypatch.setattr(speech, "speak", sound)
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / ".val.npy.0a.part").touch()  # left by a process that was killed
     recordings = Recordings(tmp_path / "speech", "val", 5)
     broken.touch()
     with pytest.raises(RuntimeError, match="power cut"):
@@ -251,3 +259,46 @@ def test_recordings_go_on_where_they_were_interrupted(
         assert samples.dtype == np.int16
         assert len(samples) == len(said.text)
         assert samples[0] == round(len(said.text) / 100 * 32767)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_recordings_that_were_torn_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "speak", lambda said: np.full(100, 0.5, np.float32))
+    recordings = Recordings(tmp_path, "val", 5)
+    recordings.prepare()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for torn in (b"", whole[:50], whole[:-1], bytes(len(whole))):
+        speech._load.cache_clear()
+        path.write_bytes(torn)
+        recordings.prepare()
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_who_records_ends_with_the_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(speech, "speak", lambda said: time.sleep(60))
+    monkeypatch.setattr(speech, "SHARD", 1)
+
+    def record() -> None:
+        with answering_signals():
+            Recordings(tmp_path, "val", 5).prepare()
+
+    first = multiprocessing.get_context("fork").Process(target=record)
+    first.start()
+    assert first.pid is not None
+    family: list[psutil.Process] = []
+    while not family:
+        time.sleep(0.05)
+        family = psutil.Process(first.pid).children(recursive=True)
+    time.sleep(0.5)  # until they know what to do
+    os.kill(first.pid, number)
+    first.join(20)
+    assert first.exitcode == (-9 if number == signal.SIGKILL else 143)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
