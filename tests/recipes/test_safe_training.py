@@ -23,7 +23,6 @@ import pytest
 import torch
 
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
-from ming_recipes import checkpoints, files
 from ming_recipes.checkpoints import Unsaved, before, newest_state, read_state, save_state
 from ming_recipes.files import replacing, write_text
 from ming_recipes.keeping import Diverged
@@ -39,7 +38,13 @@ Weights = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def whole(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """The weights of a run that nothing happened to."""
-    return toy.train(toy.Toy(out=str(tmp_path_factory.mktemp("whole") / "run")), "toy")
+    return trained(toy, toy.Toy(out=str(tmp_path_factory.mktemp("whole") / "run")))
+
+
+def trained(toy: Any, config: Any) -> Weights:
+    """The weights with which a run ends."""
+    toy.train(config, "toy")
+    return read_state(Path(config.out) / "toy.ckpt")["state_dict"]
 
 
 @pytest.fixture
@@ -82,7 +87,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_resumed_run_ends_with_the_same_weights(toy: Any, broken: Any, whole: Weights) -> None:
-    assert same(toy.train(broken, "toy"), whole)
+    assert same(trained(toy, broken), whole)
     assert sorted(path.name for path in Path(broken.out).iterdir()) == [
         "loss.jsonl",
         "run.json",
@@ -103,7 +108,7 @@ def test_without_room_the_state_before_is_kept(toy: Any, broken: Any, whole: Wei
         toy.train(broken, "toy")
     assert [step_of(out / name) for name in ("toy.ckpt", "toy.before.ckpt")] == [10, 5]
     assert not list(out.glob(".*"))
-    assert same(toy.train(broken, "toy"), whole)
+    assert same(trained(toy, broken), whole)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +125,9 @@ def test_whatever_fails_one_state_can_be_read(
         save_state(state(step), path)
     with monkeypatch.context() as patch:
         if call == "torch.save":
-            patch.setattr(checkpoints.torch, "save", full)
+            patch.setattr(torch, "save", full)
         elif call == "fsync":
-            patch.setattr(files.os, "fsync", full)
+            patch.setattr(os, "fsync", full)
         else:
             patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="No space left"):
@@ -232,7 +237,7 @@ def test_a_damaged_state_is_left_out(
     if path.is_dir():
         path.rmdir()  # a folder stands in the way of what is saved
         DAMAGE["empty"](path)
-    assert same(toy.train(broken, "toy"), whole)
+    assert same(trained(toy, broken), whole)
     (sentence,) = (record.message for record in caplog.records if record.name == "ming")
     assert sentence.startswith(f"{path} cannot be used: it ")
     assert sentence.endswith(f"; the training goes on from {before(path)}")
@@ -270,7 +275,7 @@ def test_other_settings_are_refused_by_name(toy: Any, broken: Any, whole: Weight
     )
     moved = toy.Toy(out=f"{broken.out}-moved")
     shutil.move(broken.out, moved.out)
-    assert same(toy.train(moved, "toy"), whole)
+    assert same(trained(toy, moved), whole)
     with pytest.raises(BadConfig, match="other settings: steps"):  # a finished run, too
         toy.train(toy.Toy(out=moved.out, steps=30), "toy")
 
@@ -348,7 +353,7 @@ def test_a_folder_that_is_removed_is_made_again(
         return step(self, batch, index)
 
     monkeypatch.setattr(toy.Module, "training_step", removed)
-    assert same(toy.train(toy.Toy(out=str(out)), "toy"), whole)
+    assert same(trained(toy, toy.Toy(out=str(out))), whole)
     assert step_of(out / "toy.ckpt") == 20
 
 
