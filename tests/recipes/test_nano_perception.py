@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ming_audio.encoder import AudioEncoder
+from ming_audio.prompts import parse
 from ming_core.api import load
 from ming_core.chat.formats import chat_format
 from ming_core.chat.prompt import MediaTokens, build_example
@@ -39,8 +40,9 @@ from ming_recipes.perception.nano import (
     train,
 )
 from ming_recipes.perception.routers import settle_routers
-from ming_recipes.perception.speech import Listening, Recordings, Sounds
-from ming_recipes.perception.talk import WINDOW, chosen, speech_rows
+from ming_recipes.perception.speech import Listening, Recordings, Sounds, Variety
+from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, conversation, speech_rows
+from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
 from ming_recipes.runs import BadRun, Run
 from ming_recipes.stopping import Stop
 from ming_recipes.world.batch import Mix, training_example
@@ -342,6 +344,101 @@ def test_sentences_are_chosen_by_their_kind(tmp_path: Path, tokenizer: Tokenizer
     assert share({}) == pytest.approx(0.25, abs=0.07)
     assert share({"name": 3.0}) > 0.4
     assert share({"name": 0.01}) < 0.03
+
+
+def test_without_variety_every_use_is_its_sentence(listening: Listening) -> None:
+    """So it was for the weights that ship."""
+    assert listening.variety == Variety(0, 0, 0)
+    assert all(listening(use).utterances == [utterance_of("train", use)] for use in range(20))
+    config = NanoPerception()
+    assert config.joined_sounds == config.wordless_sounds == config.other_lists == 0
+    assert config.capacity == config.senses_capacity == 208
+
+
+def test_some_uses_are_more_sentences_behind_each_other(listening: Listening) -> None:
+    varied = Listening(
+        listening.recordings, listening.ear, listening.tokenizer, Variety(joined=1.0)
+    )
+    many = 0
+    for use in range(60):
+        (said,) = varied(use).utterances
+        first = utterance_of("train", use)
+        assert said.text.startswith(first.text)
+        assert varied(use).utterances == [said]  # a pure function of the use
+        rest = said.text[len(first.text) :]
+        if not rest:  # it would be too long
+            assert said == first
+            continue
+        many += 1
+        between = " " if said.lang == "en" else ""
+        following = (utterance_of("train", (use + i) % 60) for i in range(1, 60))
+        same = [one for one in following if one.lang == said.lang][:2]
+        wanted = [between + same[0].text, between + same[0].text + between + same[1].text]
+        assert rest in wanted
+        names = same[0].names if rest == wanted[0] else same[0].names + same[1].names
+        assert said.names == first.names + names
+        assert said.question is None
+        assert varied(use).ids == [varied.tokenizer.encode(said.text)]
+        assert varied(use).features.tensors["mel"].shape[0] <= 800
+    assert many > 20
+
+
+def test_some_uses_are_sounds_without_a_word(listening: Listening, packer: Packer) -> None:
+    varied = Listening(
+        listening.recordings, listening.ear, listening.tokenizer, Variety(wordless=1.0)
+    )
+    for use in range(20):
+        sound = varied(use)
+        (said,) = sound.utterances
+        assert (said.text, said.names, said.question, sound.ids) == ("", (), None, [[]])
+        assert said.lang == utterance_of("train", use).lang
+        assert torch.isfinite(sound.features.tensors["mel"]).all()
+        (question,) = conversation("train", use, sound).questions
+        assert question.answer in ("English\t", "Chinese\t")
+        assert parse(PROMPTS, question.answer)[1] == ""
+    batch = packer(speech_rows(packer, varied, range(20), spoken=3))
+    assert {question.kind for question in batch.questions} == {"transcribe"}
+    heads = CTCHeads(8, 16, packer.tokenizer)
+    silent = Sounds.joined([varied(use) for use in range(3)])
+    states = torch.randn(sum(silent.features.tokens), 8)
+    tokens, words = torch.randn(len(states), 16), torch.randn(1536, 16)
+    losses = heads(states, silent.features.tokens, tokens, words, silent)
+    # Per place, where another sound has its loss per letter: long silence must not drown speech.
+    assert all(0 < loss.item() < 20 for loss in losses.values())
+
+
+def test_shares_of_uses_are_as_often_as_they_say(listening: Listening) -> None:
+    shares = Variety(joined=0.3, wordless=0.2)
+    varied = Listening(listening.recordings, listening.ear, listening.tokenizer, shares)
+    drawn = [varied(use).utterances[0] for use in range(300)]
+    plain = [utterance_of("train", use % 60) for use in range(300)]
+    assert np.mean([not said.text for said in drawn]) == pytest.approx(0.2, abs=0.06)
+    joined = [len(said.text) > len(alone.text) for said, alone in zip(drawn, plain, strict=True)]
+    assert 0.1 < np.mean(joined) < 0.36  # some would be too long
+
+
+def test_lists_may_hold_words_of_no_sentence(packer: Packer, listening: Listening) -> None:
+    heard = [listening(use) for use in range(60)]
+    before = [conversation("train", use, sound) for use, sound in enumerate(heard)]
+    after = [conversation("train", use, sound, 1.0) for use, sound in enumerate(heard)]
+    lists = 0
+    for old, new in zip(before, after, strict=True):
+        assert new.turns[1] == old.turns[1]  # what is said stays
+        if "following words" in old.turns[0].text:
+            assert new.turns[0] != old.turns[0]
+            lists += 1
+        else:
+            assert new == old  # who had no list has none
+    assert lists > 15
+    longest = max(len(packer.tokenizer.encode(talk.turns[0].text)) for talk in after)
+    assert longest > 60
+
+
+def test_the_next_run_has_all_of_it() -> None:
+    entry = recipe_entry("nano-perception")
+    config = settings(load_recipe(entry), [recipe_yaml(entry)], [])
+    assert min(config.joined_sounds, config.wordless_sounds, config.other_lists) > 0
+    assert config.senses_capacity > config.capacity
 
 
 def test_an_utterance_varies_in_training_and_never_elsewhere(listening: Listening) -> None:

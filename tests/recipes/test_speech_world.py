@@ -19,6 +19,7 @@ import pytest
 from ming_recipes.perception import speech
 from ming_recipes.perception.speech import Recordings
 from ming_recipes.stopping import answering_signals
+from ming_recipes.world.hotwords import SIZE, other_words
 from ming_recipes.world.names import HOMOPHONES, NAMES, alike, by_sound, number_words
 from ming_recipes.world.scene import generator
 from ming_recipes.world.speech import (
@@ -35,6 +36,7 @@ from ming_recipes.world.speech import (
 )
 from ming_recipes.world.vocabulary import COLORS, HELD_OUT, SHAPES, Language
 from ming_recipes.world.voices import JOE, MissingVoice, require, speak
+from ming_recipes.world.wordless import WORDLESS, wordless
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
@@ -302,3 +304,52 @@ def test_who_records_ends_with_the_first_process(
     assert first.exitcode == (-9 if number == signal.SIGKILL else 143)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
+
+
+@pytest.mark.parametrize("kind", WORDLESS)
+def test_sounds_without_a_word(kind: str) -> None:
+    lengths, levels = set(), []
+    for seed in range(12):
+        sound = wordless(kind, generator(seed, 0))
+        np.testing.assert_array_equal(sound, wordless(kind, generator(seed, 0)))
+        assert sound.dtype == np.float32
+        assert 0.5 * 16_000 <= len(sound) <= 7 * 16_000
+        assert np.isfinite(sound).all()
+        assert np.abs(sound).max() <= 1
+        lengths.add(len(sound))
+        levels.append(float(np.abs(sound).max()))
+    assert len(lengths) > 10
+    assert (max(levels) < 0.05) == (kind == "silence")
+
+
+def test_tones_hum_and_noise_sound_as_they_are_called() -> None:
+    def flatness(kind: str) -> float:
+        """1 for white noise, 0 for a tone: mean over some sounds."""
+        found = []
+        for seed in range(8):
+            power = np.abs(np.fft.rfft(wordless(kind, generator(seed, 0)))) ** 2 + 1e-12
+            found.append(np.exp(np.log(power).mean()) / power.mean())
+        return float(np.mean(found))
+
+    assert flatness("noise") > 0.05
+    assert max(flatness("hum"), flatness("music")) < 0.02
+    assert flatness("tone") < 0.01
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_lists_of_other_words(language: Language) -> None:
+    rng = generator(0, 0)
+    name, friend = NAMES[language][0], NAMES[language][-1]
+    lists = [other_words((name, friend), language, rng) for _ in range(200)]
+    low, high = SIZE
+    assert {low, high} <= {len(words) for words in lists}
+    assert all(low <= len(words) == len(set(words)) <= high for words in lists)
+    wrong = {*alike(name, language), *alike(friend, language)} - {name, friend}
+    assert all(wrong.isdisjoint(words) for words in lists)
+    with_names = [words for words in lists if name in words]
+    assert all(friend in words for words in with_names)
+    assert len(with_names) == pytest.approx(100, abs=25)
+    assert len({words.index(name) for words in with_names}) > 5  # the place does not tell
+    assert len({word for words in lists for word in words}) > 200  # no few to learn by heart
+    world = {words[language] for table in (COLORS, SHAPES) for words in table.values()}
+    assert all(world.isdisjoint(words) for words in lists)

@@ -41,6 +41,8 @@ class NanoPerception:
     images: Count = 20  # packed rows per step and process
     # Tokens of a packed row: a picture or video and its conversations.
     capacity: Annotated[int, Range(96, 4096)] = 208
+    # The same in the senses stage, where sentences that are joined need more.
+    senses_capacity: Annotated[int, Range(96, 4096)] = 208
     easy_steps: Some = 150  # language steps on scenes of one or two objects
     # Shares of the examples. Text is in more scenes than the world's 0.3: it is learnt late.
     sight_text: Share = 0.8
@@ -81,6 +83,11 @@ class NanoPerception:
     )
     # Sentences about people and numbers are few, and their words are what is misheard.
     senses_sentences: SentenceWeights = field(default_factory=lambda: {"name": 3.0, "number": 3.0})
+    # What some sounds are, see `speech.Variety`. The defaults are those of the shipped weights,
+    # which were taught single sentences and lists of names; nano.yaml has those of the next run.
+    joined_sounds: Share = 0.0
+    wordless_sounds: Share = 0.0
+    other_lists: Share = 0.0  # of the lists of words to listen for
     muon_lr: Rate = 0.01
     adam_lr: Rate = 0.002
     # Of the learning rates, for the image tower beside the language model.

@@ -141,18 +141,22 @@ class CTCHeads(nn.Module):
 
 
 def ctc(logits: Tensor, lengths: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
-    """Mean over sounds of the CTC loss per target; logits [sum(lengths), classes], logarithmic."""
+    """Mean over sounds of the CTC loss per target, or per place where there is no target; logits
+    [sum(lengths), classes], logarithmic."""
     # One gather: padding sound by sound copies far more than it reads.
     size = torch.tensor(lengths)
     rows = (size.cumsum(0) - size) + torch.arange(max(lengths))[:, None].clamp(max=size - 1)
     padded = logits.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-    return F.ctc_loss(
+    wanted = torch.tensor([len(row) for row in targets])
+    losses = F.ctc_loss(
         padded,
-        torch.tensor([i for row in targets for i in row]),
+        torch.tensor([i for row in targets for i in row], dtype=torch.long),
         size,
-        torch.tensor([len(row) for row in targets]),
+        wanted,
+        reduction="none",
         zero_infinity=True,
     )
+    return (losses / torch.where(wanted > 0, wanted, size)).mean()
 
 
 def best_paths(logits: Tensor, lengths: Sequence[int]) -> list[list[int]]:

@@ -51,7 +51,7 @@ from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
 from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.routers import settle_routers
-from ming_recipes.perception.speech import Listening, Recordings, Sounds
+from ming_recipes.perception.speech import Listening, Recordings, Sounds, Variety
 from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, speech_rows
 from ming_recipes.ranges import check
 from ming_recipes.recipe import Recipe
@@ -342,31 +342,29 @@ def _train(config: NanoPerception, command: str, run: Run) -> None:
     tokenizer = Tokenizer(words[0].parent)
     released = released_config(tokenizer)
     omni = build(released, config.seed)
-    packer = Packer(
-        omni.backbone.config,
-        chat_format("flash"),
-        tokenizer,
-        cast(QwenVisionEncoder, omni.encoders["image"]).processor,
-        config.capacity,
-    )
+    eye = cast(QwenVisionEncoder, omni.encoders["image"])
+    parts = omni.backbone.config, chat_format("flash"), tokenizer, eye.processor
+    packer, senses = (Packer(*parts, size) for size in (config.capacity, config.senses_capacity))
     width = omni.backbone.config.hidden_size
     ear = cast(AudioEncoder, omni.encoders["audio"]).config.listening
     heads = DenseHeads(width).to(torch.bfloat16)
     ctc = CTCHeads(ear.config.width, width, packer.tokenizer).to(torch.bfloat16)
-    training, validation = (Listening(some, ear, packer.tokenizer) for some in recordings)
-    parts = nn.ModuleDict({"omni": omni, "heads": heads, "ctc": ctc})
-    first, saved = last_state(run, config, parts)
+    variety = Variety(config.joined_sounds, config.wordless_sounds, config.other_lists)
+    training, validation = (Listening(some, ear, packer.tokenizer, variety) for some in recordings)
+    learnt = nn.ModuleDict({"omni": omni, "heads": heads, "ctc": ctc})
+    first, saved = last_state(run, config, learnt)
     for stage in STAGES[first:]:
         if stage == "senses" and saved is None:
             hear_as_read(omni.backbone)
-        module = Perception(config, omni, heads, ctc, packer, validation, stage)
-        fit(module, Stage(config, packer, training, stage), saved, run)
+        rows = senses if stage == "senses" else packer
+        module = Perception(config, omni, heads, ctc, rows, validation, stage)
+        fit(module, Stage(config, rows, training, stage), saved, run)
         saved = None
     run.stop.patient = False
     if run.stop.asked:
         raise run.stopped(run.stop.asked, "after the last stage")
     if rank_zero_only.rank == 0:
-        some = Examples(config, packer, training, "senses", start=0, rank=0, world=1)
+        some = Examples(config, senses, training, "senses", start=0, rank=0, world=1)
         batches = (batch for batch in some if isinstance(batch, PackedBatch))
         settle_routers(omni, islice(batches, config.settle_steps), config.settle_rate)
         ship(config, omni, released, command)

@@ -18,16 +18,21 @@ from numpy.lib import format as header
 from rich.progress import track
 
 from ming_audio.config import Ear, WhisperConfig
+from ming_audio.lengths import RATE
 from ming_core.chat.prompt import TextEncoder
 from ming_core.model.encoder import Features, by_modality
 from ming_recipes.files import remove_parts, replacing
-from ming_recipes.perception.augment import plain, vary
-from ming_recipes.world.scene import generator, seed_of
-from ming_recipes.world.speech import Utterance, utterance_of
+from ming_recipes.perception.augment import LONGEST, plain, vary
+from ming_recipes.world.scene import generator, pick, seed_of
+from ming_recipes.world.speech import Utterance, followed_by, utterance_of, without_words
+from ming_recipes.world.vocabulary import Language
 from ming_recipes.world.voices import speak
+from ming_recipes.world.wordless import WORDLESS, wordless
 
 SHARD = 500
-VARIATION_STREAM = 6
+VARIATION_STREAM, DRAW_STREAM = 6, 10
+_PAUSE = (0.3, 1.2)  # seconds between two sentences
+_AHEAD = 20  # recordings among which the next one of a language is looked for
 
 
 @dataclass(frozen=True)
@@ -145,22 +150,45 @@ class Sounds:
         return cls(features, utterances, [row for part in parts for row in part.ids])
 
 
+@dataclass(frozen=True)
+class Variety:
+    """What some uses of the recordings are in training; shares of 1.
+
+    joined: of the uses, those in which one or two more sentences follow after pauses. wordless: of
+    the uses, those in which nothing is said (`world.wordless`). other_lists: of the lists of words
+    to listen for, those of words that have nothing to do with what is said (`world.hotwords`).
+    """
+
+    joined: float = 0.0
+    wordless: float = 0.0
+    other_lists: float = 0.0
+
+
 class Listening:
     """Recordings through the front end of an ear."""
 
-    def __init__(self, recordings: Recordings, ear: Ear, tokenizer: TextEncoder) -> None:
+    def __init__(
+        self,
+        recordings: Recordings,
+        ear: Ear,
+        tokenizer: TextEncoder,
+        variety: Variety = Variety(),
+    ) -> None:
         assert isinstance(ear.config, WhisperConfig)
         self.recordings, self.ear, self.tokenizer = recordings, ear, tokenizer
+        self.variety = variety
         self.n_mels = ear.config.n_mels
 
     def __call__(self, use: int) -> Sounds:
         """The utterance of a use: each time another variation in training, the plain sound
         elsewhere."""
-        utterance, samples = self.recordings[self.recordings.index(use)]
+        index = self.recordings.index(use)
         if self.recordings.split == "train":
+            utterance, samples = self._drawn(index, generator(seed_of("train", use), DRAW_STREAM))
             rng = generator(seed_of("train", use), VARIATION_STREAM)
             mel = vary(samples, self.n_mels, rng)
         else:
+            utterance, samples = self.recordings[index]
             mel = plain(samples, self.n_mels)
         features = Features(
             modality="audio",
@@ -169,3 +197,30 @@ class Listening:
             tokens=[self.ear.tokens(len(mel))],
         )
         return Sounds(features, [utterance], [self.tokenizer.encode(utterance.text)])
+
+    def _drawn(self, index: int, rng: np.random.Generator) -> tuple[Utterance, np.ndarray]:
+        """An utterance, alone or with others behind it, or a sound without words in its place."""
+        kind = rng.random()
+        if kind < self.variety.wordless:
+            sound = wordless(pick(rng, tuple(WORDLESS)), rng)
+            said = without_words(self.recordings.utterance(index))
+            return said, np.round(sound * (2**15 - 1)).astype(np.int16)
+        said, samples = self.recordings[index]
+        if kind >= self.variety.wordless + self.variety.joined:
+            return said, samples
+        for _ in range(1 if rng.random() < 0.7 else 2):
+            following = self._next(index, said.lang)
+            if following is None:
+                break
+            other, more = self.recordings[following]
+            pause = np.zeros(int(rng.uniform(*_PAUSE) * RATE), np.int16)
+            longer = np.concatenate((samples, pause, more))
+            if len(longer) > LONGEST * RATE:  # it would be heard faster than anybody speaks
+                break
+            index, said, samples = following, followed_by(said, other), longer
+        return said, samples
+
+    def _next(self, index: int, language: Language) -> int | None:
+        """The next recording of a language behind an index, if it is near."""
+        near = (self.recordings.index(index + step) for step in range(1, _AHEAD))
+        return next((i for i in near if self.recordings.utterance(i).lang == language), None)

@@ -11,6 +11,7 @@ from ming_core.packing import plan_packing
 from ming_recipes.perception.data import Conversation, Packer, Row, row_of
 from ming_recipes.perception.speech import Listening, Sounds
 from ming_recipes.world.batch import Mix, training_example
+from ming_recipes.world.hotwords import other_words
 from ming_recipes.world.language import Question
 from ming_recipes.world.scene import TEXT_PROBABILITY, generator, seed_of
 from ming_recipes.world.speech import Utterance, context_of, heard_question
@@ -26,6 +27,7 @@ PROMPTS: AudioPrompts = replace(
 
 TALK_STREAM = 7
 CHOICE_STREAM = 9
+LIST_STREAM = 11
 WINDOW = 4
 WEIGHT = 0.7  # of each token of a transcript in the loss: more than of a description
 _SOUND = Audio(None)  # stands for an utterance in a prompt
@@ -43,7 +45,8 @@ def speech_rows(
     asking = [use for use in sounds if sounds[use].utterances[0].question is not None][:spoken]
     rows = [spoken_row(listening, use, sounds[use]) for use in asking]
     split = listening.recordings.split
-    talks = [conversation(split, use, sounds[use]) for use in sounds if use not in asking]
+    others = listening.variety.other_lists
+    talks = [conversation(split, use, sounds[use], others) for use in sounds if use not in asking]
     sizes = [packer.tokens(talk) for talk in talks]
     fitting = [i for i, size in enumerate(sizes) if size <= packer.capacity]
     plan = plan_packing([sizes[i] for i in fitting], packer.capacity)
@@ -82,8 +85,11 @@ def spoken_row(listening: Listening, use: int, sound: Sounds) -> Row:
     return replace(row, conversations=[aloud, *row.conversations])
 
 
-def conversation(split: str, use: int, sound: Sounds) -> Conversation:
-    """What is asked about an utterance: mostly its text, with or without names to listen for."""
+def conversation(split: str, use: int, sound: Sounds, other_lists: float = 0.0) -> Conversation:
+    """What is asked about an utterance: mostly its text, with or without names to listen for.
+
+    other_lists: the share of lists that hold other words instead (`world.hotwords`).
+    """
     (said,) = sound.utterances
     rng = generator(seed_of(split, use), TALK_STREAM)
     asked = heard_question(said, rng) if rng.random() < 0.2 else None
@@ -91,7 +97,11 @@ def conversation(split: str, use: int, sound: Sounds) -> Conversation:
         turns = [user(_SOUND, asked.question), assistant(asked.answer)]
         return Conversation(turns, (asked,), (sound,))
     listed = rng.random() < (0.8 if said.names else 0.3)
-    asked = transcription(said, context_of(said.names, said.lang, rng) if listed else ())
+    context = context_of(said.names, said.lang, rng) if listed else ()
+    lists = generator(seed_of(split, use), LIST_STREAM)
+    if listed and lists.random() < other_lists:
+        context = other_words(said.names, said.lang, lists)
+    asked = transcription(said, context)
     turns = [user(asked.question, _SOUND), assistant(asked.answer)]
     return Conversation(turns, (asked,), (sound,), WEIGHT)
 

@@ -7,7 +7,7 @@ for names. Training hears the voices of TRAIN_VOICES only; "test" is spoken by T
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -202,6 +202,23 @@ class Utterance:
     pitch: int
     names: tuple[str, ...] = ()
     question: Question | None = None
+
+
+def followed_by(first: Utterance, second: Utterance) -> Utterance:
+    """Two sentences of one language as one utterance, which asks nothing about a picture."""
+    between = " " if first.lang == "en" else ""
+    return replace(
+        first,
+        text=first.text + between + second.text,
+        spoken=f"{first.spoken} {second.spoken}",
+        names=first.names + second.names,
+        question=None,
+    )
+
+
+def without_words(said: Utterance) -> Utterance:
+    """An utterance of the same language in which nothing is said."""
+    return replace(said, kind="wordless", text="", spoken="", names=(), question=None)
 
 
 @lru_cache(maxsize=65_536)
