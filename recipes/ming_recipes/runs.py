@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from ming_core.errors import BadConfig, MingError
+from ming_core.notes import note_to_user
 from ming_recipes.files import remove_parts, write_text
 from ming_recipes.keeping import Diverged
 from ming_recipes.stopping import Stop, Stopped, answering_signals
@@ -24,8 +24,6 @@ RECORD = "run.json"
 """What a run was started with, and the process that trains it: `settings`, `command`, `process`."""
 
 LOCK = "run.lock"
-
-log = logging.getLogger("ming")
 
 
 class BadRun(MingError):
@@ -42,7 +40,7 @@ class Run:
     def note(self, sentence: str) -> None:
         """Tell the user something; once, however many processes train."""
         if rank_zero_only.rank == 0:
-            log.warning("%s", sentence)
+            note_to_user(sentence)
 
     def stopped(self, number: int, where: str) -> Stopped:
         """What to raise once a training has saved its state and stopped for a signal."""
