@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,62 @@ def test_members_require_each_other_within_one_minor_version(projects: dict[str,
             assert need == re.match(r"[a-z-]+", need)[0] + expected, f"{name} requires {need}"  # type: ignore[index]
 
 
-def test_members_share_licence_and_python_range(projects: dict[str, dict]) -> None:
-    assert {project["license"] for project in projects.values()} == {"MIT"}
+LICENCES = {"ming-audio": "MIT AND Apache-2.0"}
+"""Of the packages with data of others; the others are MIT alone."""
+
+DATA_OF_OTHERS = {"cmvn.json", "contractions.json", "simplified.json", "spelling.json"}
+OWN_DATA = {
+    *{"config.json", "demo.json", "demo.png", "directory.toml", "model.safetensors", "nano.yaml"},
+    *{"preprocessor_config.json", "py.typed", "tokenizer.json", "tokenizer_config.json"},
+    "training.json",
+}
+
+
+def test_members_say_their_licences(projects: dict[str, dict], repository: Path) -> None:
+    for name, project in projects.items():
+        assert project["license"] == LICENCES.get(name, "MIT"), name
+    audio = repository / "packages/ming-audio"
+    for file in projects["ming-audio"]["license-files"]:
+        assert (audio / file).stat().st_size > 500
+    apache = (audio / "LICENSE-APACHE").read_text("utf-8")
+    assert "Apache License" in apache
+    assert "Version 2.0, January 2004" in apache
+
+
+def test_data_in_packages_is_ours_or_in_the_notice(repository: Path, tracked: list[Path]) -> None:
+    folders = [*repository.glob("packages/*/src"), repository / "recipes/ming_recipes"]
+    data = [
+        path
+        for path in tracked
+        if path.suffix != ".py" and any(path.is_relative_to(folder) for folder in folders)
+    ]
+    assert data
+    notice = (repository / "packages/ming-audio/NOTICE").read_text("utf-8")
+    for path in data:
+        assert path.name in OWN_DATA | DATA_OF_OTHERS, f"whose is {path}, and under which licence?"
+        if path.name in DATA_OF_OTHERS:
+            assert "ming-audio" in path.parts
+            assert path.name in notice
+
+
+NOTES = ("README.md", "SOURCES.txt")
+
+
+def test_every_recording_says_its_voice_and_licence(repository: Path, tracked: list[Path]) -> None:
+    sounds = [p for p in tracked if p.suffix in {".flac", ".wav", ".mp3", ".ogg", ".m4a", ".opus"}]
+    spoken = [
+        p for p in sounds if p.parent in (repository / "docs/sounds", repository / "tests/speech")
+    ]
+    assert len(spoken) >= 64
+    for path in spoken:
+        (file,) = [path.parent / name for name in NOTES if (path.parent / name).exists()]
+        note = file.read_text("utf-8")
+        patterns = re.findall(r"[\w*-]+\.flac", note)
+        assert any(fnmatchcase(path.name, pattern) for pattern in patterns), path
+        assert "icence" in note
+
+
+def test_members_share_the_python_range(projects: dict[str, dict]) -> None:
     assert len({project["requires-python"] for project in projects.values()}) == 1
 
 
