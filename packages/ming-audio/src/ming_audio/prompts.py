@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ming_core.errors import BadConfig, UnknownName
+from ming_core.fields import shown
 
 TAG_END = "\t"
 """What every release writes between the language of a transcript and its text."""
@@ -86,7 +87,7 @@ def prompts_of(config: Mapping[str, Any], release: str) -> AudioPrompts:
     """
     section = config.get("audio_tasks", {})
     if not isinstance(section, Mapping):
-        raise BadConfig(f"audio_tasks must be an object of sentences, not {section!r}")
+        raise BadConfig(f"audio_tasks must be an object of sentences, not {shown(section)}")
     known = [field.name for field in fields(AudioPrompts)]
     for key, value in section.items():
         if key not in known:
@@ -156,19 +157,20 @@ def _check(key: str, value: Any) -> None:
     if key == "no_repeat_ngram":
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise BadConfig(
-                f"audio_tasks.no_repeat_ngram is {value!r}; it must be a whole number from 0 on"
+                f"audio_tasks.no_repeat_ngram is {shown(value)}; it must be a whole number from 0 "
+                "on"
             )
     elif key == "pause":
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 5:
-            raise BadConfig(f"audio_tasks.pause is {value!r}; it must be seconds from 0 to 5")
+            raise BadConfig(f"audio_tasks.pause is {shown(value)}; it must be seconds from 0 to 5")
     elif key == "languages":
         texts = [*value, *value.values()] if isinstance(value, Mapping) else []
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise BadConfig(
-                f"audio_tasks.languages is {value!r}; it must be an object of tags by code, as en "
-                "and English"
+                f"audio_tasks.languages is {shown(value)}; it must be an object of tags by code, "
+                "as en and English"
             )
     elif not isinstance(value, str):
-        raise BadConfig(f"audio_tasks.{key} is {value!r}; it must be a sentence")
+        raise BadConfig(f"audio_tasks.{key} is {shown(value)}; it must be a sentence")
     elif key in _PLACES and f"{{{key}}}" not in value and (value or key != "dialect"):
-        raise BadConfig(f"audio_tasks.{key} is {value!r}; it must have {{{key}}} in it")
+        raise BadConfig(f"audio_tasks.{key} is {shown(value)}; it must have {{{key}}} in it")

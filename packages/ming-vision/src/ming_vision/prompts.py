@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from ming_core.errors import BadConfig, UnknownName
+from ming_core.fields import shown
 
 Language = Literal["en", "zh"]
 Sentences = Mapping[str, str]
@@ -87,17 +88,19 @@ def prompts_of(config: Mapping[str, Any]) -> VisionPrompts:
     """
     section = config.get("vision_tasks", {})
     if not isinstance(section, Mapping):
-        raise BadConfig(f"vision_tasks must be an object of sentences, not {section!r}")
+        raise BadConfig(f"vision_tasks must be an object of sentences, not {shown(section)}")
     known = [field.name for field in fields(VisionPrompts)]
     for key in section:
         if key not in known:
             raise UnknownName("key of vision_tasks", key, known)
     scale, style = section.get("box_scale", 1000), section.get("box_style", "brackets")
     if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
-        raise BadConfig(f"vision_tasks.box_scale is {scale!r}; it must be a whole number above 0")
+        raise BadConfig(
+            f"vision_tasks.box_scale is {shown(scale)}; it must be a whole number above 0"
+        )
     if style not in get_args(BoxStyle):
         raise BadConfig(
-            f"vision_tasks.box_style is {style!r}; use {' or '.join(get_args(BoxStyle))}"
+            f"vision_tasks.box_style is {shown(style)}; use {' or '.join(get_args(BoxStyle))}"
         )
     sentences = {
         key: _sentences(key, value)
@@ -128,10 +131,10 @@ def _sentences(key: str, value: Any) -> Sentences:
     right = isinstance(found, Mapping) and found and all(isinstance(s, str) for s in found.values())
     if not right or not found.keys() <= set(get_args(Language)):
         raise BadConfig(
-            f"vision_tasks.{key} is {value!r}; it must be a sentence, or one for each of "
+            f"vision_tasks.{key} is {shown(value)}; it must be a sentence, or one for each of "
             f"{' and '.join(get_args(Language))}"
         )
     place = _NEEDS.get(key, "")
     if any(place not in sentence for sentence in found.values()):
-        raise BadConfig(f"vision_tasks.{key} is {value!r}; it must have {place} in it")
+        raise BadConfig(f"vision_tasks.{key} is {shown(value)}; it must have {place} in it")
     return found
