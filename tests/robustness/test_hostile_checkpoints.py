@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from ming_core.checkpoints import writing
 from ming_core.checkpoints.detect import detect_family, unknown_family
+from ming_core.checkpoints.files import missing_files
 from ming_core.checkpoints.formats import open_checkpoint, open_weights, read_header
 from ming_core.checkpoints.keymap import identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
@@ -222,6 +225,91 @@ def test_file_that_shrinks_after_it_was_opened(folder: Path) -> None:
     )
     with pytest.raises(BadCheckpoint, match="ends inside"):
         weights.read(name)
+
+
+@pytest.mark.parametrize("how", ["replaced", "rewritten", "longer", "gone"])
+def test_weights_that_change_after_they_were_opened(folder: Path, how: str) -> None:
+    """Encoders are read when they are first needed; then the file may be another one."""
+    weights = open_weights(folder)
+    file = weights.tensors["vision.weight"].file
+    other = bytearray(file.read_bytes())
+    other[-1] ^= 1
+    if how == "replaced":
+        (folder / "new").write_bytes(other)
+        (folder / "new").replace(file)
+    elif how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(other + b"x" * (how == "longer"))
+        os.utime(file, ns=(0, time.time_ns() + 10**9))  # clocks of file systems tick slowly
+    with pytest.raises(BadCheckpoint) as caught:
+        weights.read("vision.weight")
+    expected = "cannot read" if how == "gone" else "was changed or replaced after the model was"
+    assert expected in str(caught.value)
+    assert file.name in str(caught.value)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4925\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00002-of-00003.safetensors", INDEX, "config.json", "preprocessor_config.json"]
+)
+def test_pointers_of_git_lfs(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(POINTER)
+    refuse(folder, name, "run `git lfs pull` in", str(folder))
+
+
+def test_a_pointer_in_place_of_the_only_file(folder: Path) -> None:
+    edit(folder, lambda tensors: None)
+    (folder / "model.safetensors").write_bytes(POINTER)
+    refuse(folder, "model.safetensors is only a pointer", "`git lfs pull`")
+
+
+def test_files_that_are_not_here_yet(folder: Path) -> None:
+    assert missing_files(folder) == []
+    assert missing_files(folder, ["tokenizer.json"]) == ["tokenizer.json"]
+    second = "model-00002-of-00003.safetensors"
+    (folder / second).write_bytes(POINTER)
+    assert missing_files(folder) == [second]
+    (folder / second).unlink()
+    assert missing_files(folder) == [second]
+    (folder / INDEX).unlink()
+    assert missing_files(folder) == ["model.safetensors"]
+
+
+ODD = "x\x1b[2J\a\n\u202e.weight"
+
+
+def test_odd_names_never_reach_a_message_raw(folder: Path) -> None:
+    edit(folder, lambda tensors: tensors.update({f"vision.{ODD}": torch.ones(1)}))
+    with pytest.raises(BadCheckpoint) as caught:
+        load(folder)
+    assert str(caught.value).isprintable()
+    assert "\\x1b" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["\x1b]0;x\a.safetensors", "\n.bin", "../\x1b[2J.safetensors"])
+def test_odd_places_never_reach_a_message_raw(folder: Path, place: str) -> None:
+    edit_index(folder, "vision.weight", place)
+    with pytest.raises(BadCheckpoint) as caught:
+        load(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_with_an_odd_name(folder: Path) -> None:
+    odd = folder.with_name("a\x1b[2J\nb")
+    folder.rename(odd)
+    (odd / "config.json").unlink()
+    with pytest.raises(BadCheckpoint) as caught:
+        load(odd)
+    assert str(caught.value).isprintable()
+    assert r"a\x1b[2J\nb has no config.json" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_damage(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 3}')
+    assert open_checkpoint(folder).config == {"a": 3}
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 2**31])

@@ -105,6 +105,37 @@ def test_weights_in_the_hub_cache_are_found(
     assert preset_folders("big") == {"checkpoint": snapshot}
 
 
+def test_a_download_under_way_is_not_ready(
+    plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--acme--Big/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--acme--Big/refs").mkdir()
+    (tmp_path / "models--acme--Big/refs/main").write_text("abc", "utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    plugins.add(Part("big", "hub:acme/Big", "checkpoint"), "a", "acme")
+
+    def lacks() -> list[str]:
+        part = preset("big").parts["checkpoint"]
+        assert preset("big").ready == part.ready == (not part.lacks)
+        return part.lacks
+
+    beside = ["preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
+    (snapshot / "config.json").write_text("{}", "utf-8")
+    assert lacks() == [*beside, "model.safetensors"]
+    for name in beside:
+        (snapshot / name).write_text("{}", "utf-8")
+    index = snapshot / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}', "utf-8")
+    assert lacks() == ["1.safetensors", "2.safetensors"]
+    (snapshot / "1.safetensors").write_bytes(bytes(8))
+    assert lacks() == ["2.safetensors"]
+    (snapshot / "2.safetensors").write_bytes(bytes(8))
+    assert lacks() == []
+    index.write_text("{", "utf-8")
+    assert lacks() == [index.name]
+
+
 def test_unknown_preset(plugins: Plugins, package: str) -> None:
     plugins.add(Part("nano", f"{package}:presets/tiny", "backbone"), "a", "ming-core")
     with pytest.raises(UnknownName, match="unknown preset 'nanno'; did you mean 'nano'\\?"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ming_core.chat import StreamDecoder, Tokenizer
-from ming_core.errors import BadCheckpoint
+from ming_core.errors import BadCheckpoint, BadConfig
 
 SPECIAL_TEXT = "<role>a</role><image><|role_end|><framePatch>"
 
@@ -115,6 +115,52 @@ def test_missing_and_damaged_files(tokenizer_folder: Path, tmp_path: Path, name:
     (folder / name).unlink()
     with pytest.raises(BadCheckpoint, match=f"has no {name}"):
         Tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_pointers_of_git_lfs_and_links_that_lead_away(
+    tokenizer_folder: Path, tmp_path: Path, name: str
+) -> None:
+    folder = _copy(tokenizer_folder, tmp_path)
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(BadCheckpoint, match=f"{name} is only a pointer .* `git lfs pull`"):
+        Tokenizer(folder)
+    (folder / name).unlink()
+    (folder / name).symlink_to(tokenizer_folder / name)
+    with pytest.raises(BadCheckpoint, match=f"refers to '{name}', which lies outside of it"):
+        Tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("a\ud83d", "a\ufffd"), ("\ud83d\ude00", "😀"), ("\udce9t", "\ufffdt"), ("\udcc3\udca9", "é")],
+)
+def test_halves_of_characters_and_bytes_of_a_shell(
+    tokenizer: Tokenizer, given: str, read: str
+) -> None:
+    assert tokenizer.decode(tokenizer.encode(given)) == read
+    assert tokenizer.fewest(given) <= len(tokenizer.encode(given))
+
+
+@given(st.text())
+def test_a_lower_bound_of_tokens(text: str) -> None:
+    assert _loaded[0].fewest(text) <= len(_loaded[0].encode(text))
+
+
+def test_a_panic_of_the_library_is_a_sentence(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its search gives up in very long words of some patterns, which is no Exception."""
+    monkeypatch.setenv("RUST_BACKTRACE", "0")
+    folder = _copy(tokenizer_folder, tmp_path)
+    data = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    split = {"type": "Split", "pattern": {"Regex": "(?:a|aa)+b"}, "behavior": "Isolated"}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    parts = [split | {"invert": False}, byte_level | {"use_regex": False}]
+    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
+    (folder / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(BadConfig, match="a text of 1,000 characters cannot be tokenized: "):
+        Tokenizer(folder).encode("a" * 1000)
 
 
 def test_other_kinds_of_tokenizer_are_refused(tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Tokenizer:
 
     def fewest(self, text: str) -> int:
         """So many tokens at least, found without making them."""
-        size = len(valid(text).encode())
+        size = len(text.encode(errors="replace"))  # each half of a character as one byte
         if self._tokenizer.normalizer is not None:
             size //= 3  # composing characters shortens a text to a third at the most
         return size // self._longest
