@@ -401,7 +401,8 @@ def test_some_uses_are_sounds_without_a_word(listening: Listening, packer: Packe
     heads = CTCHeads(8, 16, packer.tokenizer)
     silent = Sounds.joined([varied(use) for use in range(3)])
     states = torch.randn(sum(silent.features.tokens), 8)
-    tokens, words = torch.randn(len(states), 16), torch.randn(1536, 16)
+    tokens = torch.nn.functional.normalize(torch.randn(len(states), 16), dim=-1)
+    words = torch.randn(1536, 16)
     losses = heads(states, silent.features.tokens, tokens, words, silent)
     # Per place, where another sound has its loss per letter: long silence must not drown speech.
     assert all(0 < loss.item() < 20 for loss in losses.values())

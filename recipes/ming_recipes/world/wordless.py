@@ -70,12 +70,13 @@ def _music(times: Times, rng: np.random.Generator) -> np.ndarray:
     beat = rng.uniform(0.12, 0.6)
     struck = rng.random() < 0.6
     sound = np.zeros(len(times))
-    for start in np.arange(0, times[-1], beat):
-        after = times - start
-        fades = np.exp(-after / (0.6 * beat)) if struck else np.ones(len(after))
-        heard = np.where((after >= 0) & (after < beat), fades * np.minimum(after / 0.01, 1), 0)
+    for start in range(0, len(times), int(beat * RATE)):
+        heard = sound[start : start + int(beat * RATE)]
+        after = times[: len(heard)]
+        loud = np.minimum(after / 0.01, 1) * (np.exp(-after / (0.6 * beat)) if struck else 1)
         for _ in range(1 + int(rng.random() * 3)):
-            sound += heard * _voices(times, pick(rng, tuple(scale)) * np.arange(1, 6), rng) / 3
+            pitches = pick(rng, tuple(scale)) * np.arange(1, 6)
+            heard += loud * _voices(after, pitches, rng) / 3
     return sound
 
 
