@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from ming_core.cli.terminal import cells, columns, first_cells, show
 from ming_core.text import one_line
@@ -25,18 +26,19 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    widths = [max(map(cells, column)) for column in zip(*rows)]
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(cells, column)) for column in columns]
+    least = [max(cells(word) for cell in column for word in cell.split(" ")) for column in columns]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(range(len(widths)), key=lambda i: (widths[i], i))
-        if widths[widest] <= NARROWEST:
+        spare = [i for i in range(len(widths)) if widths[i] > max(least[i], NARROWEST)]
+        if not spare:
             yield from _paragraphs(rows, width)
             return
-        widths[widest] -= 1
+        widths[max(spare, key=lambda i: (widths[i], i))] -= 1
     for row in rows:
-        columns = [_wrapped(cell, room) for cell, room in zip(row, widths)]
-        for i in range(max(map(len, columns))):
-            line = [column[i] if i < len(column) else "" for column in columns]
-            padded = (part + " " * (room - cells(part)) for part, room in zip(line, widths))
+        wrapped = [_wrapped(cell, room) for cell, room in zip(row, widths, strict=True)]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            padded = (part + " " * (room - cells(part)) for part, room in zip(parts, widths))
             yield "  ".join(padded).rstrip()
 
 
