@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from ming_core.errors import BadMedia
 from ming_core.media import Audio, Image, Video, VideoSampling
+from ming_core.notes import note_to_user
 
 OPTIONS = {"max_new_tokens": 256, "seed": None, "think": False}
 
@@ -149,3 +152,59 @@ def test_a_missing_recording_of_a_question_is_told(run, fake) -> None:
     assert result.code == 2
     assert result.err.startswith("ming: cannot read 'nowhere.flac': there is no such file")
     assert fake.loaded == []
+
+
+@pytest.mark.parametrize("question", ["", "  ", "\n\t"])
+def test_an_empty_question_is_refused(run, fake, question: str) -> None:
+    for result in (run("ask", question), run("ask", "-", stdin=question)):
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("ming: the question is empty; write it")
+    assert fake.loaded == []
+
+
+def test_standard_input_is_read_once(run, fake) -> None:
+    for arguments in (["-", "-"], ["what?", "-", "-"]):
+        result = run("ask", *arguments, stdin="x")
+        assert (result.code, fake.loaded) == (2, [])
+        assert result.err.startswith("ming: standard input can be read once only")
+
+
+def test_web_addresses_are_explained(run, fake) -> None:
+    for arguments in (["what?", "https://example.org/a.png"], ["https://example.org/a.wav"]):
+        result = run("ask", *arguments)
+        assert (result.code, fake.loaded) == (2, [])
+        assert "is a web address, which is not fetched; download" in result.err
+
+
+def test_media_by_uri_and_from_a_pipe(run, fake, tmp_path: Path) -> None:
+    picture = tmp_path / "my picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(picture.read_bytes()))
+    writer.start()
+    assert run("ask", "what?", picture.as_uri(), str(pipe)).code == 0
+    writer.join(20)
+    by_uri, piped = fake.asked[0][1]
+    assert by_uri.path == picture
+    assert isinstance(piped, Image)
+    assert piped.source.data == picture.read_bytes()
+
+
+def test_notes_come_after_the_answer(run, fake, monkeypatch) -> None:
+    ask = fake.ask
+
+    def noted(*about, **options):
+        note_to_user("it is cut off")
+        return ask(*about, **options)
+
+    monkeypatch.setattr(fake, "ask", noted)
+    assert run("ask", "x").err == "ming: it is cut off\n"
+    assert json.loads(run("ask", "x", "--json").out)["notes"] == ["it is cut off"]
+
+
+def test_errors_of_the_system_are_one_sentence(run, fake) -> None:
+    fake.error = OSError(28, "No space left on device", "somewhere")
+    result = run("ask", "x")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "ming: cannot read or write 'somewhere': No space left on device\n"

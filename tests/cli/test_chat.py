@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ming_core.cli import stdin
 from ming_core.errors import BadMedia
 from ming_core.media import Audio, Image
 
@@ -89,3 +90,52 @@ def test_a_recording_asks_about_what_is_shown(run, fake, tmp_path: Path) -> None
     assert [type(part) for part in first[0].parts] == [Image, Audio]
     assert first[0].parts[1].path == spoken
     assert second[2].text == "and now?"
+
+
+def test_bad_lines_do_not_end_a_piped_chat(run, fake) -> None:
+    lines = ["/image none.png", "hello", "/image", "/say  ", "/image -", "a\0b", "again"]
+    result = run("chat", stdin="\n".join(lines))
+    assert (result.code, result.out) == (2, "answer 1!\nanswer 2!\n")
+    assert [line[:44] for line in result.err.splitlines()] == [
+        "ming: cannot read 'none.png': there is no su",
+        "ming: /image needs the path of a file behind",
+        "ming: /say needs the path of a file behind i",
+        "ming: /image needs the path of a file behind",
+        "ming: standard input is no text, it holds nu",
+    ]
+    assert [message.text for message in fake.heard[1]] == ["hello", "answer 1!", "again"]
+
+
+def test_a_line_that_is_too_long(run, fake) -> None:
+    long = "x" * (stdin.MOST + 5)
+    result = run("chat", stdin=f"one\n{long}\ntwo\n")
+    assert (result.code, result.out) == (2, "answer 1!\nanswer 2!\n")
+    assert "more than 4,194,304 characters" in result.err
+    assert fake.heard[1][-1].text == "two"
+
+
+def test_the_oldest_turns_leave_at_the_end_of_the_context(run, fake, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.touch()
+    fake.config.max_position_embeddings = 80
+    asked = [f"question {i}" for i in range(30)]
+    stdin = "\n".join([f"/image {picture}", *asked, "word " * 90, "last one"])
+    result = run("chat", "--system", "be brief", stdin=stdin)
+    assert result.code == 0  # the model does not mind the long one; it is the test's
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("ming: the conversation has outgrown the context of the model")
+    for turn in fake.heard[:-2]:
+        assert fake.room(turn) >= 20
+        assert turn[0].text == "be brief"
+        assert isinstance(turn[1].parts[0], Image)  # media leave last
+        assert [message.role for message in turn[1:]] == (["user", "assistant"] * 30)[
+            : len(turn) - 1
+        ]
+    assert [message.text for message in fake.heard[-3]][-2:] == ["answer 29!", "question 29"]
+
+
+def test_a_path_in_the_home_folder(run, fake, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").touch()
+    run("chat", stdin="/image ~/a.png\nwhat?\n")
+    assert fake.heard[0][0].parts[0].path == tmp_path / "a.png"

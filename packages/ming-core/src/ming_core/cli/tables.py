@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -12,6 +13,9 @@ from ming_core.text import one_line
 
 NARROWEST = 12
 """Cells of a column that is still read with ease; below, rows become paragraphs."""
+
+
+_BREAK = re.compile("[ \u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -28,7 +32,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def _lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
     columns = list(zip(*rows, strict=True))
     widths = [max(map(cells, column)) for column in columns]
-    least = [max(cells(word) for cell in column for word in cell.split(" ")) for column in columns]
+    least = [max(map(_longest_word, column)) for column in columns]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
         spare = [i for i in range(len(widths)) if widths[i] > max(least[i], NARROWEST)]
         if not spare:
@@ -48,6 +52,11 @@ def _paragraphs(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
         yield from _wrapped(first, width)
         for cell in filter(None, others):
             yield from (f"  {line}" for line in _wrapped(cell, width - 2))
+
+
+def _longest_word(text: str) -> int:
+    """Cells that stay together; lines of Chinese can end anywhere."""
+    return max(map(cells, _BREAK.split(text)))
 
 
 def _wrapped(text: str, width: int) -> list[str]:
