@@ -31,18 +31,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ming(
-    *arguments: str | bytes, stdin: bytes = b"", shell: str = "", **environ: str
+    *arguments: str | bytes,
+    stdin: bytes = b"",
+    shell: str = "",
+    env: dict[str, str] | None = None,
+    **environ: str,
 ) -> subprocess.CompletedProcess[bytes]:
     """shell: redirections, as `>&-`."""
     command: Sequence[str | bytes] = (sys.executable, FAKED, *arguments)
     if shell:
         command = ("bash", "-c", f'"$@" {shell}', "bash", *command)
     return subprocess.run(
-        command, input=stdin, capture_output=True, env={**os.environ, **environ}, timeout=60
+        command,
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **(env or {}), **environ},
+        timeout=60,
     )
 
 
-def on_a_terminal(*arguments: str, columns: int = 80, **environ: str) -> tuple[int, bytes]:
+def on_a_terminal(
+    *arguments: str, columns: int = 80, env: dict[str, str] | None = None, **environ: str
+) -> tuple[int, bytes]:
     """Exit code, and all that a terminal got."""
     here, there = pty.openpty()
     process = subprocess.Popen(
@@ -50,7 +60,7 @@ def on_a_terminal(*arguments: str, columns: int = 80, **environ: str) -> tuple[i
         stdin=there,
         stdout=there,
         stderr=there,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environ},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **(env or {}), **environ},
     )
     os.close(there)
     shown = b""
@@ -143,7 +153,7 @@ def test_other_locales() -> None:
     shown = ming("ask", "hello", ANSWER=answer, PYTHONIOENCODING="cp1252")
     assert (shown.returncode, shown.stdout) == (0, b"\\u7ea2\\u8272 ring\n")
     for about in ({"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}):
-        told = ming("ask", "hello", "--json", ANSWER=answer, **about)
+        told = ming("ask", "hello", "--json", env={"ANSWER": answer, **about})
         assert json.loads(told.stdout.decode("utf-8"))["text"] == answer
 
 
@@ -197,7 +207,7 @@ def test_no_codes_where_they_are_not_wanted(environ: dict[str, str]) -> None:
     think = "<think>why</think>so"
     for command in (["ask", "hello", "--think"], ["describe", "a.png", "a.png"]):
         assert b"\x1b" in on_a_terminal(*command, ANSWER=think)[1]
-        code, shown = on_a_terminal(*command, ANSWER=think, **environ)
+        code, shown = on_a_terminal(*command, env={"ANSWER": think, **environ})
         assert (code, b"\x1b" in shown) == (0, False)
 
 
