@@ -488,6 +488,8 @@ def _clock(container: InputContainer, stream: VideoStream) -> Timeline:
 
 def _offset(clock: Timeline, packet: Packet) -> int:
     """Ticks to add to the times of the packet that comes next."""
+    if packet.is_discard:  # an edit list repeats and skips times
+        return clock.offset
     return clock.offset_at(packet.dts, packet.pts, packet.duration or 0, packet.is_keyframe)
 
 

@@ -38,7 +38,7 @@ class Keep(StrEnum):
 
 
 def watch(
-    file: Annotated[str, typer.Argument(help="A video, or a folder of frames.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="A video, a folder of frames, or - for stdin.", metavar="FILE")],
     ask: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,10 +86,10 @@ def watch(
     if every is not None and not whenever:
         raise BadConfig("--every is about --whenever, which is not given; leave it out")
     questions = sorted((_timed(text) for text in ask or ()), key=lambda timed: timed[0])
-    read_media(file)  # refused before anything heavy is imported
+    source = read_media(file).source  # refused before anything heavy is imported
     from ming_vision.video import open_stream
 
-    stream = open_stream(file)
+    stream = open_stream(source)
     opening = next(stream)  # refused before a model is loaded for it
     omni = load_model(model, device, dtype, quiet)
     session = omni.watch(frames=frames, keep=keep.value, fps=fps)
