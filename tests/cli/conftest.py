@@ -26,15 +26,17 @@ class Result:
 
 
 class Run(Protocol):
-    def __call__(self, *arguments: str, stdin: str = "", tty: bool = False) -> Result: ...
+    def __call__(self, *arguments: str, stdin: str | bytes = "", tty: bool = False) -> Result: ...
 
 
 class Stream(io.StringIO):
-    """A text stream that claims to be a terminal if told so."""
+    """A text stream that claims to be a terminal if told so; with bytes, one of a file."""
 
-    def __init__(self, text: str = "", tty: bool = False) -> None:
-        super().__init__(text)
+    def __init__(self, content: str | bytes = "", tty: bool = False) -> None:
+        super().__init__(content if isinstance(content, str) else "")
         self.tty = tty
+        if isinstance(content, bytes):
+            self.buffer = io.BytesIO(content)
 
     def isatty(self) -> bool:
         return self.tty
@@ -119,7 +121,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     get_plugins()  # what it may report is not part of a command's stderr
 
-    def call(*arguments: str, stdin: str = "", tty: bool = False) -> Result:
+    def call(*arguments: str, stdin: str | bytes = "", tty: bool = False) -> Result:
         out, err = Stream(tty=tty), Stream(tty=tty)
         with monkeypatch.context() as patch:
             for name in ("COLUMNS", "NO_COLOR"):

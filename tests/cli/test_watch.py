@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,11 +159,16 @@ def test_without_a_question(run, fake, clip: str, arguments: list[str], sentence
         ("absent.mp4", "there is no such file"),
         ("noise.mp4", "is no video in a known format, or it is damaged or cut short"),
         ("empty", "holds no pictures"),
+        ("damaged.mp4", "no frame of"),
     ],
 )
 def test_a_file_that_is_no_video_is_refused_before_loading(
-    run, fake, tmp_path: Path, name: str, sentence: str
+    run, fake, clips: Any, tmp_path: Path, name: str, sentence: str
 ) -> None:
+    data = bytearray(clips.write("damaged.mp4", frames=1).read_bytes())
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    data[start:end] = bytes(end - start)
+    (tmp_path / "damaged.mp4").write_bytes(data)
     (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "empty").mkdir()
     result = run("watch", str(tmp_path / name), "--ask", "what moves?")
@@ -169,3 +176,38 @@ def test_a_file_that_is_no_video_is_refused_before_loading(
     assert sentence in result.err
     assert result.err.count("\n") == 1
     assert fake.loaded == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "gif", "mkv"])
+def test_standard_input_pipes_and_uris(
+    run, session: FakeSession, clips: Any, tmp_path: Path, suffix: str
+) -> None:
+    codec, pixels = ("gif", "gray") if suffix == "gif" else ("mpeg4", "yuv420p")
+    path = clips.write(f"a.{suffix}", codec, frames=7, pixels=pixels)
+    seen = [i / 10 for i in range(7)]
+    for source, stdin in (("-", path.read_bytes()), (path.as_uri(), ""), (str(path), "")):
+        session.seen.clear()
+        result = run("watch", source, "--ask", "what moves?", stdin=stdin)
+        assert (result.code, result.out) == (0, "0.6 s  what moves?  after 7\n")
+        assert session.seen == pytest.approx(seen, abs=0.011)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    session.seen.clear()
+    assert run("watch", str(pipe), "--ask", "what moves?").out == "0.6 s  what moves?  after 7\n"
+    writer.join()
+
+
+def test_a_still_picture_is_a_video_of_one_frame(run, session: FakeSession, clip: str) -> None:
+    result = run("watch", f"{clip}/frame1.png", "--ask", "what is this?")
+    assert (result.code, result.out) == (0, "0.0 s  what is this?  after 1\n")
+
+
+def test_what_a_stream_misses_is_noted(run, session: FakeSession, clips: Any) -> None:
+    path = clips.write("a.mkv", "mpeg4", frames=60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = run("watch", str(path), "--ask", "what moves?")
+    assert result.code == 0
+    assert "a.mkv breaks off: it holds" in result.err
+    assert result.err.count("\n") == 1
+    assert "what moves?  after" in result.out

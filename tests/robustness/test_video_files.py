@@ -191,6 +191,74 @@ def test_damaged_frames_are_left_out(clips: Any) -> None:
     assert (numbers[0], numbers[-1]) == (0, 59)
 
 
+def test_a_file_of_which_nothing_can_be_decoded(clips: Any) -> None:
+    data = bytearray(clips.write("a.mp4", frames=1).read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start : data.index(b"moov") - 4] = bytes(data.index(b"moov") - 4 - start)
+    sentence = "no frame of the video data can be decoded; convert it to mp4 first"
+    assert refusal(bytes(data)) == sentence
+    with pytest.raises(BadMedia, match=sentence):
+        next(open_stream(bytes(data)))
+
+
+def test_a_broken_place_does_not_stop_a_stream(clips: Any) -> None:
+    data = bytearray(clips.write("a.ts", frames=90, key_every=10).read_bytes())
+    third = len(data) // 3
+    data[third : third + 3000] = bytes(range(250)) * 12
+    numbers = [clips.number(picture) for _, picture in open_stream(bytes(data))]
+    assert numbers[:10] == list(range(10))
+    assert numbers[-20:] == list(range(70, 90))
+
+
+def test_a_size_that_is_too_large_from_the_middle_on(
+    clips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = clips.write("a.h264", frames=6).read_bytes()
+    large = clips.write("b.h264", frames=6, size=(320, 240)).read_bytes()
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48)
+    numbers, notes = shown(clips, small + large)
+    assert {0, 1, 2} <= set(numbers) <= set(range(6))
+    assert "is damaged" in notes[0]  # the decoder refuses them
+
+
+def test_frames_that_are_far_longer_than_wide(clips: Any) -> None:
+    path = clips.write("a.mkv", "ffv1", frames=2, size=(4096, 16), pixels="gray")
+    assert "has frames of 4096 x 16 pixels; one side may be at most 200 times" in refusal(path)
+
+
+def test_time_is_bounded(clips: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = clips.write("a.mp4", frames=90, key_every=90)
+    monkeypatch.setattr(video, "MAX_DECODED", 64 * 48 * 50)
+    assert "a.mp4 has too few key frames for its length and size" in refusal(path)
+
+
+def test_one_of_several_videos_is_read_with_a_note(clips: Any, tmp_path: Path) -> None:
+    """The one that is marked as default, else the first; never the cover of a song."""
+    import av
+    from av.stream import Disposition
+
+    first, second = clips.write("a.mkv", frames=5), clips.write("b.mkv", frames=9, size=(32, 32))
+
+    def both(default: int) -> Path:
+        path = tmp_path / f"both{default}.mkv"
+        with av.open(first) as one, av.open(second) as two, av.open(path, "w") as new:
+            sources = [old.streams.video[0] for old in (one, two)]
+            targets = [new.add_stream_from_template(source) for source in sources]
+            targets[default].disposition = Disposition.default  # pyright: ignore
+            targets[1 - default].disposition = Disposition(0)  # pyright: ignore
+            for old, target in zip((one, two), targets, strict=True):
+                for packet in old.demux(video=0):
+                    if packet.size:
+                        packet.stream = target
+                        new.mux(packet)
+        return path
+
+    for default, count in ((0, 5), (1, 9)):
+        numbers, notes = shown(clips, both(default))
+        assert numbers == list(range(count))
+        assert notes == [f"{tmp_path}/both{default}.mkv has 2 videos; only one of them is read"]
+
+
 SMALL: dict[str, bytes] = {}
 
 

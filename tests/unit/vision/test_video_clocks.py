@@ -24,7 +24,7 @@ def played(clips: Any, source: Any) -> tuple[list[int], list[float]]:
     """
     with collected_notes() as notes:
         stream = [(seconds, clips.number(picture)) for seconds, picture in open_stream(source)]
-        for count in (5, 11):
+        for count in (5, 11, 17):
             frames = read_video(source, LITE, VideoSampling(frames=count))
             for seconds, picture in zip(frames.seconds, frames.pictures, strict=True):
                 on_screen = [number for time, number in stream if time <= seconds + 0.01][-1]
@@ -124,7 +124,9 @@ def test_a_picture_that_begins_after_the_sound(clips: Any, tmp_path: Path, name:
         for packet in old.demux(video=0):
             if packet.size and packet.time_base and packet.pts is not None:
                 packet.pts += round(3 / packet.time_base)
-                packet.dts = None if packet.dts is None else packet.dts + round(3 / packet.time_base)
+                packet.dts = (
+                    None if packet.dts is None else packet.dts + round(3 / packet.time_base)
+                )
                 packet.stream = video
                 new.mux(packet)
     numbers, seconds = played(clips, tmp_path / name)

@@ -32,7 +32,12 @@ MATRICES = {
 def corners(picture: Image.Image) -> str:
     """Names of the colours top left, top right, bottom left and bottom right."""
     w, h = picture.size
-    places = [(w // 4, h // 4), (3 * w // 4, h // 4), (w // 4, 3 * h // 4), (3 * w // 4, 3 * h // 4)]
+    places = [
+        (w // 4, h // 4),
+        (3 * w // 4, h // 4),
+        (w // 4, 3 * h // 4),
+        (3 * w // 4, 3 * h // 4),
+    ]
     seen = [np.array(picture.getpixel(place)) for place in places]
     return "".join(min(COLOURS, key=lambda c: abs(np.array(COLOURS[c]) - s).sum()) for s in seen)
 

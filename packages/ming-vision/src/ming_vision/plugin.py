@@ -10,6 +10,8 @@ from ming_core.registry import Registrar
 if TYPE_CHECKING:
     import typer
 
+    from ming_core.doctor import Finding
+
 
 @hookimpl
 def ming_register_encoders(register: Registrar) -> None:
@@ -67,3 +69,16 @@ def ming_register_commands(app: typer.Typer) -> None:
 
     for command in (cli.describe, cli.read, cli.ground, cli.click, watch_cli.watch):
         app.command()(command)
+
+
+@hookimpl
+def ming_doctor() -> list[Finding]:
+    from importlib.metadata import version
+
+    from ming_core.doctor import Finding
+
+    found = version("av")
+    if int(found.partition(".")[0]) >= 17:
+        return [Finding("video", True, f"PyAV {found}")]
+    detail = f"PyAV {found} gives videos in HD wrong colours; update it to 17 or later (av>=17)"
+    return [Finding("video", False, detail)]

@@ -435,6 +435,8 @@ def _scan(file: MediaFile) -> _Index:
     if len(times) < len(shown):
         rate = rate if rate and 1 / LONGEST_PAUSE <= rate <= MAX_FPS else Fraction(25)
         return _Index(list(range(len(shown))), [], 1 / rate, rate, timed=False)
+    if container.format.name == "gif":  # most are only what changed, whatever their flags say
+        keys = []
     places = sorted((time, number if joined else where) for time, where, number in keys)
     late = float(times[0] * tick) - origin
     start = late if LATE < late <= LONGEST_PAUSE else 0.0

@@ -38,7 +38,9 @@ class Keep(StrEnum):
 
 
 def watch(
-    file: Annotated[str, typer.Argument(help="A video, a folder of frames, or - for stdin.", metavar="FILE")],
+    file: Annotated[
+        str, typer.Argument(help="A video, a folder of frames, or - for stdin.", metavar="FILE")
+    ],
     ask: Annotated[
         list[str] | None,
         typer.Option(
