@@ -36,7 +36,7 @@ class Stream(io.StringIO):
         super().__init__(content if isinstance(content, str) else "")
         self.tty = tty
         if isinstance(content, bytes):
-            self.buffer = io.BytesIO(content)
+            self.buffer = io.BytesIO(content)  # pyright: ignore[reportAttributeAccessIssue]
 
     def isatty(self) -> bool:
         return self.tty

@@ -122,14 +122,15 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     clip = Path("docs/images/clip.mp4").read_bytes()
     picture = Path("docs/images/scene.png").read_bytes()
     moov = clip.index(b"moov") - 4
+    shown = b"\x21\xf9\x04" + bytes(5) + b"," + bytes(9) + b"\x02\x01\0\0"  # a picture of a GIF
     starts: list[tuple[bytes, type]] = [
         (sound, Audio),
         (clip, Video),
         (picture, Image),
         (clip[:moov] + clip[moov:].replace(b"vide", b"soun"), Audio),  # an mp4 without pictures
         (b"\0\0\0\x18ftypheic" + bytes(40), Image),
-        (b"GIF89a" + bytes(20) + b"\x21\xf9\x04" + bytes(20), Image),
-        (b"GIF89a" + b"\x21\xf9\x04".join([bytes(20)] * 3), Video),
+        (b"GIF89a" + bytes(7) + shown + b";", Image),
+        (b"GIF89a" + bytes(7) + shown + shown + b";", Video),
         (b"\x1aE\xdf\xa3" + bytes(30) + b"\x83\x81\x01", Video),
         (b"\x1aE\xdf\xa3" + bytes(30) + b"\x83\x81\x02", Audio),
         (b"OggS" + bytes(24) + b"\x01vorbis", Audio),

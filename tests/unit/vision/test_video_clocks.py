@@ -121,7 +121,7 @@ def test_a_picture_that_begins_after_the_sound(clips: Any, tmp_path: Path, name:
             frame.sample_rate, frame.pts, frame.time_base = 16_000, 1024 * k, Fraction(1, 16_000)
             new.mux(sound.encode(frame))
         new.mux(sound.encode(None))
-        for packet in old.demux(video=0):
+        for packet in old.demux(video=0):  # pyright: ignore[reportAttributeAccessIssue]
             if packet.size and packet.time_base and packet.pts is not None:
                 packet.pts += round(3 / packet.time_base)
                 packet.dts = (

@@ -10,6 +10,9 @@ Kind = Literal["image", "audio", "video"]
 HEAD = 1 << 18
 """Bytes that are looked at."""
 
+MOST_OF_GIF = 1 << 24
+"""Bytes in which the second picture of a GIF is looked for."""
+
 _STARTS: dict[bytes, Kind] = {
     b"\x89PNG\r\n\x1a\n": "image",
     b"\xff\xd8\xff": "image",
@@ -65,7 +68,9 @@ def kind_of(handle: BytesIO | FileIO) -> Kind | None:
     """
     head = handle.read(HEAD)
     if head[:4] == b"GIF8":
-        return "video" if _shows_several(head) else "image"
+        return "video" if _shows_several(head + handle.read(MOST_OF_GIF)) else "image"
+    if _is_animated(head):
+        return "video"
     if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
         if head[8:12] in _STILLS and head[4:8] == b"ftyp":
             return "image"
@@ -103,9 +108,37 @@ def _by_first_frame(head: bytes) -> Kind | None:
     return None
 
 
-def _shows_several(head: bytes) -> bool:
-    """Whether a GIF has a second picture: each of an animation has a block that times it."""
-    return head.count(b"\x21\xf9\x04") > 1
+def _is_animated(head: bytes) -> bool:
+    """Whether a PNG or a WebP is more than one picture."""
+    if head.startswith(b"\x89PNG"):
+        at = head.find(b"acTL", 0, head.find(b"IDAT"))
+        return at > 0 and int.from_bytes(head[at + 4 : at + 8], "big") > 1
+    animated = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] != b""
+    return animated and bool(head[20] & 2) and head.count(b"ANMF") != 1
+
+
+def _shows_several(data: bytes) -> bool:
+    """Whether a second picture begins in the blocks of a GIF."""
+    if len(data) < 13:
+        return False
+    at, pictures = 13 + _table(data[10]), 0
+    while at + 10 < len(data) and pictures < 2:
+        if data[at] == 0x2C:
+            pictures += 1
+            at += 11 + _table(data[at + 9])
+        elif data[at] == 0x21:
+            at += 2
+        else:
+            break
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    return pictures > 1
+
+
+def _table(flags: int) -> int:
+    """Bytes of a table of colours."""
+    return 6 << (flags & 7) if flags & 0x80 else 0
 
 
 def _moov(handle: BytesIO | FileIO, head: bytes) -> bytes:

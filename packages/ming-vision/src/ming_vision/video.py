@@ -33,6 +33,7 @@ from ming_core.media import Frames, VideoSampling
 from ming_core.mediafile import MediaFile, MediaSource
 from ming_core.notes import note_to_user
 from ming_core.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE, MOST_REORDERED, Timeline
+from ming_vision import animation
 from ming_vision.image import open_image
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_sampled
 
@@ -132,9 +133,10 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
         file = MediaFile.find(source, "video")
         if file.folder:
             return _listed(_pictures_in(file.folder), rule, sampling, file.name)
-        if _is_picture(file):
+        count = _pictures_inside(file)
+        if count == 1:
             return _listed([file], rule, sampling, file.name)
-        return _from_file(file, rule, sampling)
+        return (_animated if count else _from_file)(file, rule, sampling)
     if isinstance(source, np.ndarray | torch.Tensor):
         if source.ndim != 4:
             raise BadMedia(
@@ -157,10 +159,14 @@ def open_stream(source: MediaSource) -> Iterator[tuple[float, pil.Image]]:
     per second. Only one picture is held at a time. Raises BadMedia as `read_video` does.
     """
     file = MediaFile.find(source, "video")
-    if file.folder or _is_picture(file):
+    count = 1 if file.folder else _pictures_inside(file)
+    if count == 1:
         pictures = _pictures_in(file.folder) if file.folder else [file]
         for number, picture in enumerate(pictures):
             yield number / LISTED_FPS, open_image(picture)
+        return
+    if count:
+        yield from ((time / 1000, picture) for time, picture in animation.play(file))
         return
     index, tally, latest = _scan(file), _Tally(), 0.0
     with _opened(file) as (container, stream):
@@ -213,24 +219,46 @@ def _check_count(count: int, name: str) -> None:
         raise BadMedia(f"{name} has no frames; give at least one")
 
 
-def _is_picture(file: MediaFile) -> bool:
-    """Whether it is a still picture by its content; raises BadMedia for an animated one."""
+def _pictures_inside(file: MediaFile) -> int:
+    """How many pictures a file holds that is one by its content; 0 for a video.
+
+    More than one only for an animated PNG or WebP. Raises BadMedia for too large a one.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pil.DecompressionBombWarning)
             with file.open() as handle, pil.open(handle, formats=PICTURES) as image:
-                if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
-                    raise BadMedia(
-                        f"{file.name} is an animated {image.format}, which is not read as a video; "
-                        "convert it to mp4, webm or gif"
-                    )
-                return True
+                count = getattr(image, "n_frames", 1) if image.format in animation.FORMATS else 1
+                size = image.size
     except BadMedia:
         raise
     except (pil.DecompressionBombError, pil.DecompressionBombWarning):
-        return True  # `open_image` names the limit
+        return 1  # `open_image` names the limit
     except Exception:  # Pillow raises nearly everything on what it does not know
-        return False
+        return 0
+    if count > 1:
+        _check_size(*size, file)
+        _check_work(count * size[0] * size[1], file)
+    return count
+
+
+def _animated(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
+    """Frames of an animated PNG or WebP, which is played once for its times."""
+    times = [time for time, _ in animation.play(file)]
+    if not times:
+        raise BadMedia(_undecodable(file))
+    targets, seconds = _chosen(_Index(times, [], Fraction(1, 1000), None, True), rule, sampling)
+
+    def pictures() -> Iterator[pil.Image]:
+        waiting = deque(targets)
+        for time, picture in animation.play(file):
+            while waiting and waiting[0] == time:
+                waiting.popleft()
+                yield picture
+            if not waiting:
+                return
+
+    return VideoFrames(pictures(), tuple(seconds))
 
 
 @dataclass(frozen=True)
@@ -296,16 +324,23 @@ class _Tally:
 
 
 def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
-    """Frames of a file; of variable frame rate those shown at evenly spaced moments."""
     index = _scan(file)
-    total = len(index.times)
-    plan = rule.plan(total, index.fps, sampling, own_times=not index.steady)
-    if index.steady:
-        targets = [index.times[i] for i in plan.indices]
-        seconds = [index.start + second for second in plan.seconds]
-    else:
-        targets, seconds = _shown(index, plan.indices)
+    targets, seconds = _chosen(index, rule, sampling)
     return VideoFrames(_pictures(file, index, targets), tuple(seconds))
+
+
+def _chosen(
+    index: _Index, rule: VideoRule, sampling: VideoSampling | None
+) -> tuple[list[int], list[float]]:
+    """(times in ticks, seconds) of the frames to look at.
+
+    Of variable frame rate they are those shown at evenly spaced moments.
+    """
+    plan = rule.plan(len(index.times), index.fps, sampling, own_times=not index.steady)
+    if not index.steady:
+        return _shown(index, plan.indices)
+    targets = [index.times[i] for i in plan.indices]
+    return targets, [index.start + second for second in plan.seconds]
 
 
 def _shown(index: _Index, numbers: Sequence[int]) -> tuple[list[int], list[float]]:
@@ -539,12 +574,7 @@ def _pictures(file: MediaFile, index: _Index, targets: Iterable[int]) -> Iterato
                 packets.first = keys[key][1]
                 shown = ahead = None
             while shown is None or shown[0] < target:
-                if tally.pixels > MAX_DECODED:
-                    raise BadMedia(
-                        f"{file.name} has too few key frames for its length and size: to look at "
-                        f"it, more than {MAX_DECODED:,} pixels have to be decoded; make it smaller "
-                        "or shorter first"
-                    )
+                _check_work(tally.pixels, file)
                 ahead = ahead or next(frames, None)
                 if ahead is None or (shown and ahead[0] > target):
                     break
@@ -555,6 +585,14 @@ def _pictures(file: MediaFile, index: _Index, targets: Iterable[int]) -> Iterato
             at = (ahead or shown)[0]
             yield _upright(shown[1])
     tally.note(file)
+
+
+def _check_work(pixels: int, file: MediaFile) -> None:
+    if pixels > MAX_DECODED:
+        raise BadMedia(
+            f"{file.name} takes too long: to look at it, more than {MAX_DECODED:,} pixels have to "
+            "be decoded; make it smaller or shorter, or give it more key frames"
+        )
 
 
 def _undecodable(file: MediaFile) -> str:
