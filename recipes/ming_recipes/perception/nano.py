@@ -137,6 +137,8 @@ PREPROCESSOR: dict[str, Any] = {
     "patch_size": 8,
     "temporal_patch_size": 2,
     "merge_size": 2,
+    # Training shows squares only: others become square, half by stretching, half by filling up.
+    "square_stretch": 0.5,
     "use_interleaved_frame_timestamp": True,
     # Videos: the same size, 2 frames per second, 4 to 8 of them in training.
     "video_min_pixels": 4096,

@@ -17,6 +17,7 @@ from PIL import Image
 from ming_core.output import write_file
 from ming_core.text import json_text
 from ming_vision.drawing import draw_point, save_picture
+from ming_vision.square import WHOLE, Place
 
 UNPARSED = "unparsed"
 Value = str | float | bool
@@ -86,11 +87,12 @@ class Action:
         return save_picture(self.draw(), path)
 
 
-def parse_action(text: str, image: Image.Image) -> Action:
+def parse_action(text: str, image: Image.Image, place: Place = WHOLE) -> Action:
     """The last well-formed action in an answer about a screenshot.
 
-    A click needs a place, and a place must be a fraction from 0 to 1 in both directions; an action
-    that breaks this is not taken for something else: the result is `unparsed`.
+    place: where the screenshot lies on the canvas that the answer is about. A click needs a place,
+    and it must be a fraction from 0 to 1 of the screenshot in both directions; an action that
+    breaks this is not taken for something else: the result is `unparsed`.
     """
     calls = [call for match in _CALL.finditer(text) if (call := _read_call(text, match))]
     if calls:

@@ -18,6 +18,7 @@ from ming_core.output import write_file
 from ming_core.text import json_text
 from ming_vision.drawing import draw_boxes, save_picture
 from ming_vision.prompts import BoxStyle
+from ming_vision.square import WHOLE, Place
 
 _FOUR = [r"(\d{1,6})"] * 4
 _BRACKETS = re.compile(r"[\[(]\s*" + r"\s*,\s*".join(_FOUR) + r"\s*[\])]")
@@ -102,27 +103,36 @@ def parse_boxes(
     label: str = "",
     scale: int = 1000,
     style: BoxStyle = "brackets",
+    place: Place = WHOLE,
 ) -> tuple[Box, ...]:
     """All boxes in an answer, in pixels of a picture of `size` (width, height).
 
-    In a caption each box is labelled by its tag, elsewhere all by `label`. Numbers beyond `scale`
-    and boxes without area are no boxes and left out.
+    The numbers are shares of both sides in parts of `scale`. place: where the picture lies on the
+    canvas that they are about; what lies beside it is cut off. In a caption each box is labelled by
+    its tag, elsewhere all by `label`. Numbers beyond `scale` and boxes without area are no boxes
+    and left out.
     """
-    tagged = [box for match in _TAG.finditer(text) for box in _tagged(match, size, scale, style)]
-    return tuple(tagged or _numbers(text, size, label, scale, style))
+    tagged = [
+        (name, edges)
+        for name, numbers in map(_tagged, _TAG.finditer(text))
+        for edges in _numbers(numbers, scale, style)
+    ]
+    found = tagged or [(label, edges) for edges in _numbers(text, scale, style)]
+    boxes = (_in_picture(edges, size, name, place) for name, edges in found)
+    return tuple(box for box in boxes if box.x0 < box.x1 and box.y0 < box.y1)
 
 
-def _tagged(
-    match: re.Match[str], size: tuple[int, int], scale: int, style: BoxStyle
-) -> Iterator[Box]:
+def _tagged(match: re.Match[str]) -> tuple[str, str]:
+    """What a tag names, and its numbers."""
     attributes = {name: double or single for name, double, single in _ATTRIBUTE.findall(match[1])}
     label = attributes.get("alt") or (match[2].strip() if match[3] else "")
-    return _numbers(attributes.get("bbox", ""), size, label, scale, style)
+    return label, attributes.get("bbox", "")
 
 
 def _numbers(
-    text: str, size: tuple[int, int], label: str, scale: int, style: BoxStyle
-) -> Iterator[Box]:
+    text: str, scale: int, style: BoxStyle
+) -> Iterator[tuple[float, float, float, float]]:
+    """Left, top, right and bottom edge in shares of the canvas."""
     pattern, far = (_BRACKETS, 0) if style == "brackets" else (_PLAIN, 1)
     for match in pattern.finditer(text):
         x0, y0, x1, y1 = map(int, match.groups())
@@ -130,5 +140,14 @@ def _numbers(
         top, bottom = sorted((y0, y1))
         right, bottom = right + far, bottom + far
         if left < right <= scale and top < bottom <= scale:
-            x, y = (side / scale for side in size)
-            yield Box(left * x, top * y, right * x, bottom * y, label)
+            yield left / scale, top / scale, right / scale, bottom / scale
+
+
+def _in_picture(
+    edges: tuple[float, float, float, float], size: tuple[int, int], label: str, place: Place
+) -> Box:
+    left, top = place.to_picture(*edges[:2])
+    right, bottom = place.to_picture(*edges[2:])
+    across, down = ((min(max(x, 0.0), 1.0) for x in pair) for pair in ((left, right), (top, bottom)))
+    (x0, x1), (y0, y1) = ((share * size[0] for share in across), (share * size[1] for share in down))
+    return Box(x0, y0, x1, y1, label)

@@ -21,6 +21,7 @@ from ming_core.model.encoder import Features
 from ming_vision.config import PATCH
 from ming_vision.image import open_image
 from ming_vision.sampling import FLASH, LITE, MAX_SAMPLED, VideoRule, patch_times
+from ming_vision.square import WHOLE, Place, Square, filled_up
 from ming_vision.video import read_video
 
 MAX_ASPECT = 200
@@ -70,6 +71,7 @@ class ImageProcessor:
     both run because the second bicubic resize of the first one's result is what the models saw.
     Frames of a video have limits of their own, which depend on their number (`video`). With
     `refits_video` they are resized twice, too: smoothing, then within video_refit_pixels.
+    square: for a model that knows square pictures only, how others are brought to a square.
     """
 
     patch_size: int = 14
@@ -85,6 +87,7 @@ class ImageProcessor:
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
     rescale_factor: float = 1 / 255
+    square: Square | None = None
 
     @classmethod
     def from_config(
@@ -127,6 +130,7 @@ class ImageProcessor:
             mean=own.numbers("image_mean", CLIP_MEAN, count=3, least=-1000, most=1000),
             std=own.numbers("image_std", CLIP_STD, count=3, least=1e-6, most=1000),
             rescale_factor=own.number("rescale_factor", 1 / 255, least=1e-6, most=1000),
+            square=_square(own),
         )
 
     @property
@@ -171,6 +175,7 @@ class ImageProcessor:
     def fetch_size(self, height: int, width: int) -> tuple[int, int]:
         """Stage 1: height and width after the first resize."""
         limits = self.fetch_min_pixels, self.fetch_max_pixels
+        height, width = self._canvas(height, width)
         return smart_resize(height, width, self.factor, *limits, at_least_one=True)
 
     def fit_size(self, height: int, width: int) -> tuple[int, int]:
@@ -185,14 +190,32 @@ class ImageProcessor:
 
     def fetch(self, image: pil.Image) -> pil.Image:
         """Stage 1 on a picture."""
-        return _resize(image, self.fetch_size(image.height, image.width))
+        size = self.fetch_size(image.height, image.width)
+        if self.square is None:
+            return _resize(image, size)
+        inner = self.square.size(image.height, image.width, size[0])
+        return _on_canvas(_resize(image, inner), size)
+
+    def place(self, height: int, width: int) -> Place:
+        """Where a picture of this size lies on what the model sees."""
+        if self.square is None:
+            return WHOLE
+        return self.square.place(height, width, self.fetch_size(height, width)[0])
 
     def fit(self, image: pil.Image) -> pil.Image:
         """Stage 2 on a picture."""
         return _resize(image, self.fit_size(image.height, image.width))
 
+    def _canvas(self, height: int, width: int) -> tuple[int, int]:
+        """The size of a picture once it is square, if it has to be. Raises BadMedia."""
+        if self.square is None:
+            return height, width
+        check_aspect(height, width)
+        return max(height, width), max(height, width)
+
     def frame_fetch_size(self, height: int, width: int, count: int) -> tuple[int, int]:
         """Height and width of each of `count` frames of a video after their first resize."""
+        height, width = self._canvas(height, width)
         return smart_resize(
             height, width, self.factor, *self.video.pixels(count), at_least_one=True
         )
@@ -210,6 +233,12 @@ class ImageProcessor:
         Lite smooths while it shrinks (torchvision), Flash does not (OpenCV). In float32, as the
         references: torch's kernel for uint8 rounds between the axes and is 17 grey levels off.
         """
+        if self.square is not None:
+            inner = self.square.size(frame.height, frame.width, size[0])
+            return _on_canvas(self._resize_frame(frame, inner), size)
+        return self._resize_frame(frame, size)
+
+    def _resize_frame(self, frame: pil.Image, size: tuple[int, int]) -> pil.Image:
         if (frame.height, frame.width) == size:
             return frame
         pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float()
@@ -278,6 +307,13 @@ class ImageProcessor:
         return normal.reshape(len(normal), -1), grid
 
 
+def _square(own: Section) -> Square | None:
+    """How pictures become square, if preprocessor_config.json asks for it."""
+    if "square_stretch" not in own:
+        return None
+    return Square(own.number("square_stretch", least=0, most=1))
+
+
 def _video_rule(own: Section, rule: VideoRule) -> VideoRule:
     """The rule of a release with what preprocessor_config.json says otherwise."""
     changed: dict[str, Any] = {}
@@ -312,6 +348,15 @@ def patchify(
     return rows.reshape(math.prod(grid), -1), grid
 
 
+def check_aspect(height: int, width: int) -> None:
+    """Raises BadMedia for ratios above MAX_ASPECT."""
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise BadMedia(
+            f"the image is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times "
+            "the other, so crop it first"
+        )
+
+
 def smart_resize(
     height: int,
     width: int,
@@ -327,11 +372,7 @@ def smart_resize(
     shrink_to_one: the same when an area that is too large is shrunk.
     Halves round to even, as Python does. Raises BadMedia for ratios above 200.
     """
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise BadMedia(
-            f"the image is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times "
-            "the other, so crop it first"
-        )
+    check_aspect(height, width)
     least = factor if at_least_one else 0
     high, wide = (max(least, round(side / factor) * factor) for side in (height, width))
     if high * wide > max_pixels:
@@ -349,6 +390,10 @@ def smart_resize(
             "ratio; crop it first"
         )
     return high, wide
+
+
+def _on_canvas(image: pil.Image, size: tuple[int, int]) -> pil.Image:
+    return image if (image.height, image.width) == size else filled_up(image, size[0])
 
 
 def _resize(image: pil.Image, size: tuple[int, int]) -> pil.Image:
