@@ -17,6 +17,7 @@ from PIL import Image
 from ming_core.output import write_file
 from ming_core.text import json_text
 from ming_vision.drawing import draw_point, save_picture
+from ming_vision.image import full_size
 from ming_vision.square import WHOLE, Place
 
 UNPARSED = "unparsed"
@@ -65,7 +66,8 @@ class Action:
         """The screenshot with a mark where the action takes place."""
         if self.x is None or self.y is None:
             return self.image.copy()
-        return draw_point(self.image, self.x, self.y)
+        scale = self.image.width / full_size(self.image)[0]
+        return draw_point(self.image, self.x * scale, self.y * scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
@@ -76,7 +78,7 @@ class Action:
             "arguments": dict(self.arguments),
             "call": self.call,
             "thought": self.thought,
-            "image_size": list(self.image.size),
+            "image_size": list(full_size(self.image)),
             "text": self.text,
         }
 
@@ -97,7 +99,7 @@ def parse_action(text: str, image: Image.Image, place: Place = WHOLE) -> Action:
     calls = [call for match in _CALL.finditer(text) if (call := _read_call(text, match))]
     if calls:
         kind, (start, end), arguments = calls[-1]
-        x, y = (_pixel(arguments.get(axis), side) for axis, side in zip("xy", image.size))
+        x, y = _pixel(arguments.get("x"), arguments.get("y"), full_size(image), place)
         nowhere = kind != "click" and not {"x", "y"} & arguments.keys()
         if nowhere or (x is not None and y is not None):
             return Action(kind, x, y, arguments, text[start:end], text[:start].strip(), text, image)
@@ -137,8 +139,13 @@ def _value(bare: str) -> Value:
     return float(bare) if _NUMBER.fullmatch(bare) else bare
 
 
-def _pixel(fraction: Value | None, side: int) -> int | None:
-    """The pixel that holds a fraction of a side; None if it lies outside."""
-    if not isinstance(fraction, float) or not 0 <= fraction <= 1:
-        return None
-    return min(int(fraction * side), side - 1)
+def _pixel(
+    x: Value | None, y: Value | None, size: tuple[int, int], place: Place
+) -> tuple[int, int] | tuple[None, None]:
+    """The pixel at fractions of the canvas; none if a fraction is missing or beside the picture."""
+    if not isinstance(x, float) or not isinstance(y, float):
+        return None, None
+    across, down = place.to_picture(x, y)
+    if not (0 <= across <= 1 and 0 <= down <= 1):
+        return None, None
+    return min(int(across * size[0]), size[0] - 1), min(int(down * size[1]), size[1] - 1)

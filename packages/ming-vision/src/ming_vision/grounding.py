@@ -17,6 +17,7 @@ from PIL import Image
 from ming_core.output import write_file
 from ming_core.text import json_text
 from ming_vision.drawing import draw_boxes, save_picture
+from ming_vision.image import full_size
 from ming_vision.prompts import BoxStyle
 from ming_vision.square import WHOLE, Place
 
@@ -71,8 +72,8 @@ class Grounding:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Width and height of the picture in px."""
-        return self.image.size
+        """Width and height of the picture in px, even if `image` is a smaller copy of it."""
+        return full_size(self.image)
 
     @property
     def caption(self) -> str:
@@ -81,9 +82,11 @@ class Grounding:
 
     def draw(self) -> Image.Image:
         """The picture with the boxes on it."""
-        return draw_boxes(
-            self.image, [b.corners for b in self.boxes], [b.label for b in self.boxes]
-        )
+        scale = self.image.width / self.image_size[0]
+        corners = [
+            (box.x0 * scale, box.y0 * scale, box.x1 * scale, box.y1 * scale) for box in self.boxes
+        ]
+        return draw_boxes(self.image, corners, [box.label for box in self.boxes])
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
@@ -129,9 +132,7 @@ def _tagged(match: re.Match[str]) -> tuple[str, str]:
     return label, attributes.get("bbox", "")
 
 
-def _numbers(
-    text: str, scale: int, style: BoxStyle
-) -> Iterator[tuple[float, float, float, float]]:
+def _numbers(text: str, scale: int, style: BoxStyle) -> Iterator[tuple[float, float, float, float]]:
     """Left, top, right and bottom edge in shares of the canvas."""
     pattern, far = (_BRACKETS, 0) if style == "brackets" else (_PLAIN, 1)
     for match in pattern.finditer(text):
@@ -146,8 +147,12 @@ def _numbers(
 def _in_picture(
     edges: tuple[float, float, float, float], size: tuple[int, int], label: str, place: Place
 ) -> Box:
-    left, top = place.to_picture(*edges[:2])
-    right, bottom = place.to_picture(*edges[2:])
-    across, down = ((min(max(x, 0.0), 1.0) for x in pair) for pair in ((left, right), (top, bottom)))
-    (x0, x1), (y0, y1) = ((share * size[0] for share in across), (share * size[1] for share in down))
+    (x0, y0), (x1, y1) = (
+        (_within(x) * size[0], _within(y) * size[1])
+        for x, y in (place.to_picture(*edges[:2]), place.to_picture(*edges[2:]))
+    )
     return Box(x0, y0, x1, y1, label)
+
+
+def _within(share: float) -> float:
+    return min(max(share, 0.0), 1.0)

@@ -4,37 +4,154 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms
 
 from ming_core.errors import BadMedia
 from ming_core.mediafile import MediaFile, MediaSource, shortened
+from ming_core.notes import note_to_user
+from ming_core.text import one_line
+from ming_vision.metadata import (
+    is_animated_png,
+    jpeg_scans,
+    orientation_of,
+    without_metadata,
+)
 
 MAX_PIXELS = 89_478_485
 """Largest width x height that is decoded (Pillow's own warning threshold, 256 MiB as RGB)."""
+
+MAX_ASPECT = 200
+"""How many times longer one side may be than the other."""
+
+MAX_FILE = 1 << 29
+"""Most bytes of a picture's file."""
+
+MAX_SCANNED = 1_500_000_000
+"""Most pixels x scans of a JPEG: a small file can ask for thousands of passes over a large one."""
+
+MAX_PAGES = 1000
+"""Most pages of one file that are read."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+"""What a file may be. Pillow knows many more; one of them starts another program."""
+
+KNOWN = "expected PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000 or PPM"
+
+_OTHERS = {
+    b"%!PS": "an EPS or PostScript file",
+    b"\xc5\xd0\xd3\xc6": "an EPS file",
+    b"%PDF": "a PDF file",
+    b"8BPS": "a Photoshop file",
+    b"\0\0\1\0": "an icon file",
+    b"\0\0\0\x0cJXL ": "a JPEG XL file",
+    b"\xff\x0a": "a JPEG XL file",
+    b"<svg": "an SVG file",
+    b"SIMPLE": "a FITS file",
+    b"\xd7\xcd\xc6\x9a": "a WMF file",
+}
+"""Pictures that are not read, by how they begin."""
+
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of HEIF files that Pillow itself cannot read."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts a picture upright, by its EXIF orientation."""
+
+_FULL_SIZE = "ming_full_size"
+_ROWS = 256
+_filters = threading.Lock()
 
 
 def open_image(source: Any) -> Image.Image:
     """RGB picture from a path, `file://` or `data:` URI, bytes, PIL image, uint8 array or tensor.
 
-    Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]. Of an animation the first frame is taken;
-    transparency is laid on white; 16-bit and float grey is scaled to 8 bit. The EXIF orientation is
-    applied: the reference ignores it and sees phone photos lying on their side. Plain RGB and grey
-    pictures come out exactly as in the reference. Raises BadMedia.
+    Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]. Of an animation or a file of several pages
+    the first picture is taken, with a note; transparency is laid on white; 16-bit and float grey is
+    scaled to 8 bit. The EXIF orientation is applied: the reference ignores it and sees phone photos
+    lying on their side. No other metadata are looked at. Of a JPEG or JPEG 2000 of more than
+    MAX_PIXELS a half, a quarter or an eighth of the size is decoded (`full_size`). Plain RGB and
+    grey pictures come out exactly as in the reference. Raises BadMedia.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "the image")
+        return _in_memory(source)
     if isinstance(source, np.ndarray | torch.Tensor):
-        return _to_rgb(_from_array(source), "the image")
+        return _in_memory(_from_array(source))
+    data, name = _read(source)
+    with _explained(name):
+        image = _opened(data, name)
+        _note_more(image, data, name)
+        return _decoded(image, data, name)
+
+
+def pages_of(source: Any) -> Iterator[Image.Image]:
+    """All pages of a TIFF in turn, as `open_image` gives them; of anything else its one picture.
+
+    Raises BadMedia, also for a file of more than MAX_PAGES pages.
+    """
+    if isinstance(source, Image.Image | np.ndarray | torch.Tensor):
+        yield open_image(source)
+        return
+    data, name = _read(source)
+    with _explained(name):
+        count = getattr(_opened(data, name), "n_frames", 1) if _is_tiff(data) else 1
+    if count == 1:
+        yield open_image(data if name.startswith("the ") else source)
+        return
+    if count > MAX_PAGES:
+        raise BadMedia(f"{name} has {count:,} pages; split it into files of at most {MAX_PAGES:,}")
+    for number in range(count):
+        with _explained(f"page {number + 1} of {name}"):
+            image = _opened(data, name)
+            image.seek(number)
+            yield _decoded(image, data, name)
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the whole picture of which `open_image` may have given a smaller one."""
+    return image.info.get(_FULL_SIZE, image.size)
+
+
+def check_aspect(width: int, height: int, name: str = "the image") -> None:
+    """Raises BadMedia for sides of a ratio above MAX_ASPECT."""
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadMedia(
+            f"{name} is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times the "
+            "other, so crop it first"
+        )
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadMedia(
+            f"{name} has more than the {MAX_PIXELS:,} pixels allowed, {width:,} x {height:,}; make "
+            "it smaller first"
+        )
+    check_aspect(width, height, name)
+
+
+def _read(source: Any) -> tuple[bytes, str]:
+    """The bytes of a picture's file and how errors name it."""
     if isinstance(source, str) and source[:5].lower() == "data:":
-        return _decode(_from_data_uri(source), "the data: URI")
+        return _from_data_uri(source), "the data: URI"
     if isinstance(source, MediaSource):
         file = MediaFile.find(source, "image")
-        return _decode(file.read(), file.name)
+        return file.read(MAX_FILE), file.name
     raise BadMedia(
         f"cannot read an image from {type(source).__name__}; give a path, a data: URI, bytes, "
         "a PIL image or a uint8 array [height, width, 3]"
@@ -52,59 +169,201 @@ def _from_data_uri(uri: str) -> bytes:
 
 
 def _from_array(source: np.ndarray | torch.Tensor) -> Image.Image:
-    array = source.numpy(force=True) if isinstance(source, torch.Tensor) else source
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    right = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
-    if array.dtype != np.uint8 or not right or not array.size:
+    dtype, shape = str(source.dtype).removeprefix("torch."), list(source.shape)
+    flat = len(shape) == 3 and shape[-1] == 1
+    right = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    if dtype != "uint8" or not right or 0 in shape:
         raise BadMedia(
-            f"an image array must be uint8 [height, width, 3], not {array.dtype} "
-            f"{list(array.shape)}; scale and transpose it first"
+            f"an image array must be uint8 [height, width, 3], not {dtype} {shape}; scale and "
+            f"transpose it first{_hint(source, dtype, shape)}"
         )
-    return Image.fromarray(np.ascontiguousarray(array))
+    array = source.numpy(force=True) if isinstance(source, torch.Tensor) else source
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if flat else array))
 
 
-def _decode(data: bytes, name: str) -> Image.Image:
+def _hint(source: np.ndarray | torch.Tensor, dtype: str, shape: list[int]) -> str:
+    """How to make a picture of an array that is none."""
+    torches = isinstance(source, torch.Tensor)
+    steps = ""
+    if "float" in dtype:
+        steps = "(255 * x).round()" + (".byte()" if torches else ".astype('uint8')")
+    elif dtype == "bool":
+        steps = "255 * x" + (".byte()" if torches else ".astype('uint8')")
+    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[-1] not in (1, 3, 4):
+        turn = ".permute(1, 2, 0)" if torches else ".transpose(1, 2, 0)"
+        steps = (f"({steps})" if steps.startswith("255") else steps or "x") + turn
+    return f", as with {steps}" if steps else ""
+
+
+def _in_memory(image: Image.Image) -> Image.Image:
+    name = "the image"
+    with _explained(name):
+        _check_size(image.width, image.height, name)
+        image.load()
+        size = full_size(image)
+        rgb = _upright(_to_rgb(image, name), orientation_of(image))
+        return rgb if size == image.size else _remember(rgb, size)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The picture of a file, its pixels still undecoded. Raises BadMedia for an unknown format."""
+    if not data:
+        raise BadMedia(f"{name} is empty; {KNOWN}")
+    data = without_metadata(data)
+    for factory in _factories(data[:32], name):
+        try:
+            # Not `Image.open`, whose limits are switches of the whole process.
+            with _quiet():
+                return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, KeyError) as error:
+            raise BadMedia(f"{name} is damaged or cut short: {one_line(str(error))}") from error
+    what = next(
+        (what for start, what in _OTHERS.items() if data.lstrip()[: len(start)] == start), ""
+    )
+    if what:
+        raise BadMedia(f"{name} is {what}, which is not read; {KNOWN}, so convert it first")
+    raise BadMedia(f"{name} is not an image in a known format; {KNOWN}")
+
+
+def _factories(head: bytes, name: str) -> Iterator[Callable[[io.BytesIO, str], Image.Image]]:
+    """What Pillow opens a file with that begins so."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        yield _heic(name)
+    Image.init()
+    for kind in FORMATS:
+        if kind not in Image.OPEN:  # AVIF came with Pillow 11.3
+            continue
+        factory, accept = Image.OPEN[kind]
+        if accept is None or accept(head) is True:
+            yield factory
+
+
+def _heic(name: str) -> Callable[[io.BytesIO, str], Image.Image]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        return _to_rgb(image, name)
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise BadMedia(
+            f'{name} is a HEIC picture; to read it, pip install "ming-vision[heic]", or save it '
+            "as JPEG"
+        ) from None
+    return HeifImageFile
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of odd tags, which decide nothing. The filters belong to the whole process."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_tiff(data: bytes) -> bool:
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _note_more(image: Image.Image, data: bytes, name: str) -> None:
+    """Say what is not looked at: other pages, or the rest of an animation."""
+    if _is_tiff(data):
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            note_to_user(f"{name} has {pages} pages, and page 1 of {pages} is looked at")
+    elif getattr(image, "is_animated", False) or is_animated_png(data):
+        note_to_user(f"{name} is an animation, and only its first picture is looked at")
+
+
+def _decoded(image: Image.Image, data: bytes, name: str) -> Image.Image:
+    """RGB of an opened file, upright, at once small if it is too large."""
+    width, height = image.size
+    if image.format == "JPEG" and (scans := jpeg_scans(data)) * width * height > MAX_SCANNED:
+        raise BadMedia(
+            f"{name} has {width:,} x {height:,} pixels in {scans:,} passes, which takes too long; "
+            "save it again as a plain JPEG"
+        )
+    power = _made_smaller(image)
+    _check_size(width >> power, height >> power, name)
+    image.load()  # a file is decoded only here: damage must show inside our error handling
+    number = orientation_of(image, data)
+    rgb = _upright(_to_rgb(image, name), number)
+    if power:
+        _remember(rgb, (height, width) if number >= 5 else (width, height))
+    return rgb
+
+
+def _made_smaller(image: Any) -> int:
+    """Has the decoder of a large picture give a half, a quarter or an eighth of its size.
+
+    Returns the power of two; 0 for pictures that are small enough or whose decoder cannot do so.
+    """
+    width, height = image.size
+    power = next(
+        (power for power in range(4) if (width >> power) * (height >> power) <= MAX_PIXELS), 3
+    )
+    if power and image.format == "JPEG":
+        image.draft(None, (width >> power, height >> power))
+    elif power and image.format == "JPEG2000":
+        image.reduce = power
+    else:
+        return 0
+    return power
+
+
+def _upright(rgb: Image.Image, number: int) -> Image.Image:
+    """The picture turned as its orientation says, which it then no longer has."""
+    if number not in _TURNS:
+        return rgb
+    turned = rgb.transpose(_TURNS[number])
+    turned.info = {}
+    return turned
+
+
+def _remember(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    image.info[_FULL_SIZE] = size
+    return image
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what Pillow raises, nearly everything on damaged files, into one sentence."""
+    try:
+        yield
     except BadMedia:
         raise
-    except UnidentifiedImageError as error:
-        what = "empty" if not data else "not an image in a known format"
-        raise BadMedia(f"{name} is {what}; expected PNG, JPEG, WebP, GIF, TIFF or BMP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadMedia(
-            f"{name} has more than the {MAX_PIXELS:,} pixels allowed; make it smaller first"
-        ) from error
-    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
-        raise BadMedia(f"{name} is damaged or cut short: {error}") from error
+    except MemoryError as error:
+        raise BadMedia(f"{name} does not fit into the memory; make it smaller first") from error
+    except Exception as error:
+        reason = shortened(one_line(str(error)))
+        raise BadMedia(f"{name} is damaged or cut short: {reason}") from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise BadMedia(
-            f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
-            "allowed; make it smaller first"
-        )
-    image.load()  # a file is decoded only here: damage must show inside our error handling
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _grey_to_8_bit(image)
+        image = _grey_to_8_bit(image, name)
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` always copies
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba.getchannel("A"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Grey of 16 bit (0..65535), of 32 bit with such values, or float (0..1 or 0..255)."""
-    grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+def _grey_to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """Grey of 16 bit (0..65535), of 32 bit with such values, or float (0..1 or 0..255).
+
+    Raises BadMedia for values that are not finite.
+    """
+    grey = np.asarray(image)
+    most = grey.max(initial=0)
+    if not np.isfinite(most) or not np.isfinite(grey.min(initial=0)):
+        raise BadMedia(f"{name} has values that are not finite (NaN or infinite); replace them")
     if image.mode == "F":
-        scale = 255.0 if grey.max(initial=0) <= 1 else 1.0
+        scale = 255.0 if most <= 1 else 1.0
     else:
-        scale = 1 / 257 if image.mode != "I" or grey.max(initial=0) > 255 else 1.0
-    return Image.fromarray((grey * scale).round().clip(0, 255).astype(np.uint8))
+        scale = 1 / 257 if image.mode != "I" or most > 255 else 1.0
+    small = np.empty(grey.shape, dtype=np.uint8)
+    for row in range(0, len(grey), _ROWS):  # a copy of all as float64 would be eight times as large
+        rows = grey[row : row + _ROWS].astype(np.float64)
+        small[row : row + _ROWS] = (rows * scale).round().clip(0, 255)
+    return Image.fromarray(small)

@@ -19,12 +19,11 @@ from ming_core.errors import BadConfig, BadMedia
 from ming_core.fields import MERGE, Section
 from ming_core.model.encoder import Features
 from ming_vision.config import PATCH
-from ming_vision.image import open_image
+from ming_vision.image import check_aspect, open_image
 from ming_vision.sampling import FLASH, LITE, MAX_SAMPLED, VideoRule, patch_times
 from ming_vision.square import WHOLE, Place, Square, filled_up
 from ming_vision.video import read_video
 
-MAX_ASPECT = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -210,7 +209,7 @@ class ImageProcessor:
         """The size of a picture once it is square, if it has to be. Raises BadMedia."""
         if self.square is None:
             return height, width
-        check_aspect(height, width)
+        check_aspect(width, height)
         return max(height, width), max(height, width)
 
     def frame_fetch_size(self, height: int, width: int, count: int) -> tuple[int, int]:
@@ -348,15 +347,6 @@ def patchify(
     return rows.reshape(math.prod(grid), -1), grid
 
 
-def check_aspect(height: int, width: int) -> None:
-    """Raises BadMedia for ratios above MAX_ASPECT."""
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise BadMedia(
-            f"the image is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times "
-            "the other, so crop it first"
-        )
-
-
 def smart_resize(
     height: int,
     width: int,
@@ -372,7 +362,7 @@ def smart_resize(
     shrink_to_one: the same when an area that is too large is shrunk.
     Halves round to even, as Python does. Raises BadMedia for ratios above 200.
     """
-    check_aspect(height, width)
+    check_aspect(width, height)
     least = factor if at_least_one else 0
     high, wide = (max(least, round(side / factor) * factor) for side in (height, width))
     if high * wide > max_pixels:

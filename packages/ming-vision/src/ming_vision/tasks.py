@@ -16,8 +16,10 @@ from ming_core.media import Audio, Image, Video, media_from_path
 from ming_vision.clicks import Action, parse_action, written_history
 from ming_vision.documents import Document, DocumentFormat, unfenced
 from ming_vision.grounding import Grounding, parse_boxes
-from ming_vision.image import open_image
+from ming_vision.image import full_size, open_image
+from ming_vision.processing import ImageProcessor
 from ming_vision.prompts import Language, VisionPrompts, language_of, prompts_of, say
+from ming_vision.square import WHOLE, Place
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -105,7 +107,9 @@ def ground(
         name = _words("ground", expression, "red star").removeprefix("the ")
         question = say(prompts.ground, language_of(name), name=name)
     text = model.ask(question, Image(picture), think=think, **sampling).answer
-    boxes = parse_boxes(text, picture.size, name, prompts.box_scale, prompts.box_style)
+    place = _place(model, picture)
+    size = full_size(picture)
+    boxes = parse_boxes(text, size, name, prompts.box_scale, prompts.box_style, place)
     return Grounding(boxes, text, picture)
 
 
@@ -131,11 +135,20 @@ def click(
         earlier = say(prompts.click_history, language, actions=written_history(history))
         question = earlier + question
     answer = model.ask(question, Image(picture), think=think, **sampling)
-    return parse_action(answer.answer, picture)
+    return parse_action(answer.answer, picture, _place(model, picture))
 
 
 def _prompts(model: OmniModel) -> VisionPrompts:
     return prompts_of(model.sources.config)
+
+
+def _place(model: OmniModel, picture: Picture) -> Place:
+    """Where the picture lies on what the model saw."""
+    encoder = getattr(model, "encoder", None)  # what stands in for a model may have none
+    processor = encoder("image").processor if encoder else None
+    if not isinstance(processor, ImageProcessor):
+        return WHOLE
+    return processor.place(picture.height, picture.width)
 
 
 def _part(value: Any) -> Image | Audio | Video:
