@@ -12,6 +12,7 @@ from PIL import Image
 
 from ming_vision.clicks import parse_action, written_history
 from ming_vision.image import open_image
+from ming_vision.square import Place
 
 SCREEN = Image.new("RGB", (1920, 1080), (200, 200, 200))
 
@@ -22,6 +23,20 @@ def test_the_published_answer() -> None:
     assert action.parsed
     assert action.arguments == {"x": 0.384, "y": 0.082}
     assert (action.thought, str(action)) == ("", "click(x=0.384,y=0.082)")
+
+
+def test_a_screenshot_that_does_not_fill_what_the_model_saw() -> None:
+    place = Place(0, 0.25, 1, 0.5)
+    action = parse_action("click(x=0.5,y=0.375)", SCREEN, place)
+    assert (action.x, action.y) == (960, 270)
+    assert parse_action("click(x=0.5,y=0.2)", SCREEN, place).kind == "unparsed"
+    assert parse_action("click(x=0.5,y=0.75)", SCREEN, place).y == 1079
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (480, 1280), (640, 480)])
+def test_fractions_are_of_each_side(size: tuple[int, int]) -> None:
+    action = parse_action("click(x=0.25,y=0.75)", Image.new("RGB", size))
+    assert (action.x, action.y) == (size[0] / 4, size[1] * 3 / 4)
 
 
 def test_a_thought_before_the_action() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from ming_core.errors import BadMedia
 from ming_vision.grounding import Box, Grounding, parse_boxes
 from ming_vision.image import open_image
+from ming_vision.square import Place
 
 CAPTION = (
     'There are a <boxes alt="cat" bbox="[0, 366, 431, 788]">cat</boxes> and a '
@@ -56,6 +57,23 @@ def test_a_plain_box_includes_its_last_pixels() -> None:
     whole, one = parse_boxes("00 00 63 63; 10 20 10 20", (640, 320), "x", 64, "plain")
     assert whole.corners == (0, 0, 640, 320)
     assert one.corners == (100, 100, 110, 105)
+
+
+def test_thousandths_in_wide_and_tall_pictures() -> None:
+    """Whatever size a picture is brought to, the numbers are shares of its own sides."""
+    for size in ((1920, 1080), (480, 1280), (640, 480), (4000, 100)):
+        (box,) = parse_boxes("[250, 500, 750, 1000]", size)
+        width, height = size
+        assert box.corners == (width / 4, height / 2, width * 3 / 4, height)
+
+
+def test_boxes_of_a_canvas_that_the_picture_does_not_fill() -> None:
+    """A picture of 640 x 160 in the middle half of a canvas of 64 x 64."""
+    place = Place(0, 0.25, 1, 0.5)
+    one, cut = parse_boxes("16 24 31 39; 0 0 63 31", (640, 160), "x", 64, "plain", place)
+    assert one.corners == (160, 40, 320, 120)
+    assert cut.corners == (0, 0, 640, 80)  # what lies beside the picture is cut off
+    assert parse_boxes("0 0 63 10", (640, 160), "x", 64, "plain", place) == ()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from PIL import Image as pil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import Audio, Image
+from ming_core.media import Audio, Image, Video
 from ming_vision.processing import ImageProcessor, patchify
+from ming_vision.square import WHOLE, Place
 
 LITE = {"image_processor_type": "BailingMMImageProcessor"}
 FLASH = {"image_processor_type": "BailingMM2ImageProcessor", "patch_size": 16}
@@ -20,7 +21,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def processor(kind: dict, **options: int) -> ImageProcessor:
+def processor(kind: dict, **options: float) -> ImageProcessor:
     return ImageProcessor.from_config(
         {"patch_size": kind.get("patch_size", 14)}, {**kind, **options}
     )
@@ -125,3 +126,80 @@ def test_bad_configuration() -> None:
         ImageProcessor.from_config({}, {"image_processor_type": "Other"})
     with pytest.raises(BadConfig, match="says patch_size 16 and vision_config says 14"):
         ImageProcessor.from_config({"patch_size": 14}, FLASH)
+
+
+# A square canvas for pictures of any shape
+
+SQUARE = {**FLASH, "patch_size": 8, "min_pixels": 4096, "max_pixels": 4096}
+
+
+def test_a_square_picture_is_left_as_it_is() -> None:
+    plain, square = processor(SQUARE), processor(SQUARE, square_stretch=0.5)
+    for side in (20, 64, 100, 1024):
+        picture = noise(side, side, side)
+        one, two = (p([Image(picture)]).tensors["pixel_values"] for p in (plain, square))
+        assert torch.equal(one, two)
+        video = [picture, picture]
+        one, two = (p([Video(video)]).tensors["pixel_values"] for p in (plain, square))
+        assert torch.equal(one, two)
+        assert square.place(side, side) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "stretch", "place"),
+    [
+        (480, 640, 0, Place(0, 1 / 8, 1, 3 / 4)),
+        (640, 480, 0, Place(1 / 8, 0, 3 / 4, 1)),
+        (480, 640, 1, WHOLE),
+        (160, 640, 0.5, Place(0, 1 / 4, 1, 1 / 2)),
+    ],
+)
+def test_where_a_picture_lies_on_the_canvas(
+    height: int, width: int, stretch: float, place: Place
+) -> None:
+    assert processor(SQUARE, square_stretch=stretch).place(height, width) == place
+
+
+@pytest.mark.parametrize("size", [(48, 64), (480, 640), (1080, 1920), (1280, 480), (60, 900)])
+@pytest.mark.parametrize("stretch", [0, 0.5, 1])
+def test_what_is_seen_at_a_place_of_the_canvas_is_there_in_the_picture(
+    size: tuple[int, int], stretch: float
+) -> None:
+    """A picture whose red tells the column and whose green tells the row is read off the canvas."""
+    height, width = size
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[..., 0] = (np.arange(width) + 0.5) / width * 255
+    picture[..., 1] = ((np.arange(height) + 0.5) / height * 255)[:, None]
+    ours = processor(SQUARE, square_stretch=stretch)
+    canvas = np.asarray(ours.fit(ours.fetch(pil.fromarray(picture)))).astype(int)
+    assert canvas.shape == (64, 64, 3)
+    place = ours.place(height, width)
+    for row, column in ((32, 10), (32, 50), (31, 32), (10, 32), (50, 32)):
+        across, down = place.to_picture((column + 0.5) / 64, (row + 0.5) / 64)
+        seen = canvas[row, column, :2] / 255
+        assert seen[0] == pytest.approx(min(max(across, 0), 1), abs=0.03)
+        assert seen[1] == pytest.approx(min(max(down, 0), 1), abs=0.05)
+
+
+def test_frames_lie_where_a_picture_would() -> None:
+    ours = processor(SQUARE, square_stretch=0.5, video_min_pixels=4096, video_max_pixels=4096)
+    frame = np.full((60, 240, 3), 200, dtype=np.uint8)
+    frame[:, 110:130] = 0
+    features = ours([Video([frame, frame])])
+    assert features.grid is not None
+    assert features.grid.tolist() == [[1, 8, 8]]
+    size = ours.frame_fetch_size(60, 240, 2)
+    seen = np.asarray(ours.resize_frame(pil.fromarray(frame), size))
+    assert seen.shape == (64, 64, 3)
+    assert seen[0, 32].max() < 40  # what is at the border goes on
+    assert seen[32, 32].max() < 40
+    assert seen[32, 5].min() > 190
+
+
+def test_a_canvas_refuses_strips_and_nonsense() -> None:
+    ours = processor(SQUARE, square_stretch=0.5)
+    with pytest.raises(BadMedia, match="one side may be at most 200 times the other"):
+        ours.fetch_size(1, 500)
+    for wrong in (-1, 2, "half", True, float("nan")):
+        with pytest.raises(BadConfig, match="square_stretch of preprocessor_config.json is"):
+            processor(SQUARE, square_stretch=wrong)  # type: ignore[arg-type]

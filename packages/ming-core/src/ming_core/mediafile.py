@@ -97,8 +97,6 @@ class MediaFile:
         with self._explained():
             if self.data is not None or self.path is None:
                 return io.BytesIO(self.data or b"")
-            if not self.path.exists():
-                raise FileNotFoundError
             return self.path.open("rb", buffering=0)
 
     def is_empty(self) -> bool:

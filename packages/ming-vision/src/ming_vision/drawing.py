@@ -9,10 +9,22 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ming_core.errors import BadMedia
-from ming_core.output import write_file
+from ming_core.output import check_target, write_file
+from ming_core.text import one_line
 
 COLOURS = ("#e6194b", "#1f6fd6", "#188a3c", "#c05600", "#8026b8", "#00808a")
 """Apart from each other and from most backgrounds; white letters can be read on each."""
+
+_SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
 
 
 def draw_boxes(
@@ -54,13 +66,31 @@ def draw_point(image: Image.Image, x: float, y: float) -> Image.Image:
 
 def save_picture(image: Image.Image, path: str | Path) -> Path:
     """Write a picture in the format of the file's suffix. Raises BadMedia for an unknown one."""
-    path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise BadMedia(f"cannot write {str(path)!r} as a picture; end its name in .png or .jpg")
+    kind = _format_of(path)
     encoded = io.BytesIO()
     image.save(encoded, format=kind)
     return write_file(path, encoded.getvalue())
+
+
+def check_picture_target(path: str | Path) -> None:
+    """Raises BadMedia or CannotWrite for a path that a marked picture could not be saved to.
+
+    A path in .json is right, too: the results with a picture save their values there.
+    """
+    if Path(path).suffix.lower() != ".json":
+        _format_of(path)
+    check_target(path)
+
+
+def _format_of(path: str | Path) -> str:
+    """What Pillow calls the format that the suffix of a file asks for."""
+    kind = _SUFFIXES.get(Path(path).suffix.lower())
+    if kind is None:
+        raise BadMedia(
+            f"cannot write {one_line(str(path))!r} as a picture; end its name in "
+            f"{', '.join(list(_SUFFIXES)[:-1])} or {list(_SUFFIXES)[-1]}"
+        )
+    return kind
 
 
 def _stroke(picture: Image.Image) -> int:

@@ -240,7 +240,7 @@ def _factories(head: bytes, name: str) -> Iterator[Callable[[io.BytesIO, str], I
 
 def _heic(name: str) -> Callable[[io.BytesIO, str], Image.Image]:
     try:
-        from pillow_heif import HeifImageFile
+        from pillow_heif import HeifImageFile  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise BadMedia(
             f'{name} is a HEIC picture; to read it, pip install "ming-vision[heic]", or save it '

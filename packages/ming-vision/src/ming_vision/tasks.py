@@ -16,7 +16,7 @@ from ming_core.media import Audio, Image, Video, media_from_path
 from ming_vision.clicks import Action, parse_action, written_history
 from ming_vision.documents import Document, DocumentFormat, unfenced
 from ming_vision.grounding import Grounding, parse_boxes
-from ming_vision.image import full_size, open_image
+from ming_vision.image import full_size, open_image, pages_of
 from ming_vision.processing import ImageProcessor
 from ming_vision.prompts import Language, VisionPrompts, language_of, prompts_of, say
 from ming_vision.square import WHOLE, Place
@@ -71,7 +71,8 @@ def read(
 ) -> Document:
     """Read what is written in a picture: as it stands ("text"), as markdown, or tables only.
 
-    Raises BadConfig for an unknown format and BadMedia for what is no picture.
+    Of a TIFF all pages are read, one after another, each with the budget of tokens. Raises
+    BadConfig for an unknown format and BadMedia for what is no picture.
     """
     _check("format", format, get_args(DocumentFormat))
     prompts = _prompts(model)
@@ -82,9 +83,13 @@ def read(
     }
     sampling = {"max_new_tokens": READING_TOKENS, **sampling}
     question = say(sentences[format], "en")
-    answer = model.ask(question, Image(_still("read", image)), think=think, **sampling)
-    text = answer.answer if format == "text" else unfenced(answer.answer)
-    return Document(text, format, complete=answer.stopped)
+    pages = pages_of(_picture("read", image).source)
+    answers = [model.ask(question, Image(page), think=think, **sampling) for page in pages]
+    if format == "text":
+        text = "\n".join(answer.answer for answer in answers)
+    else:
+        text = "\n\n".join(unfenced(answer.answer) for answer in answers)
+    return Document(text, format, complete=all(answer.stopped for answer in answers))
 
 
 def ground(
@@ -159,9 +164,13 @@ def _part(value: Any) -> Image | Audio | Video:
 
 def _still(task: str, value: Any) -> Picture:
     """The opened picture. Raises BadMedia for sounds, videos and what cannot be opened."""
+    return open_image(_picture(task, value).source)
+
+
+def _picture(task: str, value: Any) -> Image:
     part = _part(value)
     if isinstance(part, Image):
-        return open_image(part.source)
+        return part
     kind = "video; give one frame of it" if isinstance(part, Video) else "sound"
     raise BadMedia(f"{task} needs a still picture, and {part} is a {kind}")
 
