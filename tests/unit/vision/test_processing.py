@@ -201,5 +201,5 @@ def test_a_canvas_refuses_strips_and_nonsense() -> None:
     with pytest.raises(BadMedia, match="one side may be at most 200 times the other"):
         ours.fetch_size(1, 500)
     for wrong in (-1, 2, "half", True, float("nan")):
-        with pytest.raises(BadConfig, match="square_stretch of preprocessor_config.json is"):
+        with pytest.raises(BadConfig, match=r"square_stretch of preprocessor_config\.json is"):
             processor(SQUARE, square_stretch=wrong)  # type: ignore[arg-type]

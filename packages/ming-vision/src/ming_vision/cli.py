@@ -247,6 +247,10 @@ def _picture(file: str, out: str | None) -> Item:
     part = read_media(file)
     name = part.path.name if part.path else "picture"
     (item,) = with_targets([Item(file, Path(name), part=part)], out, ".png")
+    if item.target is not None:
+        from ming_vision.drawing import check_picture_name
+
+        check_picture_name(item.target)
     return item
 
 

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ming_core.errors import BadMedia
-from ming_core.output import check_target, write_file
-from ming_core.text import json_text, one_line
+from ming_core.output import write_file
+from ming_core.text import json_text
 
 DocumentFormat = Literal["text", "markdown", "table"]
-
-TEXTS = ("", ".txt", ".text", ".md", ".markdown")
-"""Suffixes of files that the text itself is written to."""
 
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?")
 _FENCE = re.compile(r"\A\s*```(markdown|md)?[ \t]*\n(.*?)\n?(?:```\s*)?\Z", re.DOTALL)
@@ -65,10 +62,9 @@ class Document:
     def save(self, path: str | Path) -> Path:
         """The tables for a path in .csv, an empty line between them; .json; else the text.
 
-        The file appears complete or not at all. Raises BadMedia for .csv without a table, and for
-        a suffix of other than plain text.
+        The file appears complete or not at all. Raises BadMedia for .csv without a table.
         """
-        suffix = _suffix_of(path)
+        suffix = Path(path).suffix.lower()
         if suffix == ".json":
             return write_file(path, json_text(self.to_dict()) + "\n")
         if suffix != ".csv":
@@ -78,24 +74,6 @@ class Document:
                 f"no table was read, so {str(path)!r} is not written; save as .md instead"
             )
         return write_file(path, "\r\n".join(table.to_csv() for table in self.tables))
-
-
-def check_document_target(path: str | Path) -> None:
-    """Raises BadMedia or CannotWrite for a path that a document could not be saved to."""
-    _suffix_of(path)
-    check_target(path)
-
-
-def _suffix_of(path: str | Path) -> str:
-    """The suffix in small letters; of a pipe or device none, as its name means nothing."""
-    suffix = Path(path).suffix.lower()
-    if suffix in (*TEXTS, ".csv", ".json"):
-        return suffix
-    if Path(path).exists() and not Path(path).is_file():
-        return ""
-    raise BadMedia(
-        f"cannot write {one_line(str(path))!r} as text; end its name in .txt, .md, .csv or .json"
-    )
 
 
 def unfenced(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ming_core.errors import BadMedia
-from ming_core.output import check_target, write_file
+from ming_core.output import write_file
 from ming_core.text import one_line
 
 COLOURS = ("#e6194b", "#1f6fd6", "#188a3c", "#c05600", "#8026b8", "#00808a")
@@ -72,23 +72,22 @@ def save_picture(image: Image.Image, path: str | Path) -> Path:
     return write_file(path, encoded.getvalue())
 
 
-def check_picture_target(path: str | Path) -> None:
-    """Raises BadMedia or CannotWrite for a path that a marked picture could not be saved to.
-
-    A path in .json is right, too: the results with a picture save their values there.
-    """
+def check_picture_name(path: str | Path) -> None:
+    """Raises BadMedia for a name that a marked picture, or its values in .json, cannot have."""
     if Path(path).suffix.lower() != ".json":
         _format_of(path)
-    check_target(path)
 
 
 def _format_of(path: str | Path) -> str:
-    """What Pillow calls the format that the suffix of a file asks for."""
+    """What Pillow calls the format that the suffix of a file asks for; PNG for a pipe or device."""
+    if Path(path).exists() and not Path(path).is_file():
+        return "PNG"
     kind = _SUFFIXES.get(Path(path).suffix.lower())
     if kind is None:
+        *first, last = _SUFFIXES
         raise BadMedia(
             f"cannot write {one_line(str(path))!r} as a picture; end its name in "
-            f"{', '.join(list(_SUFFIXES)[:-1])} or {list(_SUFFIXES)[-1]}"
+            f"{', '.join(first)} or {last}"
         )
     return kind
 
