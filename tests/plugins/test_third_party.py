@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
+
 USE = """
 import json, sys
 import numpy as np, torch
@@ -28,7 +30,9 @@ encoder.load_state_dict(
 blue = Image(np.full((4, 5, 3), (0, 51, 68), np.uint8))
 white = Image(np.full((9, 9, 3), 255, np.uint8))
 features = encoder.processor([blue, white])
-print(json.dumps({"added": added, "tokens": features.tokens, "out": encoder(features).tolist()}))
+files = encoder.processor([Image(path) for path in sys.argv[1:]])
+result = {"added": added, "tokens": features.tokens, "out": encoder(features).tolist()}
+print(json.dumps(result | {"files": files.tensors["colours"].tolist()}))
 main(["plugins"])
 """
 
@@ -64,8 +68,15 @@ def test_the_documented_plugin_works_as_a_wheel(
     uv("pip", "install", "--python", sys.executable, "--target", str(site), "--no-deps", str(wheel))
 
     environment = {**os.environ, "PYTHONPATH": str(site)}
+    pictures = [tmp_path / name for name in ("a.png", "gray.jpg", "palette.gif")]
+    for path, mode in zip(pictures, ("RGBA", "L", "P")):
+        PIL.Image.new("RGB", (16, 8), (102, 102, 102)).convert(mode).save(path)
     done = subprocess.run(
-        [sys.executable, "-c", USE], env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", USE, *pictures],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     first, *table = done.stdout.splitlines()
     result = json.loads(first)
@@ -75,5 +86,6 @@ def test_the_documented_plugin_works_as_a_wheel(
     expected = [[0, 0.6, 0.8], [gray, gray, gray]]
     error = [abs(a - b) for x, y in zip(result["out"], expected) for a, b in zip(x, y)]
     assert max(error) < 1e-6
+    assert all(abs(value - 0.4) < 0.01 for row in result["files"] for value in row)
     (row,) = [line for line in table if line.startswith("acme ")]
     assert row.split() == ["acme", "acme-colour", "1.0", "encoders:", "acme_colour"]

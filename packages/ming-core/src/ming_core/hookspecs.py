@@ -69,6 +69,15 @@ def ming_register_benchmarks(register: Registrar) -> None:
 
 
 @hookspec
+def ming_register_chat_commands(register: Registrar) -> None:
+    """Add commands to `ming chat`: functions `(model, argument, messages)`, typed as `/name`.
+
+    argument: what was typed behind the name. messages: the conversation so far, to be read. They
+    give a text, which is printed; a medium, which the next question is about; or None.
+    """
+
+
+@hookspec
 def ming_register_commands(app: typer.Typer) -> None:
     """Add commands to `ming`. Import nothing heavy here; do that in the command's body."""
 

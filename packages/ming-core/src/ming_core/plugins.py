@@ -65,6 +65,9 @@ class Plugins:
         self.checkpoints = Registry("checkpoint family")
         self.recipes = Registry("recipe")
         self.benchmarks = Registry("benchmark")
+        self.chat_commands = Registry("chat command")
+        self.commands: dict[str, str] = {}
+        """Commands of the program and their distributions, once it was built."""
         self.loaded: list[Plugin] = []
         self.blocked: list[Plugin] = []
         self.failures: list[Failure] = []
@@ -85,6 +88,7 @@ class Plugins:
             "checkpoints": self.checkpoints,
             "recipes": self.recipes,
             "benchmarks": self.benchmarks,
+            "chat_commands": self.chat_commands,
         }
 
     def add(self, plugin: object, name: str, distribution: str) -> None:

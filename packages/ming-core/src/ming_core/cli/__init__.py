@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
+from ming_core.cli.tasks import lazy_command
 from ming_core.cli.terminal import CLOSED_PIPE, flush, say, silence, standard_streams
 from ming_core.errors import MingError, UnknownName
 from ming_core.plugins import CORE, Plugin, Plugins, get_plugins, version_of
@@ -69,10 +70,14 @@ def new_app(help: str, completion: bool = False) -> typer.Typer:
 
 
 def build_app(plugins: Plugins) -> typer.Typer:
-    """The program with every plugin's commands; the second owner of a name is left out."""
+    """The program with every plugin's commands; the second owner of a name is left out.
+
+    `plugins.commands` then tells which distribution each is from.
+    """
     app = new_app("Run, fine-tune and extend the Ming omni-modal models.", completion=True)
     app.callback()(_program)
-    owners: dict[str, str] = {}
+    plugins.commands.clear()
+    owners = plugins.commands
 
     def claim(name: str, plugin: Plugin) -> bool:
         owner = owners.get(name)
@@ -98,6 +103,12 @@ def build_app(plugins: Plugins) -> typer.Typer:
         ]
         offered.registered_commands.clear()
         offered.registered_groups.clear()
+    # A task whose plugin has no command of that name for it gets one.
+    for entry in plugins.tasks:
+        name = entry.name.replace("_", "-")
+        if name not in owners:
+            owners[name] = entry.plugin
+            app.registered_commands.append(lazy_command(entry, name))
     return app
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +24,10 @@ from ming_core.cli.common import (
     token_budget,
 )
 from ming_core.cli.stdin import checked, stdin_lines
-from ming_core.cli.terminal import said_notes, say
+from ming_core.cli.terminal import said_notes, say, show
 from ming_core.errors import BadConfig, MingError, UnknownName
-from ming_core.media import Message, Part, assistant, system, user
+from ming_core.media import Message, Part, as_medium, assistant, system, user
+from ming_core.plugins import get_plugins
 
 HELP = """/image PATH  show a picture, sound or video with the next question
 /say PATH    ask what a recording says
@@ -63,7 +64,7 @@ def chat(
     budget = token_budget(max_new_tokens, think)
     omni = load_model(model, device, dtype, quiet)
     if interactive and not quiet:
-        print(HELP, file=sys.stderr)
+        print(_help(), file=sys.stderr)
     opening = [system(instructions)] if instructions else []
     messages: list[Message] = list(opening)
     shown: list[Part] = []
@@ -77,11 +78,16 @@ def chat(
             if command == "/reset":
                 messages, shown = list(opening), []
             elif command == "/help":
-                print(HELP, file=sys.stderr)
+                print(_help(), file=sys.stderr)
             elif command == "/image":
                 shown.append(_medium(command, argument))
             elif command.startswith("/") and command != "/say":
-                raise UnknownName("chat command", command, COMMANDS)
+                with said_notes():
+                    given = _added(command)(omni, argument.strip(), tuple(messages))
+                if isinstance(given, str):
+                    show(given)
+                elif given is not None:
+                    shown.append(as_medium(given))
             elif line:
                 asked = _medium(command, argument) if command == "/say" else line
                 whole, shown = [*messages, user(*shown, asked)], []
@@ -99,6 +105,21 @@ def chat(
             failed = True
     if failed and not interactive:
         raise typer.Exit(2)
+
+
+def _help() -> str:
+    """The commands, those of plugins included."""
+    added = [f"/{entry.name:<11} {entry.summary}" for entry in get_plugins().chat_commands]
+    return "\n".join([HELP, *added])
+
+
+def _added(command: str) -> Any:
+    """The function of a plugin behind a command. Raises UnknownName and MissingPlugin."""
+    known = get_plugins().chat_commands
+    if command.removeprefix("/") not in known:
+        names = (f"/{name}" for name in known.names())
+        raise UnknownName("chat command", command, (*COMMANDS, *names))
+    return known[command.removeprefix("/")].load()
 
 
 def _medium(command: str, argument: str) -> Part:

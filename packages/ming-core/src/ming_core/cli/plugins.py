@@ -48,4 +48,6 @@ def _added(plugin: Plugin) -> dict[str, list[str]]:
         kind: sorted({entry.name for entry in registry if entry.plugin == plugin.distribution})
         for kind, registry in registries
     }
+    owners = get_plugins().commands.items()
+    added["commands"] = sorted(name for name, owner in owners if owner == plugin.distribution)
     return {kind: names for kind, names in added.items() if names}
