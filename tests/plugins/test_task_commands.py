@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 import typer
 
-from ming_core.cli import build_app
+from ming_core.cli import build_app, build_program
 from ming_core.cli import tasks as task_commands
 from ming_core.cli.tasks import task_command
 from ming_core.errors import BadConfig
@@ -224,6 +224,22 @@ def test_the_program_has_them_and_registered_commands_win(plugins: Plugins) -> N
     context = program.commands["everything"].make_context("everything", [], resilient_parsing=True)
     assert "Tell all." in program.commands["everything"].get_help(context)
     assert "acme_tasks" in sys.modules
+
+
+def test_a_command_that_cannot_be_built_is_left_out(plugins: Plugins) -> None:
+    class Own:
+        @hookimpl
+        def ming_register_commands(self, app: typer.Typer) -> None:
+            def odd(table: Nowhere) -> None: ...  # type: ignore  # noqa: F821
+
+            app.command("odd")(odd)
+
+    plugins.add(Own(), "own", "own-package")
+    program = build_program(plugins)
+    assert "odd" not in program.commands
+    assert "said" in program.commands
+    (failure,) = plugins.failures
+    assert str(failure).startswith("plugin 'own' of own-package: the command 'odd': NameError: ")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typer.models import CommandInfo, TyperInfo
 from ming_core.cli.tasks import lazy_command
 from ming_core.cli.terminal import CLOSED_PIPE, flush, say, silence, standard_streams
 from ming_core.errors import MingError, UnknownName
-from ming_core.plugins import CORE, Plugin, Plugins, get_plugins, version_of
+from ming_core.plugins import CORE, Plugin, Plugins, describe, get_plugins, version_of
 from ming_core.text import printable
 
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -112,6 +112,30 @@ def build_app(plugins: Plugins) -> typer.Typer:
     return app
 
 
+def build_program(plugins: Plugins) -> Any:
+    """What runs; a command whose parameters the library refuses is left out and reported."""
+    app = build_app(plugins)
+    try:
+        return typer.main.get_command(app)
+    except Exception:
+        app.registered_commands = [i for i in app.registered_commands if _works(i, plugins)]
+        return typer.main.get_command(app)
+
+
+def _works(info: CommandInfo, plugins: Plugins) -> bool:
+    alone = new_app("")
+    alone.registered_commands.append(info)
+    try:
+        typer.main.get_command(alone)
+    except Exception as error:
+        name = _command_name(info)
+        owner = next(p for p in plugins.loaded if p.distribution == plugins.commands[name])
+        plugins.fail(owner.name, owner.distribution, f"the command {name!r}: {describe(error)}")
+        del plugins.commands[name]
+        return False
+    return True
+
+
 def _command_name(info: CommandInfo) -> str:
     return info.name or getattr(info.callback, "__name__", "").replace("_", "-")
 
@@ -157,7 +181,7 @@ def _run(arguments: Sequence[str]) -> int:
     """The exit code of a command."""
     try:
         # Not `app()`: that installs typer's own exception hook.
-        command = typer.main.get_command(build_app(get_plugins()))
+        command = build_program(get_plugins())
         command.main(args=arguments or ["--help"], prog_name="ming")
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # the library ends so
