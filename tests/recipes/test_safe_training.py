@@ -308,6 +308,16 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(toy: Any, tmp_path: Path) 
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(toy: Any, tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "scores.json"))
+    sentence = (
+        rf"^cannot go on in {tmp_path}: No space left on device {tmp_path}/scores\.json; what was "
+        "saved there is kept; free space or mend the folder, then the same command goes on$"
+    )
+    with pytest.raises(BadRun, match=sentence), running(tmp_path, toy.Toy(), "toy", ()):
+        raise full
+
+
 def test_what_somebody_else_made_is_not_replaced(toy: Any, tmp_path: Path) -> None:
     (tmp_path / "toy.ckpt").write_text("mine")
     with pytest.raises(BadRun, match=r"holds toy\.ckpt but no run\.json"):
