@@ -110,13 +110,6 @@ def test_the_sound_of_a_video(tmp_path: Path) -> None:
     assert np.array_equal(open_audio(path.read_bytes()).samples, open_audio(path).samples)
 
 
-def test_the_first_channel_is_taken(tmp_path: Path) -> None:
-    both = np.stack([TONE, -TONE])
-    path = write(tmp_path / "stereo.wav", both.T, subtype="FLOAT")
-    assert np.array_equal(open_audio(path).samples, TONE)
-    assert np.array_equal(open_audio(both).samples, TONE)
-
-
 def test_integers_are_divided_by_their_full_scale() -> None:
     for dtype, full in ((np.int8, 2**7), (np.int16, 2**15), (np.int32, 2**31), (np.int64, 2**63)):
         values = np.array([-full, 0, full // 2], dtype)

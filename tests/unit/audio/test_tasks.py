@@ -340,7 +340,7 @@ def test_memory_does_not_grow_with_the_sound(monkeypatch: pytest.MonkeyPatch) ->
     block = speech(*[(5, 0.1), (1, 0)] * 5)
 
     def peak(minutes: int) -> int:
-        def blocks(_: Any) -> Iterator[np.ndarray]:
+        def blocks(_: Any, **__: Any) -> Iterator[np.ndarray]:
             return (block.copy() for _ in range(2 * minutes))
 
         monkeypatch.setattr(tasks, "stream_audio", blocks)

@@ -18,6 +18,7 @@ from ming_core.cli.common import (
     ModelOption,
     QuietOption,
     load_model,
+    read_channel,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets, without_doubles
 from ming_core.errors import BadConfig
@@ -60,6 +61,10 @@ def transcribe(
     dialect: Annotated[str | None, typer.Option(help="As 上海.")] = None,
     domain: Annotated[str | None, typer.Option(help="As 'medicine'.")] = None,
     punctuated: Annotated[bool, typer.Option("--punctuated", help="Ask for punctuation.")] = False,
+    channel: Annotated[
+        str,
+        typer.Option(help="mix, the number of one from 0, or each: every one by itself."),
+    ] = "mix",
     again: Annotated[
         bool, typer.Option("--again", help="Do files over whose text lies in the folder already.")
     ] = False,
@@ -78,6 +83,7 @@ def transcribe(
     Example: ming transcribe talk.mp3 -o talk.srt --hotwords names.txt
     """
     words = _hotwords(hotwords)
+    heard = "each" if channel == "each" else read_channel(channel)
     if format is None:
         check_format(out, [f".{known}" for known in Format])
         suffix = Path(out or "").suffix.lower().removeprefix(".")
@@ -99,6 +105,7 @@ def transcribe(
                 domain=domain,
                 punctuated=punctuated,
                 cut=format in (Format.srt, Format.vtt),
+                channel=heard,
                 progress=tell and partial(_tell, tell),
                 max_new_tokens=max_new_tokens,
             )

@@ -21,6 +21,7 @@ from ming_audio.links import Link, View, links
 from ming_core.errors import BadMedia
 from ming_core.mediafile import MediaFile
 from ming_core.notes import note_to_user
+from ming_core.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -43,12 +44,6 @@ GAP = 0.05
 
 BACK = 1.0
 """A clock that falls back by more seconds begins anew."""
-
-LONGEST_GAP = 3600.0
-"""Seconds; a clock that runs ahead by more has jumped, and nobody waits for silence of hours."""
-
-LONGEST_LOSS = 60.0
-"""The same for formats whose clock may jump at any time, such as MPEG-TS."""
 
 SHORT = 1.0
 """Seconds by which a header may promise too much."""
@@ -265,7 +260,7 @@ class _Clock:
         self._zero = max(0, container.start_time or 0) / 1e6
         self._shift = None if len(container.streams) == 1 else -self._zero
         jumps = container.format.flags & Flags.ts_discont.value
-        self._longest = LONGEST_LOSS if jumps else LONGEST_GAP
+        self._longest = LONGEST_OF_BROADCASTS if jumps else LONGEST_PAUSE
 
     def gap(self, frame: AudioFrame) -> int:
         """Samples of silence before a frame, which comes next."""

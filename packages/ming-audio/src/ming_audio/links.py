@@ -84,8 +84,9 @@ _ENDLESS = {4: 0x7FFF_F000, 8: 1 << 60}
 MAX_CHUNKS = 100_000
 """Of one sound. No writer makes so many, and somebody might wish to keep us busy."""
 
-_EBML = b"\x1aE\xdf\xa3"
-"""The first bytes of mkv and webm."""
+_OGG, _FLAC, _EBML = b"OggS\0\2", b"fLaC", b"\x1aE\xdf\xa3"
+_MARKS = (_OGG, _FLAC, _EBML)
+"""With what each of several joined files begins; the last one is that of mkv and webm."""
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
 """What an mp4 may begin with, behind a size."""
@@ -96,12 +97,11 @@ def links(file: MediaFile) -> list[Link]:
     with file.open() as handle:
         length = handle.seek(0, io.SEEK_END)
         head = _at(handle, 0, 64)
-        if head.startswith((b"OggS", _EBML)):
-            ogg = head.startswith(b"OggS")
-            starts = sorted({0, *_starts(handle, b"OggS\0\2" if ogg else _EBML)})
-            pairs = list(zip(starts, [*starts[1:], length]))
-            missing = _missing_page if ogg else _missing_cluster
-            return [Link(*pair, missing=missing(handle, *pair)) for pair in pairs]
+        mark = next((mark for mark in _MARKS if head.startswith(mark[:4])), None)
+        if mark is not None:
+            starts = sorted({0, *_starts(handle, mark)})
+            pairs = zip(starts, [*starts[1:], length])
+            return [Link(*pair, missing=_missing(handle, mark, *pair)) for pair in pairs]
         found: list[Link] = []
         start: int | None = 0
         while start is not None:
@@ -181,6 +181,8 @@ def _chunked(handle: Handle, layout: _Layout, start: int, length: int) -> tuple[
             place, packed = wide, "<Q"
             size = struct.unpack(packed, _at(handle, place, 8))[0]
         end = _end_of_sound(handle, layout, start, body, size, length)
+        if end == body:  # FFmpeg would take all that follows for sound
+            return _mended(layout, start, end, patches, missing), None
         if end - body != size:
             missing = max(0, body + size - length) if size < _ENDLESS[width] else 0
             written = end - body + (layout.head if layout.whole else 0)
@@ -220,7 +222,7 @@ def _goes_on(handle: Handle, layout: _Layout, at: int, length: int) -> bool:
         return at >= length - 1
     name, size = _chunk(handle, layout, at)
     named = name[4:] == _GUID if layout.whole else name.isascii() and name.decode().isprintable()
-    return named and (0 <= size <= length - at - layout.head or _another(handle, at))
+    return _another(handle, at) or (named and 0 <= size <= length - at - layout.head)
 
 
 def _another(handle: Handle, at: int) -> bool:
@@ -268,6 +270,12 @@ def _missing_mp3(handle: Handle, start: int, length: int) -> int:
         return 0
     place = at + 8 + 4 * (flags & 1)
     return max(0, start + int.from_bytes(frame[place : place + 4], "big") - length)
+
+
+def _missing(handle: Handle, mark: bytes, start: int, end: int) -> int:
+    if mark == _FLAC:  # which tells how many samples there are
+        return 0
+    return (_missing_page if mark == _OGG else _missing_cluster)(handle, start, end)
 
 
 def _missing_page(handle: Handle, start: int, end: int) -> int:
@@ -326,8 +334,8 @@ def _starts(handle: Handle, mark: bytes, first: int = 0) -> Iterator[int]:
         while found >= 0:
             place = at + found
             head = _at(handle, place, 27 + 255)
-            if mark == _EBML:  # four bytes may also be there by chance
-                if b"webm" in head[:64] or b"matroska" in head[:64]:
+            if mark != _OGG:
+                if _begins(head, mark):
                     yield place
             else:  # of pages of Ogg in a row, one for each track, the first
                 if place != behind:
@@ -335,6 +343,13 @@ def _starts(handle: Handle, mark: bytes, first: int = 0) -> Iterator[int]:
                 behind = place + _page(head)
             found = block.find(mark, found + 1)
         at += size
+
+
+def _begins(head: bytes, mark: bytes) -> bool:
+    """Whether it is more than four bytes that are there by chance."""
+    if mark == _EBML:
+        return b"webm" in head[:64] or b"matroska" in head[:64]
+    return mark != _FLAC or head[4:8] in (b"\0\0\0\x22", b"\x80\0\0\x22")
 
 
 def _at(handle: Handle, place: int, size: int) -> bytes:

@@ -76,12 +76,12 @@ class _Mixer:
         return mean
 
     def tell(self) -> None:
-        """Note that a chosen channel is the wrong one."""
+        """Note that a chosen channel may be the wrong one."""
         powers, chosen = self._powers, self._chosen
         if chosen is not None and powers[chosen] < SILENT * powers.max():
             note_to_user(
-                f"channel {chosen} of {self._name} has next to no sound, and channel "
-                f"{powers.argmax()} has; choose that one, or mix them"
+                f"channel {chosen} of {self._name} has next to no sound, but channel "
+                f"{powers.argmax()} has some"
             )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
@@ -22,13 +21,15 @@ from ming_audio.prompts import (
     question,
     tag_of,
 )
-from ming_audio.reading import audio_seconds, stream_audio
+from ming_audio.reading import audio_seconds, count_channels, stream_audio
 from ming_audio.segments import Segment as Piece
 from ming_audio.segments import SegmentRule, segments, shares
-from ming_audio.transcripts import Segment, Transcript
+from ming_audio.transcripts import Segment, Transcript, joined, main_language
 from ming_core.chat.prompt import build_prompt
 from ming_core.errors import BadConfig
-from ming_core.media import Audio, Media, user
+from ming_core.media import Audio, Channel, Media, Video, checked_channel, user
+from ming_core.mediafile import MediaFile, MediaSource
+from ming_core.notes import collected_notes
 
 if TYPE_CHECKING:
     from ming_core.api import Answer, OmniModel
@@ -60,6 +61,7 @@ def transcribe(
     domain: str | None = None,
     punctuated: bool = False,
     cut: bool = False,
+    channel: Channel | Literal["each"] = "mix",
     batch: int = BATCH,
     progress: Progress | None = None,
     **sampling: Unpack[SamplingOptions],
@@ -71,7 +73,9 @@ def transcribe(
     the sound is about. hotwords: names and terms to listen for. dialect, domain: as "上海",
     "medicine". punctuated: ask for punctuation. A sound of at most 30 s is heard as a whole; a
     longer one, any with `cut`, and any for a model that was taught single sentences, in pieces
-    between pauses. batch: pieces heard together.
+    between pauses. channel: "mix" for all channels of the sound together, the number of one from
+    0, or "each": every one by itself, and each segment tells its channel. batch: pieces heard
+    together.
     sampling: fields of `Sampling`.
 
     Raises MissingPlugin for a model that cannot hear, BadMedia, UnknownName for a language, and
@@ -100,20 +104,55 @@ def transcribe(
     asked = _fitting(model, ask, words, begin, room, longest)
 
     rule = _rule(longest, prompts.pause)
-    source = source.source if isinstance(source, Media) else source
-    total = audio_seconds(source) if progress else None
-    heard = _Counted(stream_audio(source))
-    pieces: list[Piece] = []
-    answers: list[Answer] = []
-    for group in _groups(_pieces(heard, rule, cut or prompts.pause > 0), batch):
-        talks = [[user(asked, Audio(piece.samples, "transcribe"))] for piece in group]
-        answers += model.answer_batch(talks, begin=begin, **sampling)
-        pieces += [replace(piece, samples=EMPTY) for piece in group]  # the sound may be long
+
+    def hear(source: Any, channel: Channel, progress: Progress | None) -> Transcript:
+        total = audio_seconds(source) if progress else None
+        heard = _Counted(stream_audio(source, channel=channel))
+        pieces: list[Piece] = []
+        answers: list[Answer] = []
+        for group in _groups(_pieces(heard, rule, cut or prompts.pause > 0), batch):
+            talks = [[user(asked, Audio(piece.samples, "transcribe"))] for piece in group]
+            answers += model.answer_batch(talks, begin=begin, **sampling)
+            pieces += [replace(piece, samples=EMPTY) for piece in group]  # the sound may be long
+            if progress:
+                progress(group[-1].end, total)
         if progress:
-            progress(group[-1].end, total)
-    if progress:
-        progress(heard.seconds, heard.seconds)
-    return _transcript(prompts, pieces, answers, tag, heard.seconds, sampling["max_new_tokens"])
+            progress(heard.seconds, heard.seconds)
+        return _transcript(prompts, pieces, answers, tag, heard.seconds, sampling["max_new_tokens"])
+
+    if isinstance(source, Media):
+        if channel == "mix" and isinstance(source, Audio | Video):
+            channel = source.channel
+        source = source.source
+    if isinstance(source, MediaSource):  # found once, as a pipe is read once
+        source = MediaFile.find(source, "sound")
+    with collected_notes() as notes:
+        if channel == "each":
+            found = _each_channel(source, hear, progress)
+        else:
+            found = hear(source, checked_channel(channel), progress)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _each_channel(
+    source: Any,
+    hear: Callable[[Any, Channel, Progress | None], Transcript],
+    progress: Progress | None,
+) -> Transcript:
+    """What is said in each channel, in order of time. That of a single channel is as always."""
+    count = count_channels(source)
+    if count == 1:
+        return hear(source, 0, progress)
+
+    def heard(channel: int) -> Transcript:
+        def tell(done: float, total: float | None) -> None:
+            if progress:
+                before = channel * (total or 0)
+                progress(before + done, None if total is None else total * count)
+
+        return hear(source, channel, tell if progress else None)
+
+    return joined([heard(channel) for channel in range(count)])
 
 
 def _transcript(
@@ -139,10 +178,6 @@ def _transcript(
         )
         for piece, (own, _), text in zip(pieces, parsed, texts, strict=True)
     )
-    spoken: Counter[str] = Counter()
-    for segment in found:
-        if segment.language is not None and segment.text:
-            spoken[segment.language] += round(1000 * (segment.end - segment.start))
     notes = [] if pieces else ["no speech was heard"]
     torn = sum(not answer.stopped for answer in answers)
     if torn:
@@ -150,8 +185,8 @@ def _transcript(
             f"the text of {torn} of {len(answers)} pieces was cut off; allow more than "
             f"max_new_tokens {budget}"
         )
-    language = spoken.most_common(1)[0][0] if spoken else None
-    return Transcript("".join(texts).strip(), language, found, seconds, tuple(notes))
+    text = "".join(texts).strip()
+    return Transcript(text, main_language(found), found, seconds, tuple(notes))
 
 
 class _Counted:

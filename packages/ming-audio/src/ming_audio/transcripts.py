@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ming_audio.subtitles import Cue, cues
 from ming_core.errors import BadConfig
 from ming_core.output import write_file
 from ming_core.text import json_text
@@ -17,12 +19,22 @@ FORMATS: tuple[TranscriptFormat, ...] = get_args(TranscriptFormat)
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said from one second to another. language: as in `Transcript`."""
+    """What was said from one second to another. language: as in `Transcript`.
+
+    channel: in which it was said, if each was heard by itself.
+    """
 
     start: float
     end: float
     text: str
     language: str | None = None
+    channel: int | None = None
+
+    @property
+    def line(self) -> str:
+        """The text in one line, behind its channel if there are several."""
+        text = " ".join(self.text.split())
+        return f"[{self.channel}] {text}" if text and self.channel is not None else text
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,8 @@ class Transcript:
         values = asdict(self)
         for segment in values["segments"]:
             segment.update(start=round(segment["start"], 3), end=round(segment["end"], 3))
+            if segment["channel"] is None:
+                del segment["channel"]
         values["seconds"] = round(self.seconds, 3)
         return values
 
@@ -55,17 +69,20 @@ class Transcript:
         return self.text + "\n"
 
     def to_srt(self) -> str:
-        """SubRip subtitles, a cue for each segment with words."""
-        cues = enumerate(self._cues(","), 1)
-        return "\n".join(f"{number}\n{times}\n{text}\n" for number, (times, text) in cues)
+        """SubRip subtitles: of each segment with words one cue, or several if it is long."""
+        blocks = (
+            f"{number}\n{_times(cue, ',')}\n" + "".join(f"{line}\n" for line in cue.lines)
+            for number, cue in enumerate(cues(self.segments), 1)
+        )
+        return "\n".join(blocks)
 
     def to_vtt(self) -> str:
-        """WebVTT subtitles, a cue for each segment with words."""
-        cues = [
-            f"{times}\n{text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}\n"
-            for times, text in self._cues(".")
+        """WebVTT subtitles, with the cues of `to_srt`."""
+        blocks = [
+            f"{_times(cue, '.')}\n" + "".join(f"{_escaped(line)}\n" for line in cue.lines)
+            for cue in cues(self.segments)
         ]
-        return "\n".join(["WEBVTT\n", *cues])
+        return "\n".join(["WEBVTT\n", *blocks])
 
     def to_json(self) -> str:
         return json_text(self.to_dict()) + "\n"
@@ -83,12 +100,43 @@ class Transcript:
         """
         return write_file(path, self.written(format or format_of(path)))
 
-    def _cues(self, point: str) -> Iterator[tuple[str, str]]:
-        """Times and text; no line is empty, and nothing looks like times."""
-        for segment in self.segments:
-            text = " ".join(segment.text.split()).replace("-->", "→")
-            if text:
-                yield f"{clock(segment.start, point)} --> {clock(segment.end, point)}", text
+
+def joined(channels: Sequence[Transcript]) -> Transcript:
+    """One transcript of those of each channel, in order of time.
+
+    Its text has a line for each segment.
+    """
+    found = [
+        replace(segment, channel=channel)
+        for channel, transcript in enumerate(channels)
+        for segment in transcript.segments
+    ]
+    found.sort(key=lambda segment: segment.start)
+    notes = [
+        f"{note} in channel {channel}"
+        for channel, transcript in enumerate(channels)
+        for note in transcript.notes
+    ]
+    text = "\n".join(segment.line for segment in found if segment.line)
+    seconds = max(transcript.seconds for transcript in channels)
+    return Transcript(text, main_language(found), tuple(found), seconds, tuple(notes))
+
+
+def main_language(segments: Iterable[Segment]) -> str | None:
+    """That of most of the speech; None if no segment tells one."""
+    spoken: Counter[str] = Counter()
+    for segment in segments:
+        if segment.language is not None and segment.text:
+            spoken[segment.language] += round(1000 * (segment.end - segment.start))
+    return spoken.most_common(1)[0][0] if spoken else None
+
+
+def _times(cue: Cue, point: str) -> str:
+    return f"{clock(cue.start, point)} --> {clock(cue.end, point)}"
+
+
+def _escaped(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def format_of(path: str | Path) -> TranscriptFormat:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ming_core.cli.common import (
+    ChannelOption,
     DeviceOption,
     DtypeOption,
     FpsOption,
@@ -20,6 +21,7 @@ from ming_core.cli.common import (
     SoundOption,
     ThinkOption,
     TokensOption,
+    check_channel_option,
     check_stdin,
     check_video_options,
     load_model,
@@ -28,6 +30,7 @@ from ming_core.cli.common import (
     read_media,
     read_question,
     token_budget,
+    with_channel,
 )
 from ming_core.cli.terminal import note, print_json, said_notes, show
 
@@ -48,6 +51,7 @@ def ask(
     fps: FpsOption = None,
     max_frames: FramesOption = None,
     sound: SoundOption = False,
+    channel: ChannelOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -59,6 +63,8 @@ def ask(
     asked = read_question(question)
     parts = [read_media(path, fps, max_frames, sound) for path in media or ()]
     check_video_options(map(type, parts), fps=fps, max_frames=max_frames, sound=sound)
+    check_channel_option([asked, *parts], channel)
+    asked, *parts = (with_channel(part, channel) for part in (asked, *parts))
     omni = load_model(model, device, dtype, quiet)
     budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()

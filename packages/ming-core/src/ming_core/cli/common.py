@@ -14,7 +14,15 @@ import typer
 from ming_core.cli.stdin import stdin_text
 from ming_core.cli.terminal import note, show, styled
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import Audio, Image, Media, Video, VideoSampling, media_from_path
+from ming_core.media import (
+    Audio,
+    Channel,
+    Image,
+    Media,
+    Video,
+    VideoSampling,
+    media_from_path,
+)
 from ming_core.mediafile import MediaFile
 from ming_core.text import printable, valid
 from ming_core.thinking import THINKING_TOKENS, split_stream
@@ -42,6 +50,9 @@ FramesOption = Annotated[
     int | None, typer.Option("--max-frames", min=1, help="Most frames of a video to look at.")
 ]
 SoundOption = Annotated[bool, typer.Option("--sound", help="Also listen to the videos.")]
+ChannelOption = Annotated[
+    str | None, typer.Option(help="Of a sound: mix (as without it), or the number of one, from 0.")
+]
 ThinkOption = Annotated[
     bool, typer.Option("--think", help="Reason first; the reasoning goes to stderr.")
 ]
@@ -108,6 +119,30 @@ def with_sampling(
         return part
     sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
     return replace(part, sampling=sampling, sound=sound)
+
+
+def read_channel(given: str) -> Channel:
+    """What an option says. Raises BadConfig."""
+    if given != "mix" and not (given.isascii() and given.isdecimal()):
+        raise BadConfig(f"--channel is {given!r}; it must be mix or a number, from 0 for the first")
+    return "mix" if given == "mix" else int(given)
+
+
+def with_channel(part: Any, given: str | None) -> Any:
+    """A sound, or a video that is listened to, with the channel that was asked for."""
+    if given is None or not _is_heard(part):
+        return part
+    return replace(part, channel=read_channel(given))
+
+
+def check_channel_option(parts: Iterable[Any], given: str | None) -> None:
+    """Raises BadConfig for a channel where there is no sound."""
+    if given is not None and not any(map(_is_heard, parts)):
+        raise BadConfig("--channel is about sounds, and there is none; leave it out")
+
+
+def _is_heard(part: Any) -> bool:
+    return isinstance(part, Audio) or (isinstance(part, Video) and part.sound)
 
 
 def _present(part: Medium) -> Medium:
