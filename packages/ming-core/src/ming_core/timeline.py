@@ -40,6 +40,9 @@ class Timeline:
     _step: int = 0
     _end: int = 0
 
+    def __post_init__(self) -> None:
+        self._longest, self._fall = int(self.pause / self.tick), int(LARGEST_FALL / self.tick)
+
     def offset_at(self, time: int | None, shown: int | None, duration: int, key: bool) -> int:
         """Ticks to add to the times of the next packet.
 
@@ -54,7 +57,7 @@ class Timeline:
         shown = time if shown is None else shown
         if not self.pieces:
             self.pieces, self._end = 1, shown
-        elif moved * self.tick > self.pause or self._falls(moved, key):
+        elif moved > self._longest or self._falls(moved, key):
             self.pieces += 1
             # In the middle of pictures that need each other, decoding goes on as if nothing were.
             self.offset = self._end - shown if key else self.offset + self._step - moved
@@ -66,4 +69,4 @@ class Timeline:
         return self.offset
 
     def _falls(self, moved: int, key: bool) -> bool:
-        return -moved > (LARGEST_FALL / self.tick if key else MOST_REORDERED * self._step)
+        return -moved > (self._fall if key else MOST_REORDERED * self._step)

@@ -434,11 +434,13 @@ def _scan(file: MediaFile) -> _Index:
         if count > 1:
             note_to_user(f"{file.name} has {count} videos; only one of them is read")
         clock, guessed = _clock(container, stream), container.format.name == "avi"
-        number, end, torn = 0, 0.0, False
-        for packet in _demuxed(container):
-            torn = packet.is_corrupt
-            if packet.stream_index != stream.index:
-                end = max(end, _end(packet))
+        number, own, torn = 0, stream.index, False
+        ends = [0] * len(container.streams)
+        # How long the file is, its sound tells as well; it is asked only if there is a claim.
+        for packet in _demuxed(container, *(() if _claims(container) else (stream,))):
+            torn, at = packet.is_corrupt, packet.stream_index
+            if at != own:
+                ends[at] = max(ends[at], (packet.pts or 0) + (packet.duration or 0))
                 continue
             number += 1
             if number > MAX_PACKETS:
@@ -446,8 +448,8 @@ def _scan(file: MediaFile) -> _Index:
                     f"{file.name} has more than the {MAX_PACKETS:,} frames allowed; cut it first"
                 )
             where = packet.dts if packet.dts is not None else packet.pts
-            _place(packet, _offset(clock, packet))
-            end = max(end, _end(packet))
+            _place(packet, _offset(clock, packet), clock.tick)
+            ends[own] = max(ends[own], (packet.pts or 0) + (packet.duration or 0))
             if packet.is_discard:  # behind the edit list: players do not show it either
                 continue
             time = packet.dts if packet.pts is None or guessed else packet.pts
@@ -457,6 +459,7 @@ def _scan(file: MediaFile) -> _Index:
         _check_count(len(shown), file.name)
         tick, rate = stream.time_base or Fraction(1, 1000), stream.average_rate
         joined = clock.pieces > 1
+        end = max(float(e * (s.time_base or 0)) for e, s in zip(ends, container.streams))
         claimed = (container.duration or 0) / 1e6 if _claims(container) and not joined else 0.0
         if claimed - end > max(MISSING, 0.01 * claimed):
             note_to_user(
@@ -504,12 +507,13 @@ class _Packets(Iterator["Packet"]):
     def __init__(self, container: InputContainer, stream: VideoStream, joined: bool) -> None:
         self.number, self.first = -1, 0
         self._packets = _demuxed(container, stream)
-        self._clock = _clock(container, stream) if joined else None
+        self._clock, self._joined = _clock(container, stream), joined
 
     def __next__(self) -> Packet:
         for packet in self._packets:
             self.number += 1
-            _place(packet, _offset(self._clock, packet) if self._clock else 0)
+            offset = _offset(self._clock, packet) if self._joined else 0
+            _place(packet, offset, self._clock.tick)
             if self.number >= self.first:
                 return packet
         raise StopIteration
@@ -530,19 +534,15 @@ def _offset(clock: Timeline, packet: Packet) -> int:
     return clock.offset_at(packet.dts, packet.pts, packet.duration or 0, packet.is_keyframe)
 
 
-def _place(packet: Packet, offset: int) -> None:
+def _place(packet: Packet, offset: int, tick: Fraction) -> None:
     """Move its times. One to be shown far from where it is decoded is a mistake."""
     dts, pts = packet.dts, packet.pts
     if dts is None or pts is None:
         packet.pts = None if pts is None else pts + offset
-        return
-    far = abs(pts - dts) * float(packet.time_base) > LONGEST_OF_BROADCASTS
-    packet.dts, packet.pts = dts + offset, (dts if far else pts) + offset
-
-
-def _end(packet: Packet) -> float:
-    """Seconds at which what it holds has been shown."""
-    return ((packet.pts or 0) + (packet.duration or 0)) * float(packet.time_base)
+    elif abs(pts - dts) * tick.numerator > LONGEST_OF_BROADCASTS * tick.denominator:
+        packet.dts = packet.pts = dts + offset
+    elif offset:
+        packet.dts, packet.pts = dts + offset, pts + offset
 
 
 def _pictures(file: MediaFile, index: _Index, targets: Iterable[int]) -> Iterator[pil.Image]:
