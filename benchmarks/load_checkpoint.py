@@ -92,7 +92,7 @@ def write_checkpoint(folder: Path, gigabytes: float) -> None:
         return sum(tensor.nbytes for tensor in backbone.state_dict().values())
 
     per_layer = nbytes(2) - nbytes(1)
-    layers = max(1, round((gigabytes * 1e9 - nbytes(0)) / per_layer))
+    layers = max(1, 1 + round((gigabytes * 1e9 - nbytes(1)) / per_layer))
     with on_meta():
         backbone = Backbone(BackboneConfig.from_dict(config(layers)))
     backbone.to_empty(device="cpu")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ming_core.errors import BadCheckpoint
+from ming_core.fields import shown
 
 # (llm_config.model_type, llm_config.rope_scaling.type) of each family
 _FAMILIES: dict[tuple[str, str | None], str] = {
@@ -30,9 +31,12 @@ def unknown_family(config: Mapping[str, Any]) -> BadCheckpoint:
     """The error for a config that no installed plugin recognises."""
     llm = config.get("llm_config")
     if isinstance(llm, Mapping):
-        found = f"a {llm.get('model_type')!r} language model with rope_scaling {_rope_type(llm)!r}"
+        found = (
+            f"a {shown(llm.get('model_type'))} language model "
+            f"with rope_scaling {shown(_rope_type(llm))}"
+        )
     else:
-        found = f"model_type {config.get('model_type')!r} without an llm_config section"
+        found = f"model_type {shown(config.get('model_type'))} without an llm_config section"
     known = "; ".join(
         f"{family}: {model_type!r} with {rope!r}"
         for (model_type, rope), family in _FAMILIES.items()
