@@ -427,7 +427,6 @@ class OmniModel:
         self, messages: Sequence[Message], think: bool, known: SeenMedia, begin: str = ""
     ) -> tuple[Prompt, list[Seen]]:
         """Token ids of a conversation, and its media; those in `known` are not opened again."""
-        self._refuse_endless(messages)
         messages = [with_sound(message) for message in messages]
         seen = known.look(media_parts(messages), self._read)
         sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
@@ -435,15 +434,6 @@ class OmniModel:
             messages, self.format, self.tokenizer, sizes, think=think, begin=begin
         )
         return prompt, seen
-
-    def _refuse_endless(self, messages: Sequence[Message]) -> None:
-        """Raises BadConfig for texts that cannot fit, before time and memory are spent on them."""
-        least = sum(self.tokenizer.fewest(message.text) for message in messages)
-        if least > self.config.max_position_embeddings:
-            raise BadConfig(
-                f"the prompt has at least {least} tokens and the context of {self.name} holds "
-                f"{self.config.max_position_embeddings}; shorten the text"
-            )
 
     def _read(self, medium: Media) -> Features:
         return self.encoder(MODALITIES[type(medium)]).processor([medium])

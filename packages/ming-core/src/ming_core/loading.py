@@ -56,6 +56,7 @@ class Sources:
         _check_size(config, self.checkpoints[0])
         _check_vocabulary(config, self.tokenizer)
         config = with_media_tokens(config, format_of(config), self.tokenizer)
+        self.tokenizer.limit = config.max_position_embeddings
         with on_meta():
             backbone = Backbone(config)
         slots = backbone_slots(config)

@@ -54,6 +54,8 @@ class Tokenizer:
         # Longest first, so that no token hides a longer one that begins with it.
         names = sorted((token.content for token in special.values()), key=len, reverse=True)
         self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else "(?!)")
+        self.limit: int | None = None
+        """Most tokens of a text, where there is a context that it must fit into."""
         self.eos_id = self._configured_id(config, "eos_token")
         self.pad_id = self._configured_id(config, "pad_token")
 
@@ -103,10 +105,15 @@ class Tokenizer:
 
         With `special`, special tokens written in `text` become their ids: for text of your own
         making only. Otherwise they are spelled out like any other characters. Half a character
-        (a lone surrogate) becomes U+FFFD. Raises BadConfig for a text that the tokenizer cannot
-        take, which so far only some of millions of letters without a space are.
+        (a lone surrogate) becomes U+FFFD. Raises BadConfig for a text that cannot fit into `limit`,
+        before time and memory are spent on it, and for one that the library gives up on.
         """
         if not special:
+            if self.limit is not None and (least := self.fewest(text)) > self.limit:
+                raise BadConfig(
+                    f"the text has at least {least} tokens and the context of the model holds "
+                    f"{self.limit}; shorten it"
+                )
             text = valid(text)
             with _no_panic(BadConfig, f"a text of {len(text):,} characters cannot be tokenized"):
                 return self._tokenizer.encode(text, add_special_tokens=False).ids
