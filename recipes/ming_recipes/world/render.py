@@ -94,6 +94,14 @@ def boxes(scene: Scene) -> np.ndarray:
     return np.array([item.box for item in scene.objects], dtype=np.int64).reshape(-1, 4)
 
 
+def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Signed distance to the outline of a shape, in radii; below 0 inside.
+
+    u, v: offsets from its centre to the right and down, float32 in radii, which broadcast.
+    """
+    return _SHAPE[shape](u, v)
+
+
 def _blend(image: np.ndarray, window: Window, cover: np.ndarray, color: np.ndarray) -> None:
     part = image[:, window[0], window[1]]
     part += cover * (color - part)
@@ -107,11 +115,11 @@ def _coverage(item: SceneObject) -> tuple[Window, np.ndarray, np.ndarray, np.nda
     dx = (_AXIS[x0:x1] - np.float32(item.x)) / np.float32(item.r)
     dy = (_AXIS[y0:y1, None] - np.float32(item.y)) / np.float32(item.r)
     cos, sin = np.float32(math.cos(item.rot)), np.float32(math.sin(item.rot))
-    distance = _SHAPE[item.shape](cos * dx + sin * dy, cos * dy - sin * dx)
-    distance *= np.float32(-item.r)
-    distance += np.float32(0.5)
-    np.clip(distance, 0, 1, out=distance)
-    return (slice(y0, y1), slice(x0, x1)), distance, dx, dy
+    cover = distance(item.shape, cos * dx + sin * dy, cos * dy - sin * dx)
+    cover *= np.float32(-item.r)
+    cover += np.float32(0.5)
+    np.clip(cover, 0, 1, out=cover)
+    return (slice(y0, y1), slice(x0, x1)), cover, dx, dy
 
 
 def _norm(u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ming_core.errors import BadMedia
+from ming_vision.drawing import check_picture_name
 from ming_vision.grounding import Box, Grounding, parse_boxes
 from ming_vision.image import open_image
 from ming_vision.square import Place
@@ -150,3 +151,35 @@ def test_saving(tmp_path: Path) -> None:
     with pytest.raises(BadMedia, match=r"cannot write '.*boxes.txt' as a picture; end its name in"):
         found.save(tmp_path / "boxes.txt")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["boxes.json", "boxes.png"]
+
+
+@pytest.mark.parametrize("size", [(1920, 200), (200, 1920), (4000, 60)])
+def test_boxes_on_wide_and_tall_pictures(size: tuple[int, int]) -> None:
+    box = Box(size[0] / 2, size[1] / 2, size[0] - 2, size[1] - 2, "星")
+    drawn = np.asarray(Grounding((box,), "", grey(*size)).draw()).astype(int)
+    changed = np.argwhere((drawn != 128).any(-1))
+    assert drawn.shape == (size[1], size[0], 3)
+    assert changed[:, 1].max() == pytest.approx(box.x1, abs=2)
+    assert changed[:, 0].max() == pytest.approx(box.y1, abs=2)
+    assert (drawn[: size[1] // 4, : size[0] // 4] == 128).all()
+
+
+def test_boxes_of_a_picture_that_was_decoded_small() -> None:
+    small = Image.new("RGB", (200, 80), (128, 128, 128))
+    small.info["ming_full_size"] = (400, 160)
+    found = Grounding((Box(200, 80, 398, 158),), "", small)
+    assert found.to_dict()["image_size"] == [400, 160]
+    changed = np.argwhere((np.asarray(found.draw()).astype(int) != 128).any(-1))
+    assert changed.min(0) == pytest.approx((40, 100), abs=1)
+    assert changed.max(0) == pytest.approx((79, 199), abs=1)
+
+
+def test_formats_of_a_drawn_picture(tmp_path: Path) -> None:
+    found = Grounding((), "", grey())
+    for suffix in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".PNG"):
+        assert open_image(found.save(tmp_path / f"a{suffix}")).size == (200, 100)
+        check_picture_name(tmp_path / f"a{suffix}")
+    check_picture_name("a.json")
+    for name in ("a.docx", "a.pdf", "a.eps", "a"):
+        with pytest.raises(BadMedia, match=r"end its name in \.png, \.jpg, .* or \.bmp"):
+            check_picture_name(name)
