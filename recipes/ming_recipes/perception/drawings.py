@@ -103,9 +103,10 @@ def scores(model: OmniModel, width: int, height: int, drawings: int) -> Mapping[
         found: Grounding = model.ground(picture, one.name)
         right["boxes"].append(any(box.iou(one.box) >= 0.5 for box in found.boxes))
         action: Action = model.click(picture, one.name)
-        hit = action.x is not None and action.y is not None
-        hit = hit and math.hypot(action.x - one.x, action.y - one.y) <= one.r
-        right["clicks"].append(hit)
+        place = (
+            (math.inf, math.inf) if action.x is None or action.y is None else (action.x, action.y)
+        )
+        right["clicks"].append(math.dist(place, (one.x, one.y)) <= one.r)
         asked += [([user(Image(picture), question)], a) for question, a in questions(objects)]
     answers = model.answer_batch([messages for messages, _ in asked], max_new_tokens=16)
     for (_, expected), answer in zip(asked, answers, strict=True):
