@@ -73,7 +73,7 @@ def commands(line: str) -> Iterator[list[str]]:
     words = shlex.split(line, comments=True)
     for place, word in enumerate(words):
         if word == "ming":
-            yield list(takewhile(lambda w: w not in ("|", "&&", ">"), words[place + 1 :]))
+            yield list(takewhile(lambda w: w not in ("|", "&&", ">", "<"), words[place + 1 :]))
 
 
 def check(program: Any, name: str, arguments: list[str]) -> None:
