@@ -164,6 +164,9 @@ class Variety:
     other_lists: float = 0.0
 
 
+AS_RECORDED = Variety()
+
+
 class Listening:
     """Recordings through the front end of an ear."""
 
@@ -172,7 +175,7 @@ class Listening:
         recordings: Recordings,
         ear: Ear,
         tokenizer: TextEncoder,
-        variety: Variety = Variety(),
+        variety: Variety = AS_RECORDED,
     ) -> None:
         assert isinstance(ear.config, WhisperConfig)
         self.recordings, self.ear, self.tokenizer = recordings, ear, tokenizer
