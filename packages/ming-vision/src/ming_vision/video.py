@@ -432,7 +432,7 @@ def _scan(file: MediaFile) -> _Index:
     with _opened(file) as (container, stream):
         count = len(_videos(file, container))
         if count > 1:
-            note_to_user(f"{file.name} has {count} videos; only one of them is read")
+            note_to_user(f"{file.name} has {count} videos; only the main one is read")
         clock, guessed = _clock(container, stream), container.format.name == "avi"
         number, own, torn = 0, stream.index, False
         ends = [0] * len(container.streams)
