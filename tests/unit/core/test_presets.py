@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ming_core.cli.models import _state
 from ming_core.errors import BadCheckpoint, UnknownName
 from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Plugins
@@ -118,6 +119,7 @@ def test_a_download_under_way_is_not_ready(
     def lacks() -> list[str]:
         part = preset("big").parts["checkpoint"]
         assert preset("big").ready == part.ready == (not part.lacks)
+        assert _state(preset("big")) == ("incomplete" if part.lacks else "ready")
         return part.lacks
 
     beside = ["preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
