@@ -250,7 +250,7 @@ def test_one_of_several_videos_is_read_with_a_note(clips: Any, tmp_path: Path) -
     for default, count in ((0, 5), (1, 9)):
         numbers, notes = shown(clips, both(default))
         assert numbers == list(range(count))
-        assert notes == [f"{tmp_path}/both{default}.mkv has 2 videos; only one of them is read"]
+        assert notes == [f"{tmp_path}/both{default}.mkv has 2 videos; only the main one is read"]
 
 
 SMALL: dict[str, bytes] = {}

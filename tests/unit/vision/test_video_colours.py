@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ming_core.media import VideoSampling
+from ming_vision.plugin import ming_doctor
 from ming_vision.sampling import LITE
 from ming_vision.video import open_stream, read_video
 
@@ -115,3 +116,14 @@ def test_pixels_that_change_in_the_middle(clips: Any) -> None:
     ]
     pictures = [picture for _, picture in open_stream(b"".join(parts))]
     assert [clips.number(picture) for picture in pictures] == [*range(6)] * 3
+
+
+@pytest.mark.parametrize(("found", "fine"), [("18.1.0", True), ("17.0.0", True), ("16.0.1", False)])
+def test_doctor_names_a_reader_with_wrong_colours(
+    monkeypatch: pytest.MonkeyPatch, found: str, fine: bool
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: found)
+    (finding,) = ming_doctor()
+    assert finding.ok is fine
+    assert f"PyAV {found}" in finding.detail
+    assert fine or finding.detail.endswith("update it to 17 or later (av>=17)")
