@@ -311,6 +311,15 @@ def test_pages_of_a_tiff() -> None:
     assert [page.size for page in pages_of(RGB)] == [(20, 12)]
 
 
+def test_a_list_of_pages_that_leads_nowhere() -> None:
+    data = bytearray(encoded(Image.fromarray(RGB), "TIFF"))
+    start = int.from_bytes(data[4:8], "little")
+    entries = int.from_bytes(data[start : start + 2], "little")
+    at = start + 2 + 12 * entries
+    data[at : at + 4] = (12).to_bytes(4, "little")  # into the pixels or the tags
+    assert np.array_equal(pixels(bytes(data)), RGB)
+
+
 def test_a_damaged_page_is_named() -> None:
     sheet = Image.fromarray(RGB)
     data = encoded(sheet, "TIFF", save_all=True, append_images=[sheet])

@@ -109,7 +109,7 @@ def pages_of(source: Any) -> Iterator[Image.Image]:
         return
     data, name = _read(source)
     with _explained(name):
-        count = getattr(_opened(data, name), "n_frames", 1) if _is_tiff(data) else 1
+        count = _page_count(data, name)
     if count == 1:
         yield open_image(data if name.startswith("the ") else source)
         return
@@ -261,12 +261,22 @@ def _is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def _page_count(data: bytes, name: str) -> int:
+    """Pages of a TIFF, 1 of anything else and where the list of them cannot be followed."""
+    if not _is_tiff(data):
+        return 1
+    try:
+        # Opened for this alone: counting moves from page to page.
+        return getattr(_opened(data, name), "n_frames", 1)
+    except Exception:
+        return 1
+
+
 def _note_more(image: Image.Image, data: bytes, name: str) -> None:
     """Say what is not looked at: other pages, or the rest of an animation."""
-    if _is_tiff(data):
-        if (pages := getattr(image, "n_frames", 1)) > 1:
-            note_to_user(f"{name} has {pages} pages, and page 1 of {pages} is looked at")
-    elif getattr(image, "is_animated", False) or is_animated_png(data):
+    if (pages := _page_count(data, name)) > 1:
+        note_to_user(f"{name} has {pages} pages, and page 1 of {pages} is looked at")
+    elif not _is_tiff(data) and (getattr(image, "is_animated", False) or is_animated_png(data)):
         note_to_user(f"{name} is an animation, and only its first picture is looked at")
 
 
