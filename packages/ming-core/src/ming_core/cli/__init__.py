@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
 from ming_core.cli.tasks import lazy_command
-from ming_core.cli.terminal import CLOSED_PIPE, flush, say, silence, standard_streams
+from ming_core.cli.terminal import CLOSED_PIPE, columns, flush, say, silence, standard_streams
 from ming_core.errors import MingError, UnknownName
 from ming_core.plugins import CORE, Plugin, Plugins, describe, get_plugins, version_of
 from ming_core.text import printable
@@ -182,7 +182,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         # Not `app()`: that installs typer's own exception hook.
         command = build_program(get_plugins())
-        command.main(args=arguments or ["--help"], prog_name="ming")
+        width = max(min(columns(), 100) - 2, 20)  # the library's own least is 50
+        command.main(args=arguments or ["--help"], prog_name="ming", terminal_width=width)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # the library ends so
             silence()
