@@ -21,7 +21,7 @@ complete commands and options.
 |---|---|
 | 0 | fine |
 | 1 | `ming doctor` found something, or `ground` or `click` gave no readable box or action |
-| 2 | an error of use, of a file or of the disk, told in one sentence; or one of several files failed |
+| 2 | an error of use, of a file or the disk, told in one sentence; or one file of several failed |
 | 130, 143 | interrupted with Ctrl-C, ended by SIGTERM; what was done until then is kept |
 | 141 | nobody reads the output any more, as after `\| head -1` |
 
