@@ -94,6 +94,14 @@ def test_notes_go_with_their_result(run, model) -> None:
     assert result.err == "ming: a.png: 1 of 3 pages was read\n"
 
 
+def test_an_interruption_before_the_first_result(run, model) -> None:
+    model.error = KeyboardInterrupt()
+    result = run("describe", "a.png", "b.png", "--json")
+    assert (result.code, result.err) == (130, "")
+    told = json.loads(result.out)
+    assert (told["results"], told["interrupted"]) == ([], True)
+
+
 def test_a_bug_keeps_what_is_done(run, model, capsys) -> None:
     describe = model.describe
 

@@ -82,13 +82,16 @@ def run_batch(
     if again and not folder:
         raise BadConfig("--again is about results in a folder; name one with --out")
     batch = _Batch(items, as_json, quiet)
-    complete = False
+    complete = stopped = False
     try:
         batch.run(start, keep=folder and not again)
         complete = True
+    except (KeyboardInterrupt, SystemExit):
+        stopped = True
+        raise
     finally:
         progress.clear()
-        if as_json and (complete or batch.results):
+        if as_json and (complete or stopped or batch.results):
             end = {} if complete else {"interrupted": True}
             print_json({**header, "results": batch.results, **end})
     batch.sum_up()
