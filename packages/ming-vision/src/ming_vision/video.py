@@ -466,7 +466,7 @@ def _scan(file: MediaFile) -> _Index:
                 f"{file.name} breaks off: it holds {end:.1f} s of the {claimed:.1f} s that its "
                 "header promises"
             )
-        elif torn:
+        elif torn and len(shown) > 1:  # of a single one it is said that it cannot be decoded
             note_to_user(f"{file.name} breaks off in the middle of its last frame")
         origin = (container.start_time or 0) / 1e6
     times = sorted(time for time in shown if time is not None)
