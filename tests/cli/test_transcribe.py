@@ -107,6 +107,58 @@ def test_hints_reach_the_model(run, model, sound) -> None:
     assert model.questions[-1].endswith("Format: oral, punctuated.")
 
 
+def test_lists_of_hotwords_of_other_editors(run, model, sound) -> None:
+    sound("a.wav")
+    for data in ("Zoë\r\nMing\r\n".encode("utf-16"), "\ufeffZoë\x1b[31m\nMing\x1a".encode()):
+        Path("names.txt").write_bytes(data)
+        assert run("transcribe", "a.wav", "--hotwords", "names.txt").code == 0
+        assert "Zoë" in model.questions[-1]
+        assert model.questions[-1].isprintable()
+    for data, reason in (
+        ("Zoë".encode("latin-1"), "it is not UTF-8"),
+        (b"a\0b", "it is no text"),
+        (bytes(5 << 20), "it has more than 4 MB"),
+    ):
+        Path("names.txt").write_bytes(data)
+        result = run("transcribe", "a.wav", "--hotwords", "names.txt")
+        assert result.code == 2
+        assert f"cannot read the hotwords in 'names.txt': {reason}; give a text" in result.err
+    result = run("transcribe", "a.wav", "--hotwords", "/dev/zero")
+    assert "'/dev/zero': it has more than 4 MB" in result.err
+
+
+def test_each_channel_tells_who_speaks(run, model, sound) -> None:
+    tone = np.random.default_rng(0).normal(0, 0.1, RATE)
+    soundfile.write("call.wav", np.stack([np.r_[tone, 0 * tone], np.r_[0 * tone, tone]], 1), RATE)
+    assert run("transcribe", "call.wav", "--channel", "each").out == "[0] piece 1\n[1] piece 2\n"
+    result = run("transcribe", "call.wav", "--channel", "each", "--json")
+    (found,) = json.loads(result.out)["results"]
+    assert [segment["channel"] for segment in found["segments"]] == [0, 1]
+    out = run("transcribe", "call.wav", "--channel", "each", "-f", "srt").out
+    assert [line for line in out.splitlines() if "piece" in line] == ["[0] piece 5", "[1] piece 6"]
+    assert run("transcribe", "call.wav", "--channel", "1").out == "piece 7\n"
+    assert run("transcribe", "call.wav").out == "piece 8\n"
+    for wrong, sentence in (
+        ("2", "call.wav has the channels 0 to 1, so there is no channel 2"),
+        ("left", "--channel is 'left'; it must be mix or a number, from 0 for the first"),
+        ("-1", "--channel is '-1'"),
+    ):
+        result = run("transcribe", "call.wav", "--channel", wrong)
+        assert result.code == 2
+        assert sentence in result.err
+
+
+def test_a_recording_that_breaks_off_is_told(run, model, sound) -> None:
+    data = Path(sound("a.wav")).read_bytes()
+    Path("b.wav").write_bytes(data[: len(data) * 9 // 20])
+    result = run("transcribe", "b.wav", "--json")
+    (found,) = json.loads(result.out)["results"]
+    sentence = "b.wav breaks off at 0.9 s; what it holds was used"
+    assert found["notes"] == [sentence]
+    assert found["seconds"] == pytest.approx(0.9, abs=0.01)
+    assert sentence in result.err
+
+
 def test_the_suffix_tells_the_format(run, model, sound) -> None:
     """Subtitles are cut at pauses."""
     path = sound("a.wav")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ming_audio.transcripts import Segment, Transcript, clock
+from ming_audio.subtitles import cues
+from ming_audio.transcripts import Segment, Transcript, clock, joined
 from ming_core.errors import BadConfig
 
 TALK = Transcript(
@@ -100,3 +102,56 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(
         TALK.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.srt"]
     assert path.read_text("utf-8") == "old"
+
+
+def spoken(*texts: str) -> Transcript:
+    """Ten seconds for each text."""
+    segments = [Segment(10.0 * i, 10.0 * i + 10, text) for i, text in enumerate(texts)]
+    return Transcript(" ".join(texts), None, tuple(segments), 10.0 * len(texts))
+
+
+@pytest.mark.parametrize(
+    ("text", "widest"),
+    [
+        ("the quick brown fox jumps over the lazy dog, and then it sleeps. " * 6, 42),
+        ("大家好，今天我们来讲一讲人工智能的历史。它从上个世纪开始，一直到今天。" * 6, 19),
+        ("我们 use the 模型 Ming-Flash-Omni 来听 and to see, 真的很好。" * 5, 42),
+        ("x" * 500, 42),
+        ("one two", 42),
+    ],
+)
+def test_long_segments_are_cues_that_can_be_read(text: str, widest: int) -> None:
+    found = list(cues(spoken(text).segments))
+    lines = [line for cue in found for line in cue.lines]
+    assert max(map(len, lines)) <= widest
+    assert max(len(cue.lines) for cue in found) <= 2
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert found[0].start == 0
+    assert found[-1].end == pytest.approx(10)
+    for cue, after in pairwise(found):
+        assert cue.end == after.start
+        shown = sum(map(len, cue.lines)) / sum(map(len, lines))
+        assert (cue.end - cue.start) / 10 == pytest.approx(shown, abs=0.05)
+    assert not any(line[0] in "，。,." for line in lines)
+
+
+def test_a_cue_ends_with_its_sentence() -> None:
+    text = "this is the first sentence of the day. " + "and this one is quite a bit longer, is it?"
+    found = list(cues(spoken(text + " yes").segments))
+    assert " ".join(found[0].lines) == "this is the first sentence of the day."
+
+
+def test_cues_of_channels_never_overlap() -> None:
+    calls = [
+        Transcript("", "en", (Segment(0, 5, "a", "en"), Segment(6, 6.2, "c", "en")), 9, ("n",)),
+        Transcript("", "zh", (Segment(0, 4, "b", "zh"), Segment(6.1, 9, "d", "zh")), 9),
+    ]
+    both = joined(calls)
+    assert both.text == "[0] a\n[1] b\n[0] c\n[1] d"
+    assert both.language == "zh"
+    assert both.notes == ("n in channel 0",)
+    assert [segment["channel"] for segment in both.to_dict()["segments"]] == [0, 1, 0, 1]
+    found = list(cues(both.segments))
+    assert [cue.lines for cue in found] == [("[0] a",), ("[1] b",), ("[0] c",), ("[1] d",)]
+    for cue, after in pairwise(found):
+        assert cue.start < cue.end <= after.start

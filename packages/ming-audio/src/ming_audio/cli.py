@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from enum import StrEnum
 from functools import partial
@@ -27,6 +28,10 @@ from ming_core.mediafile import MediaFile
 
 if TYPE_CHECKING:
     from ming_audio.transcripts import Transcript
+
+
+MOST_HOTWORDS = 1 << 22
+"""Bytes of a list of them."""
 
 
 class Format(StrEnum):
@@ -125,16 +130,28 @@ def transcribe(
 
 
 def _hotwords(path: str | None) -> list[str]:
-    """Lines of a UTF-8 file. Raises BadConfig."""
+    """Lines of a text file, UTF-8 or UTF-16 with its mark. Raises BadConfig."""
     if path is None:
         return []
+    reason = None
     try:
-        return Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_HOTWORDS + 1)  # a device or a pipe may not end
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+        if len(data) > MOST_HOTWORDS:
+            reason = f"it has more than {MOST_HOTWORDS >> 20} MB"
+        elif "\0" in text:
+            reason = "it is no text"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        decoded = isinstance(error, UnicodeDecodeError)
+        reason = "it is not UTF-8" if decoded else getattr(error, "strerror", None) or error
+        text = ""
+    if reason:
         raise BadConfig(
             f"cannot read the hotwords in {path!r}: {reason}; give a text file with one a line"
-        ) from error
+        )
+    return ["".join(filter(str.isprintable, line)) for line in text.expandtabs(1).splitlines()]
 
 
 def _sound(path: str) -> Image | Audio | Video:

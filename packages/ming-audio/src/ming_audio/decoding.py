@@ -51,6 +51,9 @@ SHORT = 1.0
 LOST = 0.2
 """Seconds of damage that a note is worth; less is, for example, the joint of two mp3s."""
 
+MAX_FAULTS = 100
+"""Times that a file is read on behind a place that cannot be followed."""
+
 UNTOLD = 0.02
 """Seconds of a packet that does not tell them."""
 
@@ -207,15 +210,20 @@ class _Sound:
         if run_up:  # FFmpeg would count the first packet, which has no sound, and end too early
             stream.codec_context.options = {"flags2": "+skip_manual"}
         packets, decode = container.demux(stream), stream.codec_context.decode
-        last = False
+        faults, last = 0, False
         while not last:
             try:
                 packet = next(packets, None)
-            except FFmpegError:
-                self.broken, packet = True, None
+            except (FFmpegError, IndexError):  # IndexError: of a stream that begins in the middle
+                faults += 1
+                self.broken, packets = True, container.demux(stream)
+                if faults <= MAX_FAULTS:
+                    continue
+                packet = None
             last = packet is None
             if packet is not None and not packet.size:  # it would end the decoder
                 continue
+            self.broken = self.broken and last
             try:
                 frames = decode(packet)
             except FFmpegError:
