@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -22,6 +22,7 @@ from ming_core.directory import missing_task
 from ming_core.errors import BadConfig, NotFinite, UnknownName
 from ming_core.fitting import thin_out
 from ming_core.generate import End, Sampling, Step, generate, loop_of
+from ming_core.knowledge import Knowledge, read_familiar
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
     Audio,
@@ -65,8 +66,9 @@ class Answer:
 
     text: all of it, tags included; what it said over and over is there once. tokens: generated
     ones. stopped: False if it was cut off, by the budget or because it was `repeated`. confidence:
-    mean probability of the tokens, 0 to 1. error: why there is no answer; only in a batch, where
-    the others have theirs.
+    mean probability of the tokens, 0 to 1. sure: whether the question lies within what the model
+    was taught and the confidence is high enough; None for a model that does not tell what it knows.
+    error: why there is no answer; only in a batch, where the others have theirs.
     """
 
     text: str
@@ -74,6 +76,7 @@ class Answer:
     stopped: bool
     confidence: float = field(default=1.0, compare=False)
     repeated: bool = False
+    sure: bool | None = field(default=None, compare=False)
     error: str | None = None
 
     @cached_property
@@ -108,6 +111,7 @@ class Answer:
             "stopped": self.stopped,
             "repeated": self.repeated,
             "confidence": round(self.confidence, 4),
+            "sure": self.sure,
         }
         return values if self.error is None else {**values, "error": self.error}
 
@@ -138,11 +142,23 @@ def load(
     """
     sources = open_sources(model, device, dtype, parts)
     loaded = OmniModel(str(model), Omni(sources.load_backbone()).eval(), sources)
+    _say_what_it_knows(loaded)
     for part in sources.parts or ():
         if part != "text":
             loaded.encoder(part)
     list(get_plugins().each("ming_model_loaded", model=loaded))
     return loaded
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    note_to_user(sentence)
+
+
+def _say_what_it_knows(model: OmniModel) -> None:
+    """One line for each kind of small model in a process."""
+    if model.knowledge is not None:
+        _say_once(f"{model.short_name} knows only {model.knowledge.summary}")
 
 
 @dataclass
@@ -152,6 +168,12 @@ class _Written:
     tokens: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     end: End | None = None
+    sure: bool | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the tokens; 0 without any."""
+        return sum(self.probabilities) / max(1, len(self.tokens))
 
     def add(self, step: Step, row: int) -> None:
         """Take in what a step brought for this row, if it was still going."""
@@ -181,6 +203,8 @@ class OmniModel:
         self.sources = sources
         self.tokenizer = sources.tokenizer
         self.format = format_of(self.config)
+        told = Knowledge.from_config(sources.config)
+        self.knowledge = told and replace(told, familiar=read_familiar(sources.checkpoints))
         self._memory: _Memory | None = None
         # As many tokens as the context holds: all media of the last conversation, at the least.
         self._seen = SeenMedia(self.config.max_position_embeddings)
@@ -188,6 +212,11 @@ class OmniModel:
     @property
     def config(self) -> BackboneConfig:
         return self.omni.backbone.config
+
+    @property
+    def short_name(self) -> str:
+        """The name without the folders in front of it."""
+        return Path(self.name).name
 
     @property
     def tasks(self) -> dict[str, str]:
@@ -358,10 +387,12 @@ class OmniModel:
             raise NotFinite(errors[0])
         for error in filter(None, errors):
             note_to_user(error)
-        return [
-            self._answer(row, settings, error or None)
-            for row, error in zip(rows, errors, strict=True)
-        ]
+        answers, left = [], iter(media)
+        for talk, prompt, row, error in zip(conversations, prompts, rows, errors, strict=True):
+            own = [next(left) for _ in prompt.media]
+            sure = self._sure(talk, own, row)
+            answers.append(self._answer(row, settings, sure, error or None))
+        return answers
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -381,19 +412,42 @@ class OmniModel:
     def _stop_id(self) -> int:
         return self.tokenizer.id(self.format.stop)
 
-    def _answer(self, row: _Written, sampling: Sampling, error: str | None = None) -> Answer:
+    def _answer(
+        self, row: _Written, sampling: Sampling, sure: bool | None, error: str | None = None
+    ) -> Answer:
         tokens = row.tokens
         if row.end == "loop":
             turn = loop_of(tokens, sampling.max_loop)
             tokens = tokens[: len(tokens) - sampling.max_loop + turn]
         text = "" if error else self.tokenizer.decode(tokens).strip()
-        confidence = sum(row.probabilities) / max(1, len(row.tokens))
         stopped, repeated = row.end == "stop", row.end == "loop"
-        return Answer(text, len(row.tokens), stopped, confidence, repeated, error)
+        return Answer(text, len(row.tokens), stopped, row.confidence, repeated, sure, error)
+
+    def _sure(
+        self, messages: Sequence[Message], seen: Sequence[Seen], row: _Written
+    ) -> bool | None:
+        """Whether a question lies within what the model was taught; None if it does not tell.
+
+        What is spoken is not read, so that only what was answered tells whether it was understood.
+        """
+        known = self.knowledge
+        if known is None:
+            return None
+        asked = messages[-1]
+        spoken = any(isinstance(part, Audio) for part in asked.parts)
+        if row.confidence < known.confidence or not seen:
+            return False
+        if not spoken and not known.understands(asked.text):
+            return False
+        return all(
+            item.values is not None and known.familiar[item.features.modality].knows(item.values)
+            for item in seen
+            if item.features.modality in known.familiar
+        )
 
     def _collect(self, pieces: Iterator[tuple[str, _Written]], sampling: Sampling) -> Answer:
         *_, (_, row) = pieces
-        return self._answer(row, sampling)
+        return self._answer(row, sampling, row.sure)
 
     def _check(self, prompt: Prompt, seen: Sequence[Seen], row: _Written) -> None:
         (error,) = self._errors([prompt], seen, [row])
@@ -523,6 +577,9 @@ class OmniModel:
             yield decoder.push(row.tokens[-1]), row
         if row.end == "loop":
             note_to_user(LOOPED)
+        row.sure = self._sure(messages, seen, row)
+        if row.sure is False and self.knowledge is not None:
+            note_to_user(f"{self.short_name} is not sure: it knows only {self.knowledge.summary}")
         yield decoder.flush(), row
         if remember:  # the last token was chosen but not yet fed
             fed = [*prompt.input_ids, *row.tokens][: cache.length]
