@@ -47,6 +47,9 @@ class FakeAnswer:
     text: str
     tokens: int = 2
     stopped: bool = True
+    repeated: bool = False
+    confidence: float = 1.0
+    sure: bool | None = None
 
     @property
     def answer(self) -> str:

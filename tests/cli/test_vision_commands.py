@@ -104,6 +104,8 @@ def test_ground_prints_and_draws_pixels(run, model, picture) -> None:
         "boxes": [{"label": "red star", "box": [100.0, 10.0, 150.0, 90.0]}],
         "image_size": [200, 100],
         "text": "[500, 100, 750, 900]",
+        "confidence": 1.0,
+        "sure": None,
     }
     run("ground", scene)
     assert model.asked[-1][0] == "Describe the image with grounding."

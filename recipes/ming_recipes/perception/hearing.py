@@ -20,7 +20,8 @@ import numpy as np
 from ming_audio import normalisers
 from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
 from ming_audio.prompts import AudioPrompts, parse, prompts_of, question
-from ming_core.api import OmniModel
+from ming_audio.tasks import as_listed
+from ming_core.api import Answer, OmniModel
 from ming_core.benchmarks import Track, untracked
 from ming_core.errors import MingError
 from ming_core.media import Audio, Message, user
@@ -132,13 +133,23 @@ def transcripts(
     texts = [""] * len(sounds)
     for start in track(range(0, len(sounds), BATCH), title):
         rows = order[start : start + BATCH]
-        talks = [request(model, sounds[i], listed[i]) for i in rows]
-        answers = model.answer_batch(
-            talks, max_new_tokens=LONGEST, no_repeat_ngram=prompts.no_repeat_ngram
-        )
-        for i, answer in zip(rows, answers, strict=True):
+        heard = _answers(model, [sounds[i] for i in rows], [()] * len(rows))
+        if any(listed[i] for i in rows):
+            named = _answers(model, [sounds[i] for i in rows], [listed[i] for i in rows])
+            pairs = zip(rows, heard, named, strict=True)
+            heard = [as_listed(plain, other, listed[i]) for i, plain, other in pairs]
+        for i, answer in zip(rows, heard, strict=True):
             texts[i] = parse(prompts, answer.answer)[1]
     return texts
+
+
+def _answers(
+    model: OmniModel, sounds: Sequence[np.ndarray], listed: Sequence[Sequence[str]]
+) -> list[Answer]:
+    talks = [request(model, *pair) for pair in zip(sounds, listed, strict=True)]
+    return model.answer_batch(
+        talks, max_new_tokens=LONGEST, no_repeat_ngram=_prompts(model).no_repeat_ngram
+    )
 
 
 def request(model: OmniModel, sound: np.ndarray, listed: Sequence[str]) -> list[Message]:

@@ -1,11 +1,11 @@
 """What nano knows, made from its world: `python -m ming_recipes.perception.knowledge`.
 
 Writes the section `knows` of its config.json from the vocabulary and the phrases of shapes world,
-and, into the folder of its eyes, what its encoder makes of pictures of that world. A picture is
-familiar if the mean of its embeddings is not too far from theirs (Mahalanobis distance). The limit
-is set on pictures of the training split that the fit did not see; `rates` measures on the test
-split, and tests/nano on photos, screenshots and other people's sentences. docs/nano.md has the
-figures. To be run again when the weights change.
+and, into the folders of its eyes and ears, what its encoders make of pictures and speech of that
+world. A medium is familiar if the mean of its embeddings is not too far from theirs (Mahalanobis
+distance). The limit is set on media of the training split that the fit did not see; tests/nano
+measures on others, photos, screenshots, noise and music. docs/nano.md has the figures. To be run
+again when the weights change; needs espeak-ng and flite.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from PIL import Image as pil
 from PIL import ImageDraw
 from safetensors.torch import save_file
 
-from ming_core.api import OmniModel, load
-from ming_core.knowledge import FAMILIAR, SECTION, Familiar
-from ming_core.media import Frames, Image, Media, Video
+from ming_core.api import MODALITIES, OmniModel, load
+from ming_core.knowledge import SECTION, Familiar, familiar_name
+from ming_core.media import Audio, Frames, Image, Media, Video
 from ming_core.model.seen import Seen, encode
 from ming_core.presets import preset_folders
 from ming_recipes.world.motion import FPS, clip_of
 from ming_recipes.world.phrases import FOLLOW_UPS, PHRASES
 from ming_recipes.world.render import render
 from ming_recipes.world.scene import generator, scene_of
-from ming_recipes.world.speech import HEARD_PHRASES
+from ming_recipes.world.speech import HEARD_PHRASES, utterance_of
 from ming_recipes.world.vocabulary import (
     COLOR_RGB,
     COLORS,
@@ -42,12 +42,10 @@ from ming_recipes.world.vocabulary import (
     Language,
     Word,
 )
+from ming_recipes.world.voices import speak
 
-SUMMARY = (
-    "coloured shapes on plain or textured backgrounds, and what its own sentences ask about them "
-    "(`ming models nano` lists all)"
-)
-CONFIDENCE = 0.6
+SUMMARY = "coloured shapes and its own sentences about them; `ming models nano` lists them"
+CONFIDENCE = 0.7
 """Mean probability of an answer's tokens below which nano is not sure."""
 
 LIMITS = (
@@ -58,9 +56,14 @@ LIMITS = (
 )
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 PICTURES = 4000
+SOUNDS = 1200
 STREAM = 11  # of the random numbers of a picture's index
 ALLOWED = 0.99
-"""Share of its own pictures that are to be familiar."""
+"""Share of its own media that are to be familiar."""
+
+EVEN = {"image": 0.001, "audio": 0.1}
+"""Variance added in every direction, as a share of the mean, so that those in which next to nothing
+varies do not decide alone. Sounds are fewer and vary more."""
 
 
 def section() -> dict[str, Any]:
@@ -133,25 +136,35 @@ def drawn(rng: np.random.Generator, size: tuple[int, int] | None = None) -> pil.
     return page
 
 
-def fit(model: OmniModel, media: Iterable[Media]) -> Familiar:
+def sounds(count: int) -> Iterator[Audio]:
+    """Utterances of training, louder or softer, most of them with some noise."""
+    for index in range(count):
+        rng = generator(index, STREAM)
+        samples = np.asarray(speak(utterance_of("train", index)), np.float32)
+        if rng.random() < 0.75:
+            samples = samples * 10 ** (rng.uniform(-20, 3) / 20)
+            level = np.abs(samples).std() * 10 ** (-rng.uniform(10, 45) / 20)
+            samples = samples + level * rng.standard_normal(len(samples))
+        yield Audio(samples.astype(np.float32), "transcribe")
+
+
+def fit(model: OmniModel, media: Iterable[Media], even: float) -> Familiar:
     """What the means of encoded media look like; the limit is that of the last fifth of them."""
     means = torch.stack([values.mean(0) for values in encoded_media(model, media)]).double()
     count = len(means) * 4 // 5
     known = means[:count]
     values, vectors = torch.linalg.eigh(known.T.cov())
-    # Directions in which nothing varies must not decide alone.
-    whitening = vectors / (values + 0.001 * values.mean()).sqrt()
+    whitening = vectors / (values + even * values.mean()).sqrt()
     familiar = Familiar(known.mean(0).float(), whitening.half().float(), 0.0)
     held_out = torch.tensor([familiar.distance(row[None]) for row in means[count:]])
     return Familiar(familiar.mean, familiar.whitening, float(held_out.quantile(ALLOWED)))
 
 
 def encoded_media(model: OmniModel, media: Iterable[Media]) -> Iterator[torch.Tensor]:
-    """Embeddings [tokens, D] of each picture or video."""
-    processor = model.encoder("image").processor
+    """Embeddings [tokens, D] of each medium."""
     group: list[Seen] = []
     for medium in media:
-        group.append(Seen(processor([medium])))
+        group.append(Seen(model.encoder(MODALITIES[type(medium)]).processor([medium])))
         if len(group) == 64:
             yield from _encode(model, group)
             group = []
@@ -163,14 +176,17 @@ def main() -> None:
     place = folders["backbone"] / "config.json"
     config = json.loads(place.read_text("utf-8")) | {SECTION: section()}
     place.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    familiar = fit(load("nano"), pictures("train", PICTURES))
-    tensors = {
-        "image.mean": familiar.mean,
-        "image.whitening": familiar.whitening.half().contiguous(),
-        "image.limit": torch.tensor(familiar.limit),
-    }
-    save_file(tensors, folders["vision"] / FAMILIAR)
-    print(f"pictures are familiar up to a distance of {familiar.limit:.1f}")
+    model = load("nano")
+    media = {"image": ("vision", pictures("train", PICTURES)), "audio": ("audio", sounds(SOUNDS))}
+    for modality, (part, those) in media.items():
+        familiar = fit(model, those, EVEN[modality])
+        tensors = {
+            "mean": familiar.mean,
+            "whitening": familiar.whitening.half().contiguous(),
+            "limit": torch.tensor(familiar.limit),
+        }
+        save_file(tensors, folders[part] / familiar_name(modality))
+        print(f"{modality}: familiar up to a distance of {familiar.limit:.1f}")
 
 
 @torch.inference_mode()

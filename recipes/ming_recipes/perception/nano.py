@@ -162,6 +162,7 @@ SPEECH_TASKS: dict[str, Any] = {
     "hotword_separator": PROMPTS.hotword_separator,
     "languages": dict(PROMPTS.languages),
     "pause": 0.3,  # it was taught single sentences
+    "compare_hotwords": True,  # and with lists of names only
 }
 """How nano's training worded the tasks of ming-audio, where not as the releases."""
 

@@ -97,6 +97,7 @@ def test_an_answer_shows_and_saves_what_follows_the_reasoning(tmp_path: Path) ->
         "stopped": True,
         "repeated": False,
         "confidence": 1.0,
+        "sure": None,
     }
     assert answer.save(tmp_path / "a.txt").read_text("utf-8") == "\\boxed{2}\n"
 

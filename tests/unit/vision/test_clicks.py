@@ -130,4 +130,6 @@ def test_saving(tmp_path: Path) -> None:
         "thought": "",
         "image_size": [1920, 1080],
         "text": "click(x=0.25,y=0.5)",
+        "confidence": 1.0,
+        "sure": None,
     }

@@ -147,6 +147,8 @@ def test_saving(tmp_path: Path) -> None:
         "boxes": [{"label": "星", "box": [10.0, 10, 50, 60]}],
         "image_size": [200, 100],
         "text": "raw",
+        "confidence": 1.0,
+        "sure": None,
     }
     with pytest.raises(BadMedia, match=r"cannot write '.*boxes.txt' as a picture; end its name in"):
         found.save(tmp_path / "boxes.txt")

@@ -20,6 +20,7 @@ from ming_core.cli.common import (
     QuietOption,
     load_model,
     read_channel,
+    told,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets, without_doubles
 from ming_core.errors import BadConfig
@@ -95,9 +96,11 @@ def transcribe(
         format = next((known for known in Format if known == suffix), Format.txt)
     items = without_doubles(find_items(files, (Audio, Video), "sound or video", look=_sound))
     items = with_targets(items, out, f".{format.value}")
+    header = {"task": "transcribe", "model": model}
 
     def start() -> Work:
         omni = load_model(model, device, dtype, quiet)
+        header.update(told(omni))
 
         def work(item: Item, tell: Tell | None) -> Outcome:
             begun = time.perf_counter()
@@ -125,7 +128,6 @@ def transcribe(
 
         return work
 
-    header = {"task": "transcribe", "model": model}
     run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
 

@@ -51,7 +51,8 @@ class AudioPrompts:
     empty `dialect` means that the tag of the answer names it. languages: tag by code.
     no_repeat_ngram: as the release is run, see `Sampling`. pause: a model that was taught single
     sentences says so by the seconds of silence at which every sound is cut; 0 for one that hears a
-    short sound as a whole.
+    short sound as a whole. compare_hotwords: listen with and without the list, and take from it
+    only the words that it names.
     """
 
     transcribe: str = (
@@ -68,6 +69,7 @@ class AudioPrompts:
     languages: Mapping[str, str] = field(default_factory=lambda: LANGUAGES)
     no_repeat_ngram: int = 0
     pause: float = 0.0
+    compare_hotwords: bool = False
 
 
 FLASH = AudioPrompts()
@@ -160,6 +162,9 @@ def _check(key: str, value: Any) -> None:
                 f"audio_tasks.no_repeat_ngram is {shown(value)}; it must be a whole number from 0 "
                 "on"
             )
+    elif key == "compare_hotwords":
+        if not isinstance(value, bool):
+            raise BadConfig(f"audio_tasks.compare_hotwords is {value!r}; it must be true or false")
     elif key == "pause":
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 5:
             raise BadConfig(f"audio_tasks.pause is {shown(value)}; it must be seconds from 0 to 5")

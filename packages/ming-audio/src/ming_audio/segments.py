@@ -203,7 +203,7 @@ def shares(texts: Sequence[str], overlaps: Sequence[float]) -> list[str]:
     found: list[list[str]] = []
     last = 0  # the last segment with words
     for at, (text, overlap) in enumerate(zip(texts, overlaps, strict=True)):
-        before, new = found[last] if found else [], _tokens(text.strip())
+        before, new = found[last] if found else [], tokens_of(text.strip())
         if before and new and not (_wide(before[-1][-1]) or _wide(new[0][0])):
             new[0] = " " + new[0]
         torn, used = _seam(before, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
@@ -215,8 +215,8 @@ def shares(texts: Sequence[str], overlaps: Sequence[float]) -> list[str]:
 
 def _seam(before: list[str], after: list[str], most: int) -> tuple[int, int]:
     """How many words at the end of `before` and at the start of `after` are to fall away."""
-    tail = [_bare(token) for token in before[len(before) - min(most, len(before)) :]]
-    head = [_bare(token) for token in after[:most]]
+    tail = [bare(token) for token in before[len(before) - min(most, len(before)) :]]
+    head = [bare(token) for token in after[:most]]
     runs = []
     for i in range(len(tail)):
         for j in range(len(head)):
@@ -233,7 +233,7 @@ def _seam(before: list[str], after: list[str], most: int) -> tuple[int, int]:
     return torn, used
 
 
-def _tokens(text: str) -> list[str]:
+def tokens_of(text: str) -> list[str]:
     """Words with the space before them; characters that are written without spaces one by one."""
     tokens: list[str] = []
     for character in text:
@@ -251,7 +251,7 @@ def _wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WF"
 
 
-def _bare(token: str) -> str:
+def bare(token: str) -> str:
     """What of a word is compared. Pure punctuation is compared as it is."""
     letters = "".join(c for c in token.casefold() if c.isalnum() or unicodedata.combining(c))
     return letters or token.strip()

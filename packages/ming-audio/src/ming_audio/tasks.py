@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from ming_audio.config import Ear, WhisperConfig
+from ming_audio.hotwords import with_listed
 from ming_audio.lengths import RATE, fbank_frames, mel_frames, stacked_frames
 from ming_audio.processing import AudioProcessor
 from ming_audio.prompts import (
@@ -45,6 +46,8 @@ TOKENS = 512
 """Longest text of a piece unless asked otherwise, as in the demos of the releases."""
 
 EMPTY = np.zeros(0, np.float32)
+
+SILENT = "no speech was heard"
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds that are done, and those of the whole sound if its file tells."""
@@ -103,6 +106,19 @@ def transcribe(
     room -= min(sampling["max_new_tokens"], TOKENS)
     asked = _fitting(model, ask, words, begin, room, longest)
 
+    def answers_to(group: Sequence[Piece]) -> list[Answer]:
+        sounds = [Audio(piece.samples, "transcribe") for piece in group]
+
+        def hear_for(asked: str) -> list[Answer]:
+            talks = [[user(asked, sound)] for sound in sounds]
+            return model.answer_batch(talks, begin=begin, **sampling)
+
+        listed = hear_for(asked)
+        if not words or not prompts.compare_hotwords:
+            return listed
+        plain = hear_for(ask(()))
+        return [as_listed(*pair, words) for pair in zip(plain, listed, strict=True)]
+
     rule = _rule(longest, prompts.pause)
 
     def hear(source: Any, channel: Channel, progress: Progress | None) -> Transcript:
@@ -111,8 +127,7 @@ def transcribe(
         pieces: list[Piece] = []
         answers: list[Answer] = []
         for group in _groups(_pieces(heard, rule, cut or prompts.pause > 0), batch):
-            talks = [[user(asked, Audio(piece.samples, "transcribe"))] for piece in group]
-            answers += model.answer_batch(talks, begin=begin, **sampling)
+            answers += answers_to(group)
             pieces += [replace(piece, samples=EMPTY) for piece in group]  # the sound may be long
             if progress:
                 progress(group[-1].end, total)
@@ -155,6 +170,12 @@ def _each_channel(
     return joined([heard(channel) for channel in range(count)])
 
 
+def as_listed(plain: Answer, listed: Answer, words: Sequence[str]) -> Answer:
+    """The answer without a list of words, changed only where the list names what is written."""
+    text = with_listed(plain.answer, listed.answer, words)
+    return plain if text == plain.answer else replace(listed, text=text)
+
+
 def _transcript(
     prompts: AudioPrompts,
     pieces: Sequence[Piece],
@@ -163,7 +184,19 @@ def _transcript(
     seconds: float,
     budget: int,
 ) -> Transcript:
-    """Pieces and answers to one text. tag: the one that the answers were begun with."""
+    """Pieces and answers to one text. tag: the one that the answers were begun with.
+
+    Of a model that tells what it knows, only sure answers are speech.
+    """
+    notes = [] if pieces else [SILENT]
+    unknown = [piece for piece, answer in zip(pieces, answers, strict=True) if not _known(answer)]
+    if unknown:
+        places = ", ".join(f"{piece.start:.1f}-{piece.end:.1f}" for piece in unknown[:4])
+        more = ", …" if len(unknown) > 4 else ""
+        notes += [SILENT] if len(unknown) == len(pieces) else []
+        notes.append(f"what sounds at {places}{more} s is no speech that the model knows")
+    pieces = [piece for piece, answer in zip(pieces, answers, strict=True) if _known(answer)]
+    answers = list(filter(_known, answers))
     parsed = [
         parse(prompts, answer.answer) if tag is None else (tag, answer.answer.strip())
         for answer in answers
@@ -175,11 +208,17 @@ def _transcript(
             piece.end,
             text.strip(),
             None if own is None else language_of(prompts, own),
+            confidence=answer.confidence,
         )
-        for piece, (own, _), text in zip(pieces, parsed, texts, strict=True)
+        for piece, answer, (own, _), text in zip(pieces, answers, parsed, texts, strict=True)
     )
-    notes = [] if pieces else ["no speech was heard"]
-    torn = sum(not answer.stopped for answer in answers)
+    looped = sum(answer.repeated for answer in answers)
+    if looped:
+        notes.append(
+            f"the text of {looped} of {len(answers)} pieces was cut off because it said the same "
+            "thing over and over"
+        )
+    torn = sum(not answer.stopped and not answer.repeated for answer in answers)
     if torn:
         notes.append(
             f"the text of {torn} of {len(answers)} pieces was cut off; allow more than "
@@ -187,6 +226,10 @@ def _transcript(
         )
     text = "".join(texts).strip()
     return Transcript(text, main_language(found), found, seconds, tuple(notes))
+
+
+def _known(answer: Answer) -> bool:
+    return answer.sure is not False and answer.error is None
 
 
 class _Counted:

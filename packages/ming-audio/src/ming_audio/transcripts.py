@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ class Segment:
     """What was said from one second to another. language: as in `Transcript`.
 
     channel: in which it was said, if each was heard by itself.
+    confidence: mean probability of the tokens of the answer, 0 to 1.
     """
 
     start: float
@@ -29,6 +30,7 @@ class Segment:
     text: str
     language: str | None = None
     channel: int | None = None
+    confidence: float = field(default=1.0, compare=False)
 
     @property
     def line(self) -> str:
@@ -59,7 +61,8 @@ class Transcript:
         """Values for JSON."""
         values = asdict(self)
         for segment in values["segments"]:
-            segment.update(start=round(segment["start"], 3), end=round(segment["end"], 3))
+            for key, digits in {"start": 3, "end": 3, "confidence": 4}.items():
+                segment[key] = round(segment[key], digits)
             if segment["channel"] is None:
                 del segment["channel"]
         values["seconds"] = round(self.seconds, 3)

@@ -348,7 +348,8 @@ class OmniModel:
         prompts: list[Prompt] = []
         media: list[Seen] = []
         known = SeenMedia()  # several conversations may be about the same picture
-        for messages in map(as_messages, conversations):
+        turns = [as_messages(messages) for messages in conversations]
+        for messages in turns:
             prompt, seen = self._prepare(messages, think, known, begin)
             self._room(messages, think, prompt, seen)
             known.keep(prompt.media, seen)
@@ -388,7 +389,7 @@ class OmniModel:
         for error in filter(None, errors):
             note_to_user(error)
         answers, left = [], iter(media)
-        for talk, prompt, row, error in zip(conversations, prompts, rows, errors, strict=True):
+        for talk, prompt, row, error in zip(turns, prompts, rows, errors, strict=True):
             own = [next(left) for _ in prompt.media]
             sure = self._sure(talk, own, row)
             answers.append(self._answer(row, settings, sure, error or None))
@@ -435,7 +436,7 @@ class OmniModel:
             return None
         asked = messages[-1]
         spoken = any(isinstance(part, Audio) for part in asked.parts)
-        if row.confidence < known.confidence or not seen:
+        if row.end == "loop" or row.confidence < known.confidence or not seen:
             return False
         if not spoken and not known.understands(asked.text):
             return False

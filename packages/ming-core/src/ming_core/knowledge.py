@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ming_core.errors import BadConfig
-from ming_core.fields import Section, shown
+from ming_core.errors import BadCheckpoint, BadConfig
+from ming_core.fields import Section
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from ming_core.checkpoints.formats import Checkpoint
 
 SECTION = "knows"
-FAMILIAR = "familiar.safetensors"
-"""File in a folder of weights: what encoded media of the model's world look like."""
+_FAMILIAR = "familiar-"
+"""How files in a folder of weights begin that tell what encoded media of a modality look like."""
 
 Words = Mapping[str, tuple[str, ...]]
 """Texts by language."""
@@ -70,6 +72,20 @@ class Knowledge:
         )
         known._patterns  # noqa: B018 - a place without words is an error now, not at a question
         return known
+
+    def page(self) -> str:
+        """All of it for a person: words, what can be asked in which words, limits."""
+        lines = [f"It knows only {self.summary}.", ""]
+        lines += [*self.limits, ""]
+        for title, tables in (("words", self.words), ("sentences", self.sentences)):
+            lines.append(f"{title}:")
+            for name, texts in tables.items():
+                lines.append(f"  {name}")
+                lines += [
+                    f"    {language}: {' | '.join(those)}" for language, those in texts.items()
+                ]
+            lines.append("")
+        return "\n".join(lines[:-1]) + "\n"
 
     def understands(self, text: str) -> bool:
         """Whether a question is one of the sentences, whatever its case and the mark at its end."""
@@ -125,29 +141,38 @@ class Familiar:
         return self.distance(values) <= self.limit
 
 
+def familiar_name(modality: str) -> str:
+    """The file in a folder of weights that holds a `Familiar`."""
+    return f"{_FAMILIAR}{modality}.safetensors"
+
+
+def familiar_files(checkpoints: Sequence[Checkpoint]) -> list[Path]:
+    """Those of all folders of a model."""
+    from ming_core.checkpoints.files import inside
+
+    return [
+        inside(checkpoint.folder, path.name)
+        for checkpoint in checkpoints
+        for path in sorted(checkpoint.folder.glob(familiar_name("*")))
+    ]
+
+
 def read_familiar(checkpoints: Sequence[Checkpoint]) -> dict[str, Familiar]:
     """What the folders of a model tell, by modality. Raises BadCheckpoint."""
-    from ming_core.checkpoints.files import inside
     from ming_core.checkpoints.formats import open_weights
-    from ming_core.errors import BadCheckpoint
 
     found: dict[str, Familiar] = {}
-    for path in (inside(checkpoint.folder, FAMILIAR) for checkpoint in checkpoints):
-        if not path.is_file():
-            continue
+    for path in familiar_files(checkpoints):
         weights = open_weights(path)
-        for modality in {name.partition(".")[0] for name in weights.tensors}:
-            try:
-                mean, whitening, limit = (
-                    weights.read(f"{modality}.{name}").float()
-                    for name in ("mean", "whitening", "limit")
-                )
-                found[modality] = Familiar(mean, whitening, float(limit))
-            except (KeyError, ValueError, RuntimeError) as error:
-                raise BadCheckpoint(
-                    f"{path} does not hold mean, whitening and limit of {shown(modality)}; copy it "
-                    "again"
-                ) from error
+        try:
+            mean, whitening, limit = (
+                weights.read(name).float() for name in ("mean", "whitening", "limit")
+            )
+            found[path.stem.removeprefix(_FAMILIAR)] = Familiar(mean, whitening, float(limit))
+        except (KeyError, RuntimeError) as error:
+            raise BadCheckpoint(
+                f"{path} does not hold mean, whitening and limit; copy it again"
+            ) from error
     return found
 
 

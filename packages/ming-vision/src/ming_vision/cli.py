@@ -23,6 +23,7 @@ from ming_core.cli.common import (
     load_model,
     read_media,
     read_text,
+    told,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets
 from ming_core.cli.terminal import note, print_json, said_notes, say, show
@@ -100,9 +101,11 @@ def describe(
     items = with_targets(items, out, ".txt")
     sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
     options = {"detail": detail.value, "language": language.value, **sampling}
+    header = {"task": "describe", "model": model}
 
     def start() -> Work:
         omni = load_model(model, device, dtype, quiet)
+        header.update(told(omni))
 
         def work(item: Item, tell: Tell | None) -> Outcome:
             answer = omni.describe(item.opened(fps, max_frames), **options)
@@ -110,7 +113,6 @@ def describe(
 
         return work
 
-    header = {"task": "describe", "model": model}
     run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
 
@@ -142,9 +144,11 @@ def read(
     endings = {Format.text: ".txt", Format.markdown: ".md", Format.table: ".csv"}
     items = with_targets(find_items(files, (Image,), "picture"), out, endings[format])
     options = {"format": format.value, "max_new_tokens": max_new_tokens, "seed": seed}
+    header = {"task": "read", "model": model, "format": format.value}
 
     def start() -> Work:
         omni = load_model(model, device, dtype, quiet)
+        header.update(told(omni))
 
         def work(item: Item, tell: Tell | None) -> Outcome:
             document = omni.read(item.opened(), **options)
@@ -152,7 +156,6 @@ def read(
 
         return work
 
-    header = {"task": "read", "model": model, "format": format.value}
     run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
 
@@ -183,7 +186,7 @@ def ground(
     with said_notes(file) as notes:
         found = omni.ground(item.part, expression, max_new_tokens=max_new_tokens, seed=seed)
         if as_json:
-            _print_json("ground", model, file, found, notes)
+            _print_json("ground", model, file, found, notes, told(omni))
         else:
             for box in found.boxes:
                 edges = (f"{edge:.1f}" for edge in box.corners)
@@ -224,7 +227,7 @@ def click(
     with said_notes(file) as notes:
         action = omni.click(item.part, instruction, history or (), **sampling)
         if as_json:
-            _print_json("click", model, file, action, notes)
+            _print_json("click", model, file, action, notes, told(omni))
         elif action.parsed:
             place = () if action.x is None else (action.x, action.y)
             show(" ".join(map(str, (action.kind, *place))))
@@ -256,13 +259,17 @@ def _picture(file: str, out: str | None) -> Item:
 
 def _outcome(result: Result, complete: bool, item: Item, budget: int) -> Outcome:
     cut = f"the answer about {item.source!r} was cut off; allow more than --max-new-tokens {budget}"
-    notes = () if complete else (cut,)
-    return Outcome(f"{result}\n", result.to_dict(), result.save, notes)
+    values = result.to_dict()
+    notes = () if complete or values.get("repeated") else (cut,)  # of a loop there is a note
+    return Outcome(f"{result}\n", values, result.save, notes)
 
 
-def _print_json(task: str, model: str, file: str, result: Result, notes: list[str]) -> None:
-    told = {"notes": notes} if notes else {}
-    print_json({"task": task, "model": model, "file": file, **result.to_dict(), **told})
+def _print_json(
+    task: str, model: str, file: str, result: Result, notes: list[str], knows: dict[str, str]
+) -> None:
+    remarks = {"notes": notes} if notes else {}
+    about = {"task": task, "model": model, **knows, "file": file}
+    print_json({**about, **result.to_dict(), **remarks})
 
 
 def _save(result: Result, target: Path | None, useful: bool, quiet: bool) -> None:

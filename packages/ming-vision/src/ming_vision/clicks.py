@@ -42,6 +42,7 @@ class Action:
     kind: name of the action, `unparsed` if the answer holds none that can be used. x, y: the pixel
     of the screenshot, None for an action without a place. arguments: all of them as written, and
     call: the action as written. thought: what precedes it. text: the whole answer.
+    confidence, sure: as in `Answer`.
     """
 
     kind: str
@@ -52,6 +53,8 @@ class Action:
     thought: str
     text: str
     image: Image.Image = field(repr=False, compare=False)
+    confidence: float = field(default=1.0, compare=False)
+    sure: bool | None = field(default=None, compare=False)
 
     @property
     def parsed(self) -> bool:
@@ -80,6 +83,8 @@ class Action:
             "thought": self.thought,
             "image_size": list(full_size(self.image)),
             "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "sure": self.sure,
         }
 
     def save(self, path: str | Path) -> Path:

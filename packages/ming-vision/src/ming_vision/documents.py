@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,11 +40,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """What `read` gives. complete: False if the token budget ended before the text did."""
+    """What `read` gives. complete: False if the token budget ended before the text did.
+
+    repeated, confidence, sure: as in `Answer`.
+    """
 
     text: str
     format: DocumentFormat
     complete: bool
+    repeated: bool = False
+    confidence: float = field(default=1.0, compare=False)
+    sure: bool | None = field(default=None, compare=False)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -57,7 +63,14 @@ class Document:
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
         tables = [[list(row) for row in table.rows] for table in self.tables]
-        return {"text": self.text, "tables": tables, "complete": self.complete}
+        return {
+            "text": self.text,
+            "tables": tables,
+            "complete": self.complete,
+            "repeated": self.repeated,
+            "confidence": round(self.confidence, 4),
+            "sure": self.sure,
+        }
 
     def save(self, path: str | Path) -> Path:
         """The tables for a path in .csv, an empty line between them; .json; else the text.

@@ -64,11 +64,14 @@ class Grounding:
     """What `ground` found. boxes: none if the answer has none that can be read.
 
     text: the whole answer. image: the picture upright, as the model saw it before resizing.
+    confidence, sure: as in `Answer`.
     """
 
     boxes: tuple[Box, ...]
     text: str
     image: Image.Image = field(repr=False, compare=False)
+    confidence: float = field(default=1.0, compare=False)
+    sure: bool | None = field(default=None, compare=False)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -91,7 +94,13 @@ class Grounding:
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON."""
         boxes = [box.to_dict() for box in self.boxes]
-        return {"boxes": boxes, "image_size": list(self.image_size), "text": self.text}
+        return {
+            "boxes": boxes,
+            "image_size": list(self.image_size),
+            "text": self.text,
+            "confidence": round(self.confidence, 4),
+            "sure": self.sure,
+        }
 
     def save(self, path: str | Path) -> Path:
         """The drawn picture, or the values for a path in .json; complete or not at all."""

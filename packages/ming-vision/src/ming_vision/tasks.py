@@ -8,6 +8,7 @@ the reasoning is read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
@@ -89,7 +90,15 @@ def read(
         text = "\n".join(answer.answer for answer in answers)
     else:
         text = "\n\n".join(unfenced(answer.answer) for answer in answers)
-    return Document(text, format, complete=all(answer.stopped for answer in answers))
+    told = [answer.sure for answer in answers if answer.sure is not None]
+    return Document(
+        text,
+        format,
+        complete=all(answer.stopped for answer in answers),
+        repeated=any(answer.repeated for answer in answers),
+        confidence=min(answer.confidence for answer in answers),
+        sure=all(told) if told else None,
+    )
 
 
 def ground(
@@ -111,11 +120,10 @@ def ground(
     else:
         name = _words("ground", expression, "red star").removeprefix("the ")
         question = say(prompts.ground, language_of(name), name=name)
-    text = model.ask(question, Image(picture), think=think, **sampling).answer
-    place = _place(model, picture)
-    size = full_size(picture)
+    answer = model.ask(question, Image(picture), think=think, **sampling)
+    text, size, place = answer.answer, full_size(picture), _place(model, picture)
     boxes = parse_boxes(text, size, name, prompts.box_scale, prompts.box_style, place)
-    return Grounding(boxes, text, picture)
+    return Grounding(boxes, text, picture, answer.confidence, answer.sure)
 
 
 def click(
@@ -140,7 +148,8 @@ def click(
         earlier = say(prompts.click_history, language, actions=written_history(history))
         question = earlier + question
     answer = model.ask(question, Image(picture), think=think, **sampling)
-    return parse_action(answer.answer, picture, _place(model, picture))
+    action = parse_action(answer.answer, picture, _place(model, picture))
+    return replace(action, confidence=answer.confidence, sure=answer.sure)
 
 
 def _prompts(model: OmniModel) -> VisionPrompts:

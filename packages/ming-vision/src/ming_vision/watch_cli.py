@@ -7,7 +7,7 @@ import re
 import time
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from ming_core.cli.common import (
     SeedOption,
     load_model,
     read_media,
+    told,
 )
 from ming_core.cli.terminal import note, print_json, show
 from ming_core.errors import BadConfig
@@ -102,7 +103,8 @@ def watch(
 
     def say(question: str, answer: Answer, standing: bool) -> None:
         if as_json:
-            about = {"task": "watch", "model": model, "file": file, "standing": standing}
+            known: dict[str, Any] = {"task": "watch", "model": model, **told(omni)}
+            about = {**known, "file": file, "standing": standing}
             said = {"seconds": round(now, 3), "question": question, **answer.to_dict()}
             print_json({**about, **said}, indent=None)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ming_core.checkpoints.files import inside
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
-from ming_core.knowledge import FAMILIAR
+from ming_core.knowledge import familiar_files
 
 if TYPE_CHECKING:
     from ming_core.loading import Sources
@@ -31,13 +31,15 @@ def save_model(omni: Omni, sources: Sources, folder: str | Path) -> Path:
     encoders = {name: (part, identity_slots(part)) for name, part in omni.encoders.items()}
     home = sources.tokenizer.folder
     others = (path for name in _OTHERS if (path := inside(home, name)).is_file())
-    seen = (inside(checkpoint.folder, FAMILIAR) for checkpoint in sources.checkpoints)
-    familiar = (path for path in seen if path.is_file())
     export(
         slots | encoders,
         folder,
         sources.config,
-        files=[*(inside(home, name) for name in _TOKENIZER), *others, *familiar],
+        files=[
+            *(inside(home, name) for name in _TOKENIZER),
+            *others,
+            *familiar_files(sources.checkpoints),
+        ],
         preprocessor=sources.preprocessor or None,
         stored=sources.checkpoints,
     )

@@ -30,6 +30,7 @@ from ming_core.cli.common import (
     read_media,
     read_question,
     token_budget,
+    told,
     with_channel,
 )
 from ming_core.cli.terminal import note, print_json, said_notes, show
@@ -88,6 +89,7 @@ def ask(
                 "model": model,
                 "question": str(asked),
                 "media": media or [],
+                **told(omni),
                 **answer.to_dict(),
                 "seconds": round(seconds, 3),
                 **({"notes": notes} if notes else {}),

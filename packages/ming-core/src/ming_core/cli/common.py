@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ming_core.cli.stdin import stdin_text
-from ming_core.cli.terminal import note, show, styled
+from ming_core.cli.terminal import note, say, show, styled
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import (
     Audio,
@@ -24,6 +24,7 @@ from ming_core.media import (
     media_from_path,
 )
 from ming_core.mediafile import MediaFile
+from ming_core.notes import collected_notes
 from ming_core.text import printable, valid
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
@@ -162,9 +163,18 @@ def load_model(name: str, device: str, dtype: str, quiet: bool) -> OmniModel:
     from ming_core.api import load
 
     start = time.perf_counter()
-    model = load(name, device=device, dtype=dtype)
+    with collected_notes() as notes:
+        model = load(name, device=device, dtype=dtype)
+    for sentence in () if quiet else notes:
+        say(sentence)
     note(f"loaded {name} in {time.perf_counter() - start:.1f} s", quiet)
     return model
+
+
+def told(model: OmniModel) -> dict[str, str]:
+    """What JSON says about what a small model knows; nothing for one that does not tell."""
+    knowledge = getattr(model, "knowledge", None)
+    return {} if knowledge is None else {"knows": knowledge.summary}
 
 
 def print_pieces(pieces: Iterable[str], think: bool, quiet: bool) -> str:

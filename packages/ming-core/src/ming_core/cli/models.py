@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from ming_core.checkpoints.files import listing
+from typing import Annotated, Any
+
+import typer
+
+from ming_core.checkpoints.files import inside, listing, read_json
 from ming_core.cli.common import JsonOption, megabytes
 from ming_core.cli.tables import print_table
-from ming_core.cli.terminal import print_json
-from ming_core.presets import PresetPart, PresetParts, presets
+from ming_core.cli.terminal import print_json, show
+from ming_core.knowledge import SECTION, Knowledge
+from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
 
 
-def models(as_json: JsonOption = False) -> None:
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A preset: also what it knows, if it tells.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List presets: what is here, what is missing.
 
-    Example: ming models --json
+    Example: ming models nano
     """
-    found = presets()
+    found = presets() if name is None else [preset(name)]
+    knowledge = None if name is None else _knowledge(found[0])
     if as_json:
-        print_json({"models": [_as_dict(preset) for preset in found]})
+        known = {} if knowledge is None else {"knows": knowledge[0]}
+        print_json({"models": [{**_as_dict(each), **known} for each in found]})
         return
     rows = [(p.name, _state(p), _parts(p), p.summary) for p in found]
     print_table([("model", "weights", "parts", "summary"), *rows])
+
+    if knowledge is not None:
+        show(f"\n{knowledge[1].page()}", end="")
+
+
+def _knowledge(preset: PresetParts) -> tuple[Any, Knowledge] | None:
+    """The section of config.json as it stands, and read; None if the model does not tell."""
+    folder = preset.parts[BACKBONE].folder if BACKBONE in preset.parts else None
+    config = {} if folder is None else read_json(inside(folder, "config.json"))
+    knowledge = Knowledge.from_config(config)
+    return None if knowledge is None else (config[SECTION], knowledge)
 
 
 def _state(preset: PresetParts) -> str:
