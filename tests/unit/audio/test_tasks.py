@@ -17,6 +17,7 @@ import torch
 from ming_audio import tasks
 from ming_audio.config import AudioConfig
 from ming_audio.encoder import AudioEncoder
+from ming_audio.hotwords import with_listed
 from ming_audio.processing import AudioProcessor
 from ming_audio.prompts import FLASH, LITE, parse, prompts_of, question, tag_of
 from ming_audio.tasks import transcribe
@@ -239,6 +240,39 @@ def test_a_model_of_single_sentences_hears_them_one_by_one() -> None:
         assert np.array_equal(model.asked[0][1].source, SHORT)
 
 
+def test_a_list_of_words_changes_only_what_it_names() -> None:
+    words = ["Jon", "clay vessels", "曹雷"]
+    for plain, listed, wanted in (
+        ("tell John two stars", "tell Jon to hearts", "tell Jon two stars"),
+        ("i see clay weasels now", "we see clay vessels there", "i see clay vessels now"),
+        ("我是曹蕾啊", "你是曹雷呀", "我是曹雷啊"),
+        ("two stars", "two hearts", "two stars"),
+        ("English\tthe end", "English\tJon the end", "English\tJon the end"),
+    ):
+        assert with_listed(plain, listed, words) == wanted
+    model = Scripted(["English\ttell Jon to hearts", "English\ttell John two stars"])
+    model.section = {"compare_hotwords": True}
+    assert run(model, SHORT, hotwords=words).text == "tell Jon two stars"
+    assert [words[0] in asked for asked, _ in model.asked] == [True, False]
+
+
+def test_what_a_model_does_not_know_is_left_out_with_a_note() -> None:
+    model = Scripted(["English\tnonsense", "English\there"])
+    answer = model.answer_batch
+
+    def unsure(talks: Any, **options: Any) -> list[Answer]:
+        return [replace(a, sure="here" in a.text) for a in answer(talks, **options)]
+
+    model.answer_batch = unsure  # type: ignore[method-assign]
+    heard = run(model, SHORT, cut=True)
+    assert (heard.text, len(heard.segments)) == ("here", 1)
+    assert heard.notes == ("what sounds at 0.3-2.7 s is no speech that the model knows",)
+    model.asked.clear()
+    silent = run(model, SHORT)
+    assert (silent.text, silent.segments) == ("", ())
+    assert silent.notes[0] == "no speech was heard"
+
+
 def test_long_speech_is_cut_joined_and_reported() -> None:
     """Words that two pieces heard are written once, and times do not overlap."""
     model = Scripted(["English\tone two thr", "English\ttwo three four…", "Chinese\t好"])
@@ -366,6 +400,7 @@ def model() -> Any:
     torch.manual_seed(0)
     config = hearing(1500, loaded.config.hidden_size)
     loaded.omni.encoders["audio"] = AudioEncoder.from_config(config, {}).eval()
+    loaded.knowledge = None  # it is about nano's own ears
     return loaded
 
 
