@@ -248,3 +248,18 @@ def test_a_title_that_is_no_text_does_not_matter(tmp_path: Path) -> None:
     assert "äääää".encode() in written
     path.write_bytes(written.replace("äääää".encode(), b"\x80" * 10))
     assert len(open_audio(path).samples) >= 4096
+
+
+def test_what_is_too_long_to_be_read_whole_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ming_audio.reading.MAX_HOURS", 1)
+    hours = encoded(np.zeros(1_000 * 3_700, np.float32), 1_000, format="FLAC")
+    assert len(hours) < 200_000
+    with pytest.raises(BadMedia, match="longer than the 1 h that are read as a whole; read it"):
+        open_audio(hours)
+    assert sum(map(len, stream_audio(hours))) == 3_700 * RATE
+
+
+def test_headers_that_claim_too_much_cost_nothing() -> None:
+    for place, layout, value in ((22, "<H", 65_535), (24, "<I", 10**9), (34, "<H", 65_535)):
+        with pytest.raises(BadMedia):
+            open_audio(with_header(place, layout, value))

@@ -182,7 +182,8 @@ def _chunked(handle: Handle, layout: _Layout, start: int, length: int) -> tuple[
             size = struct.unpack(packed, _at(handle, place, 8))[0]
         end = _end_of_sound(handle, layout, start, body, size, length)
         if end == body:  # FFmpeg would take all that follows for sound
-            return _mended(layout, start, end, patches, missing), None
+            following = end if _another(handle, end) else None
+            return _mended(layout, start, end, patches, missing), following
         if end - body != size:
             missing = max(0, body + size - length) if size < _ENDLESS[width] else 0
             written = end - body + (layout.head if layout.whole else 0)

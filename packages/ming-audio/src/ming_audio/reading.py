@@ -59,7 +59,7 @@ def open_audio(source: Any, rate: int = RATE, *, channel: Channel = "mix") -> So
         count += len(piece)
         if count > MAX_HOURS * 3600 * rate:
             raise BadMedia(
-                f"the sound is longer than the {MAX_HOURS} hours that are read as a whole; read it "
+                f"the sound is longer than the {MAX_HOURS} h that are read as a whole; read it "
                 "in blocks with stream_audio, or transcribe it"
             )
     return Sound(np.concatenate(pieces), rate)

@@ -16,6 +16,9 @@ ROLLOFF = 0.99
 CHUNK = 1 << 14
 """Samples put out at a time where their taps are gathered, which needs memory."""
 
+KERNEL = 1 << 10
+"""Phases whose weights are made at a time."""
+
 MANY = 128
 """Periods from which on the outputs of a phase are worth a step of their own."""
 
@@ -104,7 +107,7 @@ class Resampler:
             np.einsum("nt,nt->n", windows[starts], self._weights[phase], out=own)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _kernel(o: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """(first input [n], weights [n, taps]) of each phase; inputs count from that of phase 0.
 
@@ -115,7 +118,10 @@ def _kernel(o: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     width = math.ceil(ZEROS * o / cutoff)
     phases = -np.arange(n, dtype=np.float32) / np.float32(n)
     starts = np.arange(n, dtype=np.int64) * o // n - width
-    taps = starts[:, None] + np.arange(2 * width + 2)
-    t = np.clip(cutoff * (phases.astype(np.float64)[:, None] + taps / o), -ZEROS, ZEROS)
-    weights = cutoff / o * np.sinc(t) * np.cos(np.pi * t / (2 * ZEROS)) ** 2
-    return starts, weights.astype(np.float32)
+    weights = np.empty((n, 2 * width + 2), np.float32)
+    for first in range(0, n, KERNEL):  # odd rates have many phases
+        some = slice(first, first + KERNEL)
+        taps = starts[some, None] + np.arange(2 * width + 2)
+        t = np.clip(cutoff * (phases[some].astype(np.float64)[:, None] + taps / o), -ZEROS, ZEROS)
+        weights[some] = cutoff / o * np.sinc(t) * np.cos(np.pi * t / (2 * ZEROS)) ** 2
+    return starts, weights
