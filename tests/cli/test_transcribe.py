@@ -183,7 +183,15 @@ def test_json(run, model, sound) -> None:
                 "file": "a.wav",
                 "text": "piece 1",
                 "language": "en",
-                "segments": [{"start": 0.0, "end": 2.0, "text": "piece 1", "language": "en"}],
+                "segments": [
+                    {
+                        "start": 0.0,
+                        "end": 2.0,
+                        "text": "piece 1",
+                        "language": "en",
+                        "confidence": 1.0,
+                    }
+                ],
                 "seconds": 2.0,
                 "notes": [],
             }

@@ -28,6 +28,7 @@ from ming_recipes.world.scene import scene_of
 from ming_recipes.world.speech import TEST_VOICES, utterance_of
 from ming_recipes.world.vocabulary import COLORS, SHAPES, Language, Word
 from ming_recipes.world.voices import JOE
+from ming_recipes.world.wordless import wordless
 
 FOLDER = Path(__file__).parents[1] / "speech"
 
@@ -144,6 +145,31 @@ def test_transcribe_hears_what_is_heard_together(nano: OmniModel, heard: list[Re
     for each in (heard[0], heard[30], heard[-1]):
         found = nano.transcribe(each.path, hotwords=each.context)
         assert (str(found), found.language) == (each.listed, each.language)
+
+
+@pytest.mark.parametrize("kind", ["noise", "hum", "tone", "music"])
+def test_what_is_no_speech_has_no_text(nano: OmniModel, kind: str) -> None:
+    sounds = [wordless(kind, np.random.default_rng(seed)) for seed in range(8)]
+    found = [nano.transcribe(sound) for sound in sounds]
+    assert sum(each.text == "" for each in found) >= 7
+    assert all(each.notes for each in found if not each.text)
+
+
+def test_no_speech_is_lost(nano: OmniModel, heard: list[Recording]) -> None:
+    for each in heard[::4]:
+        found = nano.transcribe(each.path)
+        assert found.text
+        assert found.segments[0].confidence > 0.8
+
+
+def test_words_that_are_not_said_change_nothing(nano: OmniModel, heard: list[Recording]) -> None:
+    """Nor does a list of them make it worse."""
+    words = ("Zanzibar", "invoice", "Berlin", "kubernetes", "Toyota", "penicillin", "Mozart")
+    some = [each for each in heard if each.language == "en"][::3]
+    sounds = [open_audio(each.path).samples for each in some]
+    listed = transcripts(nano, sounds, [words] * len(sounds))
+    assert sum(a != each.alone for a, each in zip(listed, some, strict=True)) <= 1
+    assert nano.transcribe(some[0].path, hotwords=words).text == listed[0]
 
 
 @pytest.mark.parametrize("pause", [0.4, 0.6, 1.5])

@@ -16,13 +16,18 @@ def with_listed(plain: str, listed: str, words: Sequence[str]) -> str:
     """The text heard without a list, with those words of the other one that the list names.
 
     plain, listed: what was heard without and with the list `words`. Where the two differ, the
-    second one counts only if a listed word, as it is spelt there, lies in the difference.
+    second one counts only if a listed word, as it is spelt there, lies in the difference; as many
+    words in the place of as many others are looked at one by one.
     """
     before, after = tokens_of(plain), tokens_of(listed)
     named = _named(after, words)
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     merged: list[str] = []
     for change, i, i_end, j, j_end in matcher.get_opcodes():
+        if change == "replace" and i_end - i == j_end - j:
+            pairs = zip(before[i:i_end], range(j, j_end), strict=True)
+            merged += [after[place] if place in named else word for word, place in pairs]
+            continue
         towards = change != "equal" and not named.isdisjoint(range(j, j_end))
         merged += after[j:j_end] if towards else before[i:i_end]
     return "".join(merged)
