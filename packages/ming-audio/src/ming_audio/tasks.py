@@ -1,4 +1,4 @@
-"""Speech to text: `model.transcribe("talk.mp3")`, of any length in bounded memory."""
+"""Speech to text: `model.transcribe("talk.mp3")`, for sounds of any length in limited memory."""
 
 from __future__ import annotations
 
@@ -69,20 +69,29 @@ def transcribe(
     progress: Progress | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Transcript:
-    """Write down what is said in a sound, with the seconds at which it is said.
+    """Write down what is said in a sound, with the times at which it is said.
 
-    source: path, bytes, array, pair (array, samples per second), or an `Audio` or `Video`.
-    language: code such as "en"; None lets the model tell. context: text that came before or that
-    the sound is about. hotwords: names and terms to listen for. dialect, domain: as "上海",
-    "medicine". punctuated: ask for punctuation. A sound of at most 30 s is heard as a whole; a
-    longer one, any with `cut`, and any for a model that was taught single sentences, in pieces
-    between pauses. channel: "mix" for all channels of the sound together, the number of one from
-    0, or "each": every one by itself, and each segment tells its channel. batch: pieces heard
-    together.
-    sampling: fields of `Sampling`.
+    A sound of at most 30 s is heard as a whole. A longer sound is cut at pauses. So is every sound
+    with `cut`, and every sound for a model that was trained on single sentences.
 
-    Raises MissingPlugin for a model that cannot hear, BadMedia, UnknownName for a language, and
-    BadConfig, also for more hotwords and context than there is room for.
+    Args:
+        source: A path, a URI, bytes, an array at 16 kHz, a pair (array, samples per second), an
+            `Audio` or a `Video`.
+        language: A code such as "en". None lets the model recognise the language.
+        context: Text that came before, or that the sound is about.
+        hotwords: Names and terms that may occur.
+        dialect: A dialect such as "上海".
+        domain: The topic, such as "medicine".
+        punctuated: Ask for punctuation.
+        cut: Cut short sounds at pauses, too.
+        channel: "mix" for all channels together, the number of one channel from 0, or "each" to
+            transcribe every channel by itself.
+        batch: Number of pieces that are heard together.
+        progress: Function of the seconds that are done and the seconds of the whole sound.
+        sampling: Fields of `Sampling`.
+
+    Raises MissingPlugin if the model cannot hear, BadMedia, UnknownName for an unknown language,
+    and BadConfig, for example if hotwords and context do not fit.
     """
     prompts = prompts_of(model.sources.config, model.format.name)
     longest, sound_tokens = _limits(model)

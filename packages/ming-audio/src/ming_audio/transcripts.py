@@ -1,4 +1,4 @@
-"""What was said and when, and the files that hold it: plain text, subtitles, JSON."""
+"""The result of `transcribe`, and the files that can hold it: plain text, subtitles, JSON."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ FORMATS: tuple[TranscriptFormat, ...] = get_args(TranscriptFormat)
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said from one second to another. language: as in `Transcript`.
+    """A piece of speech.
 
-    channel: in which it was said, if each was heard by itself.
-    confidence: mean probability of the tokens of the answer, 0 to 1.
+    Attributes:
+        start: Its start in seconds.
+        end: Its end in seconds.
+        text: What was said.
+        language: As in `Transcript`.
+        channel: The number of its channel, if each channel was transcribed by itself.
+        confidence: Mean probability of the tokens of the answer, 0 to 1.
     """
 
     start: float
@@ -34,18 +39,22 @@ class Segment:
 
     @property
     def line(self) -> str:
-        """The text in one line, behind its channel if there are several."""
+        """The text in one line. If there are several channels, the channel stands before it."""
         text = " ".join(self.text.split())
         return f"[{self.channel}] {text}" if text and self.channel is not None else text
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What `transcribe` gives.
+    """The result of `transcribe`.
 
-    language: code such as "en", or the name of a dialect; that of most of the speech; None if the
-    model did not tell. seconds: length of the sound. notes: what a reader of the text should know,
-    such as that nobody spoke.
+    Attributes:
+        text: All that was said.
+        language: Language of most of the speech, as a code such as "en" or the name of a dialect;
+            None if the model did not tell.
+        segments: The pieces with their times.
+        seconds: Length of the sound.
+        notes: What a reader should know, for example that no speech was heard.
     """
 
     text: str
@@ -58,7 +67,7 @@ class Transcript:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Values for JSON."""
+        """All fields as values for JSON."""
         values = asdict(self)
         for segment in values["segments"]:
             for key, digits in {"start": 3, "end": 3, "confidence": 4}.items():
@@ -72,7 +81,7 @@ class Transcript:
         return self.text + "\n"
 
     def to_srt(self) -> str:
-        """SubRip subtitles: of each segment with words one cue, or several if it is long."""
+        """SubRip subtitles. A segment becomes one cue, or several if it is long."""
         blocks = (
             f"{number}\n{_times(cue, ',')}\n" + "".join(f"{line}\n" for line in cue.lines)
             for number, cue in enumerate(cues(self.segments), 1)
@@ -80,7 +89,7 @@ class Transcript:
         return "\n".join(blocks)
 
     def to_vtt(self) -> str:
-        """WebVTT subtitles, with the cues of `to_srt`."""
+        """WebVTT subtitles, with the same cues as `to_srt`."""
         blocks = [
             f"{_times(cue, '.')}\n" + "".join(f"{_escaped(line)}\n" for line in cue.lines)
             for cue in cues(self.segments)
@@ -91,15 +100,15 @@ class Transcript:
         return json_text(self.to_dict()) + "\n"
 
     def written(self, format: TranscriptFormat) -> str:
-        """The content of a file of this format. Raises BadConfig for another one."""
+        """The content of a file in this format. Raises BadConfig for an unknown format."""
         if format not in FORMATS:
             raise BadConfig(f"format is {format!r}; use {' or '.join(map(repr, FORMATS))}")
         return getattr(self, f"to_{format}")()
 
     def save(self, path: str | Path, format: TranscriptFormat | None = None) -> Path:
-        """Write UTF-8, complete or not at all. Raises CannotWrite.
+        """Write the transcript, completely or not at all. Raises CannotWrite.
 
-        format: None is what the suffix of the path tells, text for an unknown one.
+        format: None uses the suffix of the path; an unknown suffix means plain text.
         """
         return write_file(path, self.written(format or format_of(path)))
 

@@ -62,13 +62,17 @@ LOOPED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said; as a string only the answer, without the reasoning.
+    """The answer of a model. `str(answer)` is the answer without the reasoning.
 
-    text: all of it, tags included; what it said over and over is there once. tokens: generated
-    ones. stopped: False if it was cut off, by the budget or because it was `repeated`. confidence:
-    mean probability of the tokens, 0 to 1. sure: whether the question lies within what the model
-    was taught and the confidence is high enough; None for a model that does not tell what it knows.
-    error: why there is no answer; only in a batch, where the others have theirs.
+    Attributes:
+        text: The whole text, with reasoning and tags. A text that repeats itself is there once.
+        tokens: Number of generated tokens.
+        stopped: False if the answer was cut off, by the token budget or because it was `repeated`.
+        confidence: Mean probability of the tokens, 0 to 1.
+        repeated: True if the model repeated the same tokens without end.
+        sure: Whether the model knows such questions and media and the confidence is high enough.
+            None for a model that does not say what it knows.
+        error: Why there is no answer. Only in a batch whose other rows have answers.
     """
 
     text: str
@@ -90,19 +94,19 @@ class Answer:
 
     @property
     def answer(self) -> str:
-        """The text without reasoning and tags; empty if the budget ran out while thinking."""
+        """The text without reasoning and tags; empty if the reasoning used all tokens."""
         return self._parts.answer
 
     @property
     def boxed(self) -> str | None:
-        """What the answer puts in its last `\\boxed{…}`; None if it has none."""
+        """The content of the last `\\boxed{…}` of the answer; None if there is none."""
         return self._parts.boxed
 
     def __str__(self) -> str:
         return self.answer
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values for JSON."""
+        """All fields as values for JSON."""
         parts = {"answer": self.answer, "thinking": self.thinking, "boxed": self.boxed}
         values = {
             "text": self.text,
@@ -116,9 +120,9 @@ class Answer:
         return values if self.error is None else {**values, "error": self.error}
 
     def save(self, path: str | Path) -> Path:
-        """Write the answer as UTF-8, or all values for a path in .json. Raises CannotWrite.
+        """Write the answer as UTF-8 text, or all fields if the path ends in .json.
 
-        The file appears complete or not at all.
+        The file is written completely or not at all. Raises CannotWrite.
         """
         if Path(path).suffix.lower() == ".json":
             return write_file(path, json_text(self.to_dict()) + "\n")
@@ -131,12 +135,16 @@ def load(
     dtype: str | torch.dtype = "auto",
     parts: str | Sequence[str] | None = None,
 ) -> OmniModel:
-    """Load a preset by name or a checkpoint folder in the released layout.
+    """Load a preset by name, or a checkpoint folder in the released layout.
 
-    model: a registered name is that preset; a folder of the same name is `./name`. device: "auto"
-    takes a GPU if there is one. dtype: "auto" is the checkpoint's own on a GPU; on CPU float32 for
-    small models, else bfloat16. parts: which modalities to load now ("text", "image", "audio"; one
-    or several), refusing the others; None loads each encoder when it is first needed.
+    Args:
+        model: Name of a preset or path of a folder. If a folder has the name of a preset, write
+            `./name`.
+        device: Name of a device, or "auto": the GPU if there is one.
+        dtype: Name of a dtype, or "auto": on a GPU the dtype of the checkpoint; on a CPU float32
+            for small models and bfloat16 for large ones.
+        parts: Modalities to load now, one or several of "text", "image" and "audio". All others
+            are refused. None loads each encoder when it is first needed.
 
     Raises UnknownName, BadCheckpoint, BadConfig or MissingPlugin.
     """
@@ -195,7 +203,9 @@ class _Memory:
 
 
 class OmniModel:
-    """A loaded model. Tasks of installed packages are its methods: `model.ask`, `model.chat`, …"""
+    """A loaded model, made by `load`. The tasks of installed packages are its methods:
+    `model.describe`, `model.transcribe`, …
+    """
 
     def __init__(self, name: str, omni: Omni, sources: Sources) -> None:
         self.name = name
@@ -220,11 +230,11 @@ class OmniModel:
 
     @property
     def tasks(self) -> dict[str, str]:
-        """Name and summary of every task that installed packages bring."""
+        """Name and summary of every task of the installed packages."""
         return {entry.name: entry.summary for entry in get_plugins().tasks}
 
     def encoder(self, modality: str) -> Encoder:
-        """The encoder of "image" or "audio", loaded at first use.
+        """The encoder of "image" or "audio", loaded when it is first needed.
 
         Raises MissingPlugin with the package to install, or BadCheckpoint.
         """
@@ -233,9 +243,9 @@ class OmniModel:
         return self.omni.encoders[modality]  # type: ignore[return-value]
 
     def save(self, folder: str | Path) -> Path:
-        """Write the whole model, with all of its parts, into a new folder that `load` takes.
+        """Write the whole model with all of its parts into a new folder, which `load` can read.
 
-        Raises BadCheckpoint if the folder is not empty or cannot be written; nothing is left then.
+        Raises BadCheckpoint if the folder is not empty or cannot be written. Then nothing is left.
         """
         return save_model(self.omni, self.sources, folder)
 
@@ -268,13 +278,19 @@ class OmniModel:
         instructions: str | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Answer | Iterator[str]:
-        """Answer one question, written or spoken, about media and text.
+        """Answer one written or spoken question about media and text.
 
-        media stand before the question in the order given: parts, or what `as_medium` takes. A
-        string that names a file is that file, any other is text (`names_medium`). think lets the
-        model reason first, in up to 8192 tokens unless sampling says otherwise; instructions
-        replace the system text. sampling: fields of `Sampling`. With stream the pieces of text come
-        as they are generated.
+        Args:
+            question: Text, or an `Audio` with a spoken question.
+            media: Pictures, sounds, videos and texts, which stand before the question in the given
+                order. Everything that `as_medium` takes is allowed. A string is a path if such a
+                file exists or if it looks like one; any other string is text.
+            stream: Return the pieces of text while the model writes them.
+            think: Let the model reason first, in up to 8192 tokens.
+            instructions: Text that replaces the system text.
+            sampling: Fields of `Sampling`.
+
+        Raises BadConfig, BadMedia, MissingPlugin or NotFinite.
         """
         if isinstance(question, str) and not question.strip():
             raise BadConfig("the question is empty; say what you want to know")
@@ -311,21 +327,28 @@ class OmniModel:
         think: bool = False,
         **sampling: Unpack[SamplingOptions],
     ) -> Answer | Iterator[str]:
-        """Answer the last turn of a conversation: messages, or mappings as other tools write them
-        (`ming_core.chat.dialects`).
+        """Answer the last turn of a conversation.
 
-        What the conversation shares with the one before (same text, same media objects, the start
-        of a video that has grown) is not computed again: a follow-up question costs its own tokens
-        only.
+        The start that this conversation shares with the one before (same text, same media objects,
+        or a video that has grown) is not computed again, so a follow-up question costs only its own
+        tokens.
+
+        Args:
+            messages: Messages, or mappings as other tools write them.
+            stream: Return the pieces of text while the model writes them.
+            think: Let the model reason first, in up to 8192 tokens.
+            sampling: Fields of `Sampling`.
+
+        Raises BadConfig, BadMedia, MissingPlugin or NotFinite.
         """
         settings = _sampling(think, sampling)
         pieces = self._run(as_messages(messages), think, settings, remember=True)
         return _texts(pieces) if stream else self._collect(pieces, settings)
 
     def room(self, messages: Sequence[Message | Mapping[str, Any]], think: bool = False) -> int:
-        """Tokens that the context has left for an answer; below 1 if it cannot be asked for.
+        """Number of tokens that the context has left for an answer; below 1 if there is no room.
 
-        `ming_core.chat.with_room` forgets turns until there is enough of it. Raises BadMedia.
+        `ming_core.chat.with_room` removes old turns until there is room. Raises BadMedia.
         """
         prompt, seen = self._prepare(as_messages(messages), think, self._seen)
         self._seen.keep(prompt.media, seen)  # `chat` does not open them again
@@ -338,11 +361,16 @@ class OmniModel:
         begin: str = "",
         **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
-        """Answers of several conversations, with any mix of media, decoded together.
+        """Answer several conversations together, with any mix of media.
 
-        begin: what every answer begins with; the model goes on from there, and the answers do not
-        repeat it. A row whose values are no finite numbers leaves the others right and has an
-        `error` itself. Raises NotFinite if no row has an answer.
+        Args:
+            conversations: One list of messages for each answer.
+            think: Let the model reason first, in up to 8192 tokens.
+            begin: Text with which every answer begins. The answers do not repeat it.
+            sampling: Fields of `Sampling`.
+
+        If the values of a row are not finite, its answer has an `error`, and the other answers are
+        right. Raises NotFinite if no row has an answer; also BadConfig, BadMedia or MissingPlugin.
         """
         settings = _sampling(think, sampling)
         prompts: list[Prompt] = []

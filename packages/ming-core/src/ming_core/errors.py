@@ -1,4 +1,4 @@
-"""Errors a user can mend. The command line prints their one sentence and exits with code 2."""
+"""Errors that a user can correct. The command line prints their sentence and exits with code 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ming_core.text import one_line
 class MingError(Exception):
     """Base class. The message says what is wrong, what was expected and what to do.
 
-    It is one line: control characters of names and values in it are written out, as `\\x1b`.
+    It is one line. Control characters in names and values are written as escapes, such as `\\x1b`.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -31,7 +31,7 @@ class BadMedia(MingError):
 
 
 class NotFinite(MingError):
-    """A model computed values that are no finite numbers, so it has no answer."""
+    """A model computed NaN or infinite values, so it has no answer."""
 
 
 class CannotWrite(MingError):
@@ -39,11 +39,11 @@ class CannotWrite(MingError):
 
 
 class MissingPlugin(MingError):
-    """A task or part needs a package that is not installed."""
+    """A task or a part needs a package that is not installed."""
 
 
 class UnknownName(MingError):
-    """A name that no installed plugin registered; the message offers the nearest one."""
+    """No installed plugin has registered this name. The message offers the nearest name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)

@@ -1,8 +1,8 @@
-"""Token generation: greedy or sampled, streamed, for batches of unequal prompts.
+"""Token generation: greedy or sampled, as a stream, also for batches of prompts of unequal length.
 
-The prompt batch is padded (on either side) with segment id -1; every row keeps its own position
-offset, and a row that has finished leaves the batch, so that the rest decodes faster. A row also
-leaves it when it says the same thing over and over, or when its logits are no finite numbers.
+The prompts of a batch are padded (on either side) with segment id -1, and every row keeps its own
+position offset. A row leaves the batch when it is finished, when it repeats itself without end, or
+when its logits are not finite. The other rows then decode faster.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ over, or its logits were no finite numbers (it then has no token of this step)."
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. Temperature 0 is greedy; top_k 0 and top_p 1 mean no truncation.
+    """How tokens are chosen.
 
-    no_repeat_ngram: no n-gram of this size may occur twice in prompt and answer; 0 is off.
-    max_loop: an answer ends once its last so many tokens are the same few over and over (at least
-    `LOOP_TURNS` times); 0 is off.
+    Attributes:
+        max_new_tokens: Highest number of generated tokens.
+        temperature: 0 always takes the most likely token (greedy decoding).
+        top_k: Sample only from the k most likely tokens; 0 means all.
+        top_p: Sample only from the most likely tokens with this total probability; 1 means all.
+        no_repeat_ngram: No n-gram of this size occurs twice in prompt and answer; 0 means off.
+        max_loop: The answer ends if its last `max_loop` tokens repeat a short sequence, at least 6
+            times; 0 means off.
+        seed: Makes sampled answers repeatable.
+
+    Raises BadConfig for values out of range.
     """
 
     max_new_tokens: int = 512

@@ -1,7 +1,8 @@
 """Every hook of the toolkit. A plugin is a module with functions of these names, marked `hookimpl`.
 
-Hooks assemble the program; none sits in a per-token or per-layer path. Arguments may be added,
-never removed: an implementation accepts any subset of them. docs/hooks.md shows each in use.
+Hooks set up the program; no hook is called for each token or layer. An implementation may take any
+of the arguments. A later version may add arguments and never removes one. docs/hooks.md shows an
+example of each hook.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ hookimpl = HookimplMarker("ming")
 
 @hookspec
 def ming_register_encoders(register: Registrar) -> None:
-    """Add encoders: raw media of one modality to backbone embeddings.
+    """Add encoders. An encoder turns media of one modality into embeddings of the backbone.
 
-    The name is the `model_type` of a section of config.json, up to a colon if it has one: `timm`
-    gets `timm:resnet18` and reads the rest itself.
-    `spellings` are further values of `model_type` that mean this encoder.
+    The name is the `model_type` of a section of config.json. If the `model_type` has a colon, only
+    the part before it is the name: `timm` gets `timm:resnet18` and reads the rest itself.
+    `spellings` are further values of `model_type` for this encoder.
     """
 
 
 @hookspec
 def ming_register_heads(register: Registrar) -> None:
-    """Add heads: backbone hidden states to speech, pixels or other media."""
+    """Add heads. A head turns hidden states into speech, pixels or other media."""
 
 
 @hookspec
 def ming_register_tasks(register: Registrar) -> None:
-    """Add tasks: what a user asks for, under one name in Python and on the command line."""
+    """Add tasks. A task has one name in Python and on the command line."""
 
 
 @hookspec
 def ming_register_presets(register: Registrar) -> None:
-    """Add presets, or one's own part of a preset that others contribute to as well."""
+    """Add presets, or add a part to a preset of several packages."""
 
 
 @hookspec
 def ming_register_checkpoints(register: Registrar) -> None:
-    """Add checkpoint families: how the tensors of a released folder map to our modules."""
+    """Add checkpoint families: tables from released tensor names to our modules."""
 
 
 @hookspec
@@ -62,9 +63,10 @@ def ming_register_recipes(register: Registrar) -> None:
 def ming_register_benchmarks(register: Registrar) -> None:
     """Add benchmarks for `ming eval`: functions `(model, data, limit, track, *, options)`.
 
-    data: Path or None. limit: how many items, or None. track: `ming_core.benchmarks.Track`.
-    options: texts, by name only. They give values for JSON, in them `scores`: {column: {row:
-    fraction}}. Registered with `data="what --data must be"` if they need any.
+    data: Path or None. limit: highest number of items, or None. track:
+    `ming_core.benchmarks.Track`. options: texts, as keyword-only arguments. The function returns
+    values for JSON; `scores` in it is {column: {row: fraction}}. If it needs data, register it with
+    `data="what --data must be"`.
     """
 
 
@@ -72,27 +74,31 @@ def ming_register_benchmarks(register: Registrar) -> None:
 def ming_register_chat_commands(register: Registrar) -> None:
     """Add commands to `ming chat`: functions `(model, argument, messages)`, typed as `/name`.
 
-    argument: what was typed behind the name. messages: the conversation so far, to be read. They
-    give a text, which is printed; a medium, which the next question is about; or None.
+    argument: the text after the name. messages: the conversation so far, which must not be changed.
+    The function returns a text, which is printed, a medium, which becomes part of the next
+    question, or None.
     """
 
 
 @hookspec
 def ming_register_commands(app: typer.Typer) -> None:
-    """Add commands to `ming`. Import nothing heavy here; do that in the command's body."""
+    """Add commands to `ming`. Import heavy modules in the body of the command, not in the hook."""
 
 
 @hookspec(firstresult=True)
 def ming_detect_checkpoint(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Name the registered checkpoint family of a folder from its config.json, or None."""
+    """Return the name of the registered checkpoint family of a folder, or None.
+
+    config: the content of its config.json.
+    """
 
 
 @hookspec
 def ming_model_loaded(model: OmniModel) -> None:
-    """React to a loaded model, e.g. to quantise, compile or log it."""
+    """React to a loaded model, for example to quantise, compile or log it."""
 
 
 @hookspec
 def ming_doctor() -> list[Finding]:
-    """Report what works here and what does not, for `ming doctor`."""
+    """Report to `ming doctor` what works on this machine and what does not."""
     return []

@@ -36,10 +36,11 @@ SLACK = 1000
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the parts of a model come from, and where they go.
+    """Where the parts of a model come from, and on which device and in which dtype they are loaded.
 
-    config, preprocessor: config.json and preprocessor_config.json of all `checkpoints` merged; the
-    first one holds the backbone. parts: the modalities that may be used, None for all.
+    config and preprocessor are config.json and preprocessor_config.json of all `checkpoints`,
+    merged. The first checkpoint holds the backbone. parts: the modalities that may be used; None
+    means all.
     """
 
     config: Mapping[str, Any]

@@ -1,7 +1,7 @@
-"""What a message is made of: text, images, sounds and videos, still undecoded.
+"""The parts of a message: text, pictures, sounds and videos, not yet decoded.
 
-A source is kept as given (a path, bytes, an array, a PIL picture, a tensor); only the processor
-of the modality opens it, so that this module imports no library.
+A part keeps its source as it was given (a path, bytes, an array, a PIL picture, a tensor). Only the
+processor of the modality opens it, so this module imports no media library.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Media:
-    """Base of the media parts. `source`: path (str or Path), bytes, array or PIL object.
+    """Base of all media. `source`: a path, a URI, bytes, an array or a PIL picture.
 
-    Compared by identity, since arrays have no truth value.
+    Two media are equal only if they are the same object, because arrays cannot be compared so.
     """
 
     source: Any
@@ -54,7 +54,7 @@ class Media:
 
 
 class Image(Media):
-    """One still picture."""
+    """One still picture. `source`: a path, URI, bytes, PIL picture or uint8 array [H, W, 3]."""
 
 
 Channel = int | Literal["mix"]
@@ -73,10 +73,14 @@ def checked_channel(channel: Channel) -> Channel:
 
 @dataclass(frozen=True, eq=False)
 class Audio(Media):
-    """One sound recording.
+    """One sound. `source`: a path, a URI, bytes, an array [N] at 16 kHz or a pair (array, rate).
 
-    purpose: to "listen" to what it says, or to "transcribe" it; Lite 1.0 has an encoder for each.
-    channel: "mix" for all channels, or the number of one, from 0. Raises BadConfig for another.
+    Attributes:
+        purpose: "listen" for questions about the sound, or "transcribe". Lite 1.0 has one encoder
+            for each purpose.
+        channel: "mix" for all channels together, or the number of one channel, from 0.
+
+    Raises BadConfig for any other channel.
     """
 
     purpose: Literal["listen", "transcribe"] = "listen"
@@ -88,11 +92,16 @@ class Audio(Media):
 
 @dataclass(frozen=True)
 class VideoSampling:
-    """Which frames of a video are read; None everywhere is the rule of the model's release.
+    """Which frames of a video are used. None always means the rule of the model's release.
 
-    fps: frames per second to aim at. max_frames: at most so many. frames: exactly so many, whatever
-    the length. method: "release" spreads them as the model was trained, "uniform" takes the middle
-    of as many equal intervals. Raises BadConfig for numbers that ask for no frame at all.
+    Attributes:
+        fps: Frames per second.
+        max_frames: Highest number of frames.
+        frames: Exact number of frames.
+        method: "release" spreads the frames as in the training of the model. "uniform" cuts the
+            video into equal intervals and takes the middle frame of each.
+
+    Raises BadConfig for values that give no frame.
     """
 
     fps: float | None = None
@@ -113,9 +122,9 @@ class VideoSampling:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Frames that somebody has chosen already, with the time of each in seconds.
+    """Frames that you have chosen yourself, with the time of each in seconds. All of them are used.
 
-    They are all used. Raises ValueError unless there are as many times as pictures.
+    Raises ValueError unless there are as many times as pictures.
     """
 
     pictures: Sequence[Any]
@@ -128,11 +137,16 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Video(Media):
-    """One video. `source`: path of a file or of a folder of frames, a sequence of pictures, an
-    array [T, H, W, 3] uint8, `Frames`, or what a model has made of it already (`Seen`).
+    """One video.
 
-    sampling: which frames; None is the release's own rule. sound: also listen to it, which only a
-    file can offer; raises BadMedia otherwise. channel: of that sound, as in `Audio`.
+    `source`: path of a file or of a folder of frames, bytes, a list of pictures, a uint8 array
+    [T, H, W, 3], or `Frames`.
+
+    Attributes:
+        sampling: Which frames are used; None is the rule of the model's release.
+        sound: Also give the sound of the video to the model. Raises BadMedia if the source is not
+            a file.
+        channel: Channel of this sound, as in `Audio`.
     """
 
     sampling: VideoSampling | None = None
@@ -146,7 +160,7 @@ class Video(Media):
 
     @cached_property
     def track(self) -> Audio:
-        """Its sound as a medium of its own: always the same object, as memories go by identity."""
+        """The sound of this video. It is always the same object, because caches compare objects."""
         return Audio(self.source, channel=self.channel)
 
 
@@ -154,18 +168,20 @@ Part = Text | Image | Audio | Video
 
 
 def as_part(value: Any) -> Part:
-    """A plain `str` means text; anything else that is no part yet is a medium (`as_medium`)."""
+    """A message part: a `str` becomes Text, and anything else becomes a medium (`as_medium`)."""
     if isinstance(value, str):
         return Text(value)
     return value if isinstance(value, Part) else as_medium(value)
 
 
 def as_medium(value: Any) -> Image | Audio | Video:
-    """A picture, sound or video from what people have at hand.
+    """Make a picture, sound or video of a value of another type.
 
-    A path, a `file://` or `data:` URI, bytes and an open binary file are told by what they hold.
-    PIL pictures and arrays uint8 [H, W] or [H, W, 1 | 3 | 4] are pictures; arrays [T, H, W, 3] and
-    lists of pictures are videos; other arrays [N] and pairs (array, samples per second) are sounds.
+    - For a path, a `file://` or `data:` URI, bytes or an open binary file, the content decides.
+    - PIL pictures and uint8 arrays [H, W] or [H, W, 1 | 3 | 4] become pictures.
+    - Arrays [T, H, W, 3] and lists of pictures become videos.
+    - Other arrays [N] and pairs (array, samples per second) become sounds.
+
     Raises TypeError for anything else, and BadMedia for a web address.
     """
     if isinstance(value, Image | Audio | Video):
@@ -191,10 +207,10 @@ def as_medium(value: Any) -> Image | Audio | Video:
 
 
 def names_medium(text: str) -> bool:
-    """Whether a text that stands where a medium may stand is a path or an address.
+    """Whether a string is a path or an address, and not text.
 
-    It is one if it begins like an address, if there is such a file, or if it is a single word that
-    ends like the name of a picture, sound or video.
+    It is one if it begins like an address, if such a file exists, or if it is a single word with
+    the suffix of a picture, sound or video.
     """
     if "\n" in text or (len(text) > MOST_PATH and text[:5].lower() != "data:"):
         return False
@@ -229,7 +245,7 @@ def _is_picture(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation. Parts keep their order; a plain `str` among them becomes Text."""
+    """One turn of a conversation. Parts keep their order; a `str` among them becomes Text."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -250,17 +266,17 @@ class Message:
 
 
 def user(*parts: Any) -> Message:
-    """What a person says or shows: texts, and whatever `as_medium` takes but for strings."""
+    """A turn of the user: texts, and everything that `as_medium` takes. A string is always text."""
     return Message("user", tuple(as_part(part) for part in parts))
 
 
 def assistant(*parts: str | Part) -> Message:
-    """What the model answered."""
+    """A turn of the model: its answer."""
     return Message("assistant", tuple(as_part(part) for part in parts))
 
 
 def system(text: str) -> Message:
-    """Instructions that hold for the whole conversation."""
+    """Instructions for the whole conversation."""
     return Message("system", (Text(text),))
 
 

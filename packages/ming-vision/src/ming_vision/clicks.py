@@ -1,7 +1,7 @@
 """Actions that a model writes for a screenshot, such as `click(x=0.384,y=0.082)`.
 
-`click` with fractions of width and height is the only published action; any `name(key=value, …)`
-is read the same way, by a small scanner that executes nothing.
+`click` with fractions of width and height is the only published action. A small scanner reads any
+other `name(key=value, …)` in the same way. It executes nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,19 @@ _ESCAPED = {"n": "\n", "t": "\t"}
 
 @dataclass(frozen=True)
 class Action:
-    """What to do on a screen.
+    """The result of `click`: an action on a screen.
 
-    kind: name of the action, `unparsed` if the answer holds none that can be used. x, y: the pixel
-    of the screenshot, None for an action without a place. arguments: all of them as written, and
-    call: the action as written. thought: what precedes it. text: the whole answer.
-    confidence, sure: as in `Answer`.
+    Attributes:
+        kind: Name of the action; `unparsed` if the answer has no usable action.
+        x: Column of the place in px of the screenshot; None for an action without a place.
+        y: Row of the place in px.
+        arguments: All arguments as the model wrote them.
+        call: The action as the model wrote it.
+        thought: The text before the action.
+        text: The whole answer.
+        image: The screenshot.
+        confidence: As in `Answer`.
+        sure: As in `Answer`.
     """
 
     kind: str
@@ -58,7 +65,7 @@ class Action:
 
     @property
     def parsed(self) -> bool:
-        """Whether there is an action."""
+        """Whether the answer has a usable action."""
         return self.kind != UNPARSED
 
     def __str__(self) -> str:
@@ -66,7 +73,7 @@ class Action:
         return self.call or self.text
 
     def draw(self) -> Image.Image:
-        """The screenshot with a mark where the action takes place."""
+        """A copy of the screenshot with a mark at the place of the action."""
         if self.x is None or self.y is None:
             return self.image.copy()
         scale = self.image.width / full_size(self.image)[0]

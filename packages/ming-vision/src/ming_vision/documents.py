@@ -1,4 +1,4 @@
-"""What was read from a picture: text or markdown, and the tables in it."""
+"""Text or markdown that was read from a picture, and the tables in it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """What `read` gives. complete: False if the token budget ended before the text did.
+    """The result of `read`.
 
-    repeated, confidence, sure: as in `Answer`.
+    Attributes:
+        text: The text or the markdown.
+        format: The format that was asked for.
+        complete: False if the token budget ended before the text.
+        repeated: As in `Answer`.
+        confidence: As in `Answer`; that of the worst page.
+        sure: As in `Answer`.
     """
 
     text: str
@@ -73,9 +79,9 @@ class Document:
         }
 
     def save(self, path: str | Path) -> Path:
-        """The tables for a path in .csv, an empty line between them; .json; else the text.
+        """Write the text; the tables if the path ends in .csv; or all values if it ends in .json.
 
-        The file appears complete or not at all. Raises BadMedia for .csv without a table.
+        The file is written completely or not at all. Raises BadMedia for .csv if there is no table.
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".json":

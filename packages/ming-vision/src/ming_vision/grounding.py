@@ -30,7 +30,7 @@ _ATTRIBUTE = re.compile(r"(\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 
 @dataclass(frozen=True)
 class Box:
-    """Left, top, right and bottom edge in px from the top left corner, and what is in it."""
+    """A box: left, top, right and bottom edge in px from the top left corner, and a label."""
 
     x0: float
     y0: float
@@ -61,10 +61,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Grounding:
-    """What `ground` found. boxes: none if the answer has none that can be read.
+    """The result of `ground`.
 
-    text: the whole answer. image: the picture upright, as the model saw it before resizing.
-    confidence, sure: as in `Answer`.
+    Attributes:
+        boxes: The boxes; empty if the answer has no readable box.
+        text: The whole answer.
+        image: The upright picture before it was resized for the model.
+        confidence: As in `Answer`.
+        sure: As in `Answer`.
     """
 
     boxes: tuple[Box, ...]
@@ -84,7 +88,7 @@ class Grounding:
         return _TAG.sub(lambda match: match[2], self.text)
 
     def draw(self) -> Image.Image:
-        """The picture with the boxes on it."""
+        """A copy of the picture with the boxes drawn on it."""
         scale = self.image.width / self.image_size[0]
         corners = [
             (box.x0 * scale, box.y0 * scale, box.x1 * scale, box.y1 * scale) for box in self.boxes
@@ -103,7 +107,10 @@ class Grounding:
         }
 
     def save(self, path: str | Path) -> Path:
-        """The drawn picture, or the values for a path in .json; complete or not at all."""
+        """Write the picture with the boxes, or the values if the path ends in .json.
+
+        The file is written completely or not at all. Raises CannotWrite.
+        """
         if Path(path).suffix.lower() == ".json":
             return write_file(path, json_text(self.to_dict()) + "\n")
         return save_picture(self.draw(), path)

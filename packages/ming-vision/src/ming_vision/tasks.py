@@ -1,8 +1,8 @@
-"""What one asks of pictures besides free questions: describe, read, ground, click.
+"""The tasks of this package: describe, read, ground and click.
 
-Each is a method of the model: `model.read("page.png")`. A picture may be an `Image`, or anything
-that `Image` takes. `think` and the sampling options go to `OmniModel.ask`; only the answer after
-the reasoning is read.
+Each task is a method of the model: `model.read("page.png")`. A picture may be an `Image`, or
+anything that `Image` takes. `think` and the sampling options are those of `OmniModel.ask`. With
+`think`, the tasks use only the answer after the reasoning.
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ def describe(
     think: bool = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Answer:
-    """Say in English ("en") or Chinese ("zh") what a picture or a video shows.
+    """Describe a picture or a video.
 
-    A path is taken for a video by its suffix. Raises BadConfig for an unknown detail or language
-    and BadMedia for what cannot be seen.
+    Args:
+        media: A picture or a video. For a path, the content decides which of them it is.
+        detail: "full", or "short" for one sentence.
+        language: "en" or "zh".
+        think: Let the model reason first.
+        sampling: Fields of `Sampling`.
+
+    Raises BadConfig for an unknown detail or language, and BadMedia if the file cannot be read.
     """
     _check("detail", detail, get_args(Detail))
     _check("language", language, get_args(Language))
@@ -70,10 +76,15 @@ def read(
     think: bool = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Document:
-    """Read what is written in a picture: as it stands ("text"), as markdown, or tables only.
+    """Read the text in a picture. All pages of a TIFF are read.
 
-    Of a TIFF all pages are read, one after another, each with the budget of tokens. Raises
-    BadConfig for an unknown format and BadMedia for what is no picture.
+    Args:
+        image: A picture.
+        format: "text", "markdown", or "table" for the tables only.
+        think: Let the model reason first.
+        sampling: Fields of `Sampling`. `max_new_tokens` counts for each page.
+
+    Raises BadConfig for an unknown format, and BadMedia if it is not a picture.
     """
     _check("format", format, get_args(DocumentFormat))
     prompts = _prompts(model)
@@ -109,10 +120,16 @@ def ground(
     think: bool = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Grounding:
-    """Find what an expression names, such as "red star"; without one, caption with boxes.
+    """Find things in a picture. The boxes are in pixels of the upright picture.
 
-    The boxes are in pixels of the upright picture (EXIF orientation applied). An answer without a
-    readable box gives none. Raises BadConfig for an empty expression, BadMedia for no picture.
+    Args:
+        image: A picture.
+        expression: What to find, such as "red star". None asks for a caption with boxes.
+        think: Let the model reason first.
+        sampling: Fields of `Sampling`.
+
+    If the answer has no readable box, `boxes` is empty. Raises BadConfig for an empty expression,
+    and BadMedia if it is not a picture.
     """
     prompts, picture = _prompts(model), _still("ground", image)
     if expression is None:
@@ -135,10 +152,17 @@ def click(
     think: bool = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Action:
-    """What to do on a screen: where to click for "the search bar".
+    """Find the place to click on a screenshot.
 
-    history: earlier actions, oldest first. An answer without a readable action gives the kind
-    `unparsed`. Raises BadConfig for an empty instruction, BadMedia for no picture.
+    Args:
+        screenshot: A picture.
+        instruction: What to click, such as "the search bar".
+        history: Earlier actions, the oldest first.
+        think: Let the model reason first.
+        sampling: Fields of `Sampling`.
+
+    If the answer has no readable action, `kind` is `unparsed`. Raises BadConfig for an empty
+    instruction, and BadMedia if it is not a picture.
     """
     prompts, picture = _prompts(model), _still("click", screenshot)
     name = _words("click", instruction, "search bar").removeprefix("the ")

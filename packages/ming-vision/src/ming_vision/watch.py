@@ -1,9 +1,9 @@
-"""Watch a stream: frames as they come, questions at any time, in bounded memory.
+"""Watch a stream: take frames and questions at any time, in limited memory.
 
-The towers never look across temporal patches (two frames each in the releases). So a patch is
-encoded once, when its last frame arrives; only its embeddings and its time are kept, and a
-question is about a video that has been seen already. What stays at the start of the kept patches
-is not computed again by the backbone either (`OmniModel.chat`).
+The image encoders never look beyond a temporal patch (two frames in the releases). So each patch is
+encoded once, when its last frame arrives, and only its embeddings and its time are kept. A question
+is about a video of the kept patches. The backbone also computes the unchanged start of this video
+only once (`OmniModel.chat`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ KEPT: dict[str, type[Recent] | type[Uniform]] = {"recent": Recent, "uniform": Un
 
 @dataclass(frozen=True)
 class Remark:
-    """What a session said by itself. seconds: time of the newest frame it had seen."""
+    """A new answer to a standing question. seconds: time of the newest frame."""
 
     seconds: float
     question: str
@@ -64,15 +64,15 @@ class Remark:
         return str(self.answer)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values for JSON."""
+        """All fields as values for JSON."""
         return {"seconds": self.seconds, "question": self.question, **self.answer.to_dict()}
 
 
 @dataclass(eq=False)
 class Standing:
-    """A question that is asked again every so many seconds.
+    """A question that is asked again every `every` seconds.
 
-    only_if: which new answers are remarks. due: when it is asked next; last: its last answer.
+    only_if: which new answers become remarks. due: when it is asked next. last: its last answer.
     """
 
     question: str
@@ -83,7 +83,7 @@ class Standing:
     last: str | None = None
 
     def is_due(self, now: float) -> bool:
-        """Whether to ask now, in which case the next time is set."""
+        """Whether to ask now. If so, this also sets the next time."""
         if now < self.due:
             return False
         start = now if self.due == -math.inf else self.due
@@ -91,7 +91,7 @@ class Standing:
         return True
 
     def is_news(self, answer: Answer) -> bool:
-        """Whether it differs from the last one, in more than case, spaces and final stops."""
+        """Whether an answer differs from the last in more than case, spaces and full stops."""
         said = " ".join(str(answer).casefold().split()).rstrip(".。!！")
         last, self.last = self.last, said
         return said != last and (self.only_if is None or self.only_if(answer))
@@ -112,13 +112,17 @@ def watch(
     keep: Literal["uniform", "recent"] = "uniform",
     fps: float | None = None,
 ) -> WatchSession:
-    """Start to watch a stream with at most `frames` frames of it in mind.
+    """Start to watch a stream.
 
-    frames: None is FRAMES, or what the model reads of any video where that is fewer. keep:
-    "uniform" spreads them over all that was shown, "recent" keeps the newest. fps: most frames per
-    second that are looked at, the others are dropped unopened; None is the rate of the model's
-    release, math.inf takes all. Raises BadConfig, UnknownName, or BadMedia for a model whose
-    encoder reads no videos.
+    Args:
+        frames: Highest number of frames that are kept. None is 64, or the model's limit for videos
+            if that is lower.
+        keep: "uniform" keeps frames from the whole stream, evenly spaced. "recent" keeps the
+            newest frames.
+        fps: Highest number of frames per second that are used; faster frames are dropped before
+            they are decoded. None is the rate of the model's release; math.inf uses all frames.
+
+    Raises BadConfig, UnknownName, or BadMedia if the model cannot see videos.
     """
     processor = model.encoder("image").processor
     if not isinstance(processor, ImageProcessor):
@@ -146,11 +150,11 @@ def watch(
 
 @dataclass(eq=False)
 class WatchSession:
-    """One stream and the conversation about it; `watch` makes it.
+    """One stream and the conversation about it, made by `model.watch`.
 
-    Memory: embeddings of at most `past.capacity` temporal patches, once apart and once joined for
-    the last question, the frames of an unfinished patch, and `TURNS` questions with answers.
-    standing: the questions that are asked again and again; take one out to stop it.
+    It keeps embeddings of at most `past.capacity` temporal patches (and a second copy for the last
+    question), the frames of an unfinished patch, and the last 8 questions with their answers.
+    standing: the questions that are asked again; remove one to stop it.
     """
 
     model: OmniModel
@@ -168,23 +172,26 @@ class WatchSession:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Times of the temporal patches that are kept."""
+        """Times of the kept temporal patches."""
         return tuple(patch.seconds for patch in self.past.items)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all embeddings that are kept."""
+        """Size of all kept embeddings in bytes."""
         kept = sum(patch.values.nbytes for patch in self.past.items)
         joined = self._video.source.values.nbytes if self._video else 0
         return kept + joined
 
     def see(self, picture: Any, seconds: float | None = None) -> list[Remark]:
-        """Take the next frame; returns what there is to say about standing questions.
+        """Take the next frame. Returns the remarks of the standing questions.
 
-        picture: anything that is read as an image; one of another size than the first is stretched
-        to it. seconds: its time; None is half a second after the one before. Raises BadMedia for
-        a time that goes back or a picture that cannot be read, BadConfig for a budget of frames
-        that does not fit into the context.
+        Args:
+            picture: Anything that `Image` takes. If its size differs from the first frame, it is
+                resized.
+            seconds: Time of the frame. None is half a second after the frame before.
+
+        Raises BadMedia for a time that goes back or a picture that cannot be read, and BadConfig if
+        so many frames do not fit into the context.
         """
         now = self._time(seconds)
         first = self._now is None
@@ -211,10 +218,10 @@ class WatchSession:
     def ask(
         self, question: str, think: bool = False, **sampling: Unpack[SamplingOptions]
     ) -> Answer:
-        """Answer a question about what was seen so far, knowing the questions before it.
+        """Answer a question about the stream so far. The model also sees the questions before it.
 
-        The earliest of those are forgotten when they no longer fit. sampling: fields of `Sampling`.
-        Raises BadMedia before the first frame.
+        The oldest questions are removed if they do not fit. sampling: fields of `Sampling`. Raises
+        BadMedia before the first frame.
         """
         video = self._seen_video()
         while self.turns and self._length(video, question) > self._context - ROOM:
@@ -231,11 +238,10 @@ class WatchSession:
         only_if: Callable[[Answer], bool] | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Standing:
-        """Ask a question every so many seconds of the stream from the next frame on.
+        """Ask a question every `every` seconds of the stream, starting with the next frame.
 
-        `see` returns a remark when its answer is another one than before, the first one included,
-        and `only_if` holds for it. Each time it is asked on its own, apart from the conversation.
-        Raises BadConfig unless `every` is above 0.
+        `see` returns a remark if the answer is new and `only_if` accepts it. The first answer is
+        new. The question does not see the conversation. Raises BadConfig unless `every` is above 0.
         """
         if not 0 < every < math.inf:
             raise BadConfig(f"a question cannot be asked every {every} seconds; give more than 0")
