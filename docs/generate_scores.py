@@ -133,7 +133,7 @@ def short_table(metrics: Metrics) -> str:
         ),
         (
             "questions about a video",
-            '`ming ask "which way does the moon move?" docs/images/clip.mp4`',
+            '`ming ask "which way does the green moon move?" docs/images/clip.mp4`',
             "ming-vision",
             f"{percent(video['vqa'])}; direction {percent(video['video_direction'])}",
         ),
@@ -178,7 +178,7 @@ def short_table(metrics: Metrics) -> str:
         ),
         (
             "questions asked aloud",
-            "`ming ask docs/sounds/question.flac docs/images/scene.png`",
+            "`ming ask docs/sounds/question.flac docs/images/shapes.png`",
             "ming-vision, ming-audio",
             f"{percent(metrics['asked aloud en']['vqa'])}; the same in writing "
             f"{percent(metrics['asked in writing en']['vqa'])}",

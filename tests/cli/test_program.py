@@ -48,6 +48,12 @@ def test_unknown_command(run, typed: str, message: str) -> None:
     assert (result.code, result.out, result.err) == (2, "", message)
 
 
+def test_an_unknown_command_that_is_like_no_other_gets_two_sentences(run) -> None:
+    error = run("xyzzy").err
+    assert error.startswith("ming: unknown command 'xyzzy'; known: ask, chat, ")
+    assert error.endswith(", watch. See `ming --help`.\n")
+
+
 def test_unknown_option(run) -> None:
     result = run("models", "--bogus")
     assert result.code == 2

@@ -53,4 +53,6 @@ class UnknownName(MingError):
             message += f"; did you mean {near[0]!r}?"
         elif known:
             message += f"; known: {', '.join(known)}"
-        super().__init__(message + (f" {hint}" if hint else ""))
+        if hint:
+            message += f" {hint}" if near else f". {hint}"
+        super().__init__(message)

@@ -155,7 +155,7 @@ def _backbone(kind: str, size: int | None) -> Any:
         raise BadConfig("vision_config.model_type must name a model, as in 'timm:resnet18'")
     if not timm.is_model(name):  # also what timm would fetch from elsewhere, e.g. `hf-hub:...`
         near = get_close_matches(name, timm.list_models(), n=1)
-        raise UnknownName("timm model", name, near, "timm.list_models() has all of them")
+        raise UnknownName("timm model", name, near, "timm.list_models() lists all of them")
     model: Any = timm.create_model(name, pretrained=False)
     if size is not None and hasattr(model, "set_input_size"):
         try:
