@@ -18,7 +18,7 @@ def ming_register_recipes(register: Registrar) -> None:
         "nano-perception",
         "ming_recipes.perception.nano:RECIPE",
         settings="ming_recipes:perception/nano.yaml",
-        summary="nano's eyes and language model, trained from nothing on shapes world",
+        summary="nano: pictures, videos and speech of shapes world, trained from random weights",
     )
 
 
@@ -27,7 +27,7 @@ def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "nano-perception",
         "ming_recipes.perception.benchmark:nano_perception",
-        summary="answers about held-out scenes of shapes world, by kind of question",
+        summary="scores on held-out pictures, videos and speech of shapes world",
     )
 
 
