@@ -13,40 +13,39 @@ from ming_core.plugins import get_plugins
 
 INTRODUCTION = r"""# Command line
 
-The answer goes to stdout and nothing else does; progress, timings, notes and errors go to stderr.
-`MING_DISABLE_PLUGINS=NAME,NAME` switches plugins off. `ming --install-completion` lets the shell
-complete commands and options.
+Only the answer goes to stdout. Progress, timings, notes and errors go to stderr.
+`MING_DISABLE_PLUGINS=NAME,NAME` switches plugins off. `ming --install-completion` installs shell
+completion.
 
 | exit code | |
 |---|---|
-| 0 | fine |
-| 1 | `ming doctor` found something, or `ground` or `click` gave no readable box or action |
-| 2 | an error of use, of a file or the disk, told in one sentence; or one file of several failed |
-| 130, 143 | interrupted with Ctrl-C, ended by SIGTERM; what was done until then is kept |
-| 141 | nobody reads the output any more, as after `\| head -1` |
+| 0 | success |
+| 1 | `ming doctor` found a problem, or `ground` or `click` gave no readable box or action |
+| 2 | wrong use, a bad file or a disk error, with one sentence; or one of several files failed |
+| 130, 143 | stopped by Ctrl-C or SIGTERM; all results so far are kept |
+| 141 | the reader of the output has ended, as with `\| head -1` |
 
 **Inputs.** A medium is a path, a `file://` address, a pipe (`<(...)`, `/dev/fd/3`) or `-` for
-standard input. In the place of a question `-` reads its text from there. Web addresses are not
-fetched. Questions on standard input may be UTF-8 or UTF-16, and have at most 4 million characters.
+standard input. If the question is `-`, its text is read from standard input, in UTF-8 or UTF-16,
+with at most 4 million characters. Web addresses are not fetched.
 
-**Several inputs** (`describe`, `read`, `transcribe`). Folders are searched for files of the right
-kind by their suffix, with the folders in them and without hidden files. An input that cannot be
-read is told on stderr and in the `error` of its result; the others are done, and the exit code is
-2. With `--json` there is always one valid object; after an interruption it has
-`"interrupted": true`.
+**Several inputs** (`describe`, `read`, `transcribe`). In folders and their sub-folders, all files
+with a suitable suffix are used, except hidden files. If an input cannot be read, it is reported on
+stderr and in the `error` of its result, the others are done, and the exit code is 2. `--json`
+always prints one valid object; after an interruption it has `"interrupted": true`.
 
-**Results.** `-o FILE` writes the result of one input. It is complete or not there; links are
-followed, a file keeps its mode, pipes and devices are written into, `-o -` is stdout. Several
-results need a folder, which is made and keeps the shape of a folder of inputs: `talk.mp3` becomes
-`talk.txt`, and beside `talk.wav` it becomes `talk.mp3.txt`. A result that lies in that folder
-already is not done again, so that the same command goes on after an interruption; `--again` does
-all of them. The place is tried before the model is loaded. A result that cannot be saved after all
-is printed instead.
+**Results.** `-o FILE` writes the result of one input, completely or not at all. It follows links,
+keeps the mode of an existing file, and writes into pipes and devices; `-o -` is stdout. Several
+results need a folder, which is made if necessary and gets the same sub-folders as the input.
+`talk.mp3` becomes `talk.txt`; if `talk.wav` is beside it, it becomes `talk.mp3.txt`. Results that
+exist in this folder are skipped, so the same command resumes an interrupted one; `--again` does all
+inputs again. The command checks the place of the result before it loads the model. If a result
+still cannot be saved, it is printed.
 
-**Terminals.** Control characters in answers and file names are written out, as `\x1b`; JSON and
-files keep the true text. JSON is UTF-8 in every locale; other output uses the locale, with `\u4e2d`
-for what it does not know. `NO_COLOR` and `TERM=dumb` are respected. Tables are wrapped to the
-terminal, or to `COLUMNS`.
+**Terminals.** Control characters in answers and file names are shown as escapes such as `\x1b`;
+JSON and files keep the true text. JSON is always UTF-8. Other output uses the encoding of the
+locale, with escapes such as `\u4e2d` for other characters. `NO_COLOR` and `TERM=dumb` are
+respected. Tables fit the width of the terminal, or `COLUMNS`.
 
 This page is written by `python docs/generate_cli.py`.
 """

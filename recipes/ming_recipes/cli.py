@@ -22,7 +22,7 @@ def train(
         Path | None, typer.Option(help="YAML file with settings over the recipe's own.")
     ] = None,
 ) -> None:
-    """Run a training recipe, or go on with an interrupted one.
+    """Run a training recipe, or resume an interrupted run.
 
     Ctrl-C and SIGTERM stop it after the step with its state saved, a second one at once.
 

@@ -52,40 +52,45 @@ def transcribe(
     ] = None,
     format: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="By default what the suffix of --out tells, or txt."),
+        typer.Option("--format", "-f", help="By default the suffix of --out, or txt."),
     ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="As en or zh; else the model tells.")
+        str | None,
+        typer.Option(
+            "--language", "-l", help="Such as en or zh; without it, the model recognises it."
+        ),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="Text that came before, or that this is about.")
+        str | None, typer.Option(help="Text that came before, or that the sound is about.")
     ] = None,
     hotwords: Annotated[
         str | None,
-        typer.Option(help="File of names and terms to listen for, one a line.", metavar="FILE"),
+        typer.Option(
+            help="File of names and terms that may occur, one on each line.", metavar="FILE"
+        ),
     ] = None,
-    dialect: Annotated[str | None, typer.Option(help="As 上海.")] = None,
-    domain: Annotated[str | None, typer.Option(help="As 'medicine'.")] = None,
+    dialect: Annotated[str | None, typer.Option(help="Such as 上海.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The topic, such as 'medicine'.")] = None,
     punctuated: Annotated[bool, typer.Option("--punctuated", help="Ask for punctuation.")] = False,
     channel: Annotated[
         str,
-        typer.Option(help="mix, the number of one from 0, or each: every one by itself."),
+        typer.Option(help="mix, the number of one channel from 0, or each."),
     ] = "mix",
     again: Annotated[
-        bool, typer.Option("--again", help="Do files over whose text lies in the folder already.")
+        bool, typer.Option("--again", help="Also do files whose result is in the folder already.")
     ] = False,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest text of 30 s of sound in tokens.")
+        int, typer.Option(min=1, help="Longest text of a piece of 30 s, in tokens.")
     ] = 512,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write down what is said.
 
-    Of several files, those that cannot be read are reported, and the others are done.
+    If one of several files cannot be read, it is reported, and the others are done.
     Example: ming transcribe talk.mp3 -o talk.srt --hotwords names.txt
     """
     words = _hotwords(hotwords)

@@ -63,7 +63,7 @@ DrawnOption = Annotated[
     str | None, typer.Option("--out", "-o", help="Write the marked picture here (or a .json).")
 ]
 AgainOption = Annotated[
-    bool, typer.Option("--again", help="Do files over whose text lies in the folder already.")
+    bool, typer.Option("--again", help="Also do files whose result is in the folder already.")
 ]
 LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")]
 
@@ -92,7 +92,7 @@ def describe(
 ) -> None:
     """Say what pictures and videos show.
 
-    Of several files, those that cannot be read are reported, and the others are done.
+    If one of several files cannot be read, it is reported, and the others are done.
     Example: ming describe scene.png --language zh
     """
     check_format(out, (".txt", ".md", ".json"))
@@ -120,7 +120,7 @@ def read(
     files: FilesArgument,
     format: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="By default what the suffix of --out tells, or text."),
+        typer.Option("--format", "-f", help="By default from the suffix of --out, or text."),
     ] = None,
     out: OutOption = None,
     again: AgainOption = False,
@@ -134,7 +134,7 @@ def read(
 ) -> None:
     """Read text from pictures, as text, markdown or tables (csv).
 
-    Of several files, those that cannot be read are reported, and the others are done.
+    If one of several files cannot be read, it is reported, and the others are done.
     Example: ming read page.png -o page.md
     """
     if format is None:
@@ -173,7 +173,7 @@ def ground(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find what words name, and frame it.
+    """Find things in a picture and frame them.
 
     Prints a box in pixels of the picture a line: left, top, right, bottom. Exits with 1 if the
     answer has no box. Example: ming ground scene.png "red star" -o boxes.png

@@ -51,10 +51,12 @@ def watch(
     ] = None,
     whenever: Annotated[
         list[str] | None,
-        typer.Option(help="A question to ask again and again, to say what is new. Repeatable."),
+        typer.Option(
+            help="A question to ask again and again; new answers are printed. Repeatable."
+        ),
     ] = None,
     every: Annotated[
-        float | None, typer.Option(help="Seconds from one --whenever to the next: 2.")
+        float | None, typer.Option(help="Seconds between two answers to --whenever: 2.")
     ] = None,
     frames: Annotated[
         int | None,
@@ -63,13 +65,13 @@ def watch(
         ),
     ] = None,
     keep: Annotated[
-        Keep, typer.Option(help="Which ones: spread over all that was shown, or the newest.")
+        Keep, typer.Option(help="Which frames to keep: from the whole stream, or the newest.")
     ] = Keep.uniform,
     fps: Annotated[
-        float | None, typer.Option(min=0.001, help="Most frames per second to look at.")
+        float | None, typer.Option(min=0.001, help="Highest number of frames per second.")
     ] = None,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play no faster than the clock.")
+        bool, typer.Option("--realtime", help="Play at most at normal speed.")
     ] = False,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
@@ -79,7 +81,7 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Watch a video from start to end, and answer meanwhile.
+    """Play a video and answer questions about it.
 
     Prints a line for each answer: second, question, answer.
     Example: ming watch clip.mp4 --ask "3:what moves?" --whenever "how many shapes are there?"

@@ -41,7 +41,8 @@ def ask(
         str, typer.Argument(help="The question; - reads it from stdin, a sound file asks it aloud.")
     ],
     media: Annotated[
-        list[str] | None, typer.Argument(help="Pictures, sounds or videos it is about.")
+        list[str] | None,
+        typer.Argument(help="Pictures, sounds or videos that the question is about."),
     ] = None,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",

@@ -45,14 +45,14 @@ TokensOption = Annotated[
     typer.Option(min=1, help="Longest answer in tokens: 256, or 8192 with --think."),
 ]
 FpsOption = Annotated[
-    float | None, typer.Option("--fps", min=0.001, help="Frames of a video per second to look at.")
+    float | None, typer.Option("--fps", min=0.001, help="Frames per second of a video.")
 ]
 FramesOption = Annotated[
-    int | None, typer.Option("--max-frames", min=1, help="Most frames of a video to look at.")
+    int | None, typer.Option("--max-frames", min=1, help="Highest number of frames of a video.")
 ]
-SoundOption = Annotated[bool, typer.Option("--sound", help="Also listen to the videos.")]
+SoundOption = Annotated[bool, typer.Option("--sound", help="Also use the sound of videos.")]
 ChannelOption = Annotated[
-    str | None, typer.Option(help="Of a sound: mix (as without it), or the number of one, from 0.")
+    str | None, typer.Option(help="Channel of a sound: mix (default), or a number from 0.")
 ]
 ThinkOption = Annotated[
     bool, typer.Option("--think", help="Reason first; the reasoning goes to stderr.")

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 def evaluate(
     name: Annotated[
-        str | None, typer.Argument(help="A benchmark; without one they are listed.")
+        str | None, typer.Argument(help="Name of a benchmark; without it, all are listed.")
     ] = None,
     options: Annotated[
         list[str] | None, typer.Argument(help="Its options as key=value, e.g. context=fine.")
     ] = None,
     model: ModelOption = "nano",
     data: Annotated[
-        Path | None, typer.Option(help="What to score on, if it brings no data of its own.")
+        Path | None, typer.Option(help="The data, for a benchmark without data of its own.")
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Score on so many items only, e.g. pictures or recordings."),
+        typer.Option(min=1, help="Highest number of items, e.g. pictures or recordings."),
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",

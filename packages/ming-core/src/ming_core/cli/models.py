@@ -16,11 +16,11 @@ from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A preset: also what it knows, if it tells.")
+        str | None, typer.Argument(help="A preset; also shows what the model knows.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List presets: what is here, what is missing.
+    """List presets, and whether their files are here.
 
     Example: ming models nano
     """

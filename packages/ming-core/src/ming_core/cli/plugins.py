@@ -10,7 +10,7 @@ from ming_core.text import one_line
 
 
 def plugins(as_json: JsonOption = False) -> None:
-    """List plugins: what each adds, which are left out.
+    """List plugins, what each adds, and which are left out.
 
     MING_DISABLE_PLUGINS=NAME,NAME switches plugins off. Example: ming plugins --json
     """
