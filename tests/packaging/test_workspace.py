@@ -66,7 +66,7 @@ DATA_OF_OTHERS = {"cmvn.json", "contractions.json", "simplified.json", "spelling
 OWN_DATA = {
     *{"config.json", "demo.json", "demo.png", "directory.toml", "model.safetensors", "nano.yaml"},
     *{"preprocessor_config.json", "py.typed", "tokenizer.json", "tokenizer_config.json"},
-    "training.json",
+    *{"training.json", "familiar-audio.safetensors", "familiar-image.safetensors"},
 }
 
 

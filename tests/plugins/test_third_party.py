@@ -53,7 +53,7 @@ def test_the_documented_plugin_works_as_a_wheel(
     ]
     lines = sum(content.count("\n") for content in files.values())
     assert lines < 50
-    assert f"{lines} lines in all" in (repository / "docs/plugins.md").read_text("utf-8")
+    assert f"three files with {lines} lines" in (repository / "docs/plugins.md").read_text("utf-8")
     project, site = tmp_path / "project", tmp_path / "site"
     for name, content in files.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,9 @@ def test_json() -> None:
     values = json.loads(TALK.to_json())
     assert values["seconds"] == 3700.0
     assert values["notes"] == ["a note"]
-    assert values["segments"][2] == {"start": 3.0, "end": 4.001, "text": "大家好", "language": "zh"}
+    times = {"start": 3.0, "end": 4.001}
+    said = {"text": "大家好", "language": "zh", "confidence": 1.0}
+    assert values["segments"][2] == {**times, **said}
     assert "大家好" in TALK.to_json()  # readable, not escaped
 
 

@@ -18,6 +18,8 @@ from ming_core.presets import preset_folders
 
 FILES = [
     "config.json",
+    "familiar-audio.safetensors",
+    "familiar-image.safetensors",
     "model.safetensors",
     "preprocessor_config.json",
     "tokenizer.json",

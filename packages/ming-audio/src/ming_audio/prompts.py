@@ -164,7 +164,9 @@ def _check(key: str, value: Any) -> None:
             )
     elif key == "compare_hotwords":
         if not isinstance(value, bool):
-            raise BadConfig(f"audio_tasks.compare_hotwords is {value!r}; it must be true or false")
+            raise BadConfig(
+                f"audio_tasks.compare_hotwords is {shown(value)}; it must be true or false"
+            )
     elif key == "pause":
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 5:
             raise BadConfig(f"audio_tasks.pause is {shown(value)}; it must be seconds from 0 to 5")
