@@ -217,6 +217,21 @@ def test_metadata_of_a_png_never_decide(chunk: bytes, behind: bool) -> None:
     assert np.array_equal(pixels(png_with(chunk, behind=behind)), RGB)
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [png_chunk(b"tRNS", b"\0"), png_chunk(b"tRNS", b""), png_chunk(b"tRNS", bytes(6), checksum=1)],
+    ids=["short", "empty", "checksum"],
+)
+def test_damaged_transparency_of_a_png_does_not_decide(chunk: bytes) -> None:
+    assert np.array_equal(pixels(png_with(chunk)), RGB)
+
+
+def test_transparency_of_a_png_decides() -> None:
+    colour = b"".join(bytes((0, int(part))) for part in RGB[0, 0])
+    seen = pixels(png_with(png_chunk(b"tRNS", colour)))
+    assert seen[0, 0].tolist() == [255, 255, 255]
+
+
 def jpeg_with(*segments: tuple[int, bytes]) -> bytes:
     data = encoded(Image.fromarray(RGB), "JPEG")
     added = b"".join(
@@ -237,8 +252,11 @@ def jpeg_with(*segments: tuple[int, bytes]) -> bytes:
         (0xED, b"Photoshop 3.0\x008BIM\4\4\xff"),
         (0xFE, b"\xff" * 1000),
         (0xE0, b"JFXX\0\x10"),
+        (0xE0, b"JFIF\0"),
+        (0xE0, b""),
+        (0xEE, b"Adobe"),
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_metadata_of_a_jpeg_never_decide(segment: tuple[int, bytes]) -> None:
     plain = pixels(encoded(Image.fromarray(RGB), "JPEG"))
@@ -288,6 +306,30 @@ def test_a_picture_that_broke_off_is_an_error(kind: str, share: float) -> None:
         open_image(data[: int(share * len(data))])
 
 
+MISSING = "the image data is damaged or cut short: a part of it is missing"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\x89PNG\r\n\x1a\n", MISSING),
+        (b"GIF89a\1\0\1", MISSING),
+        (b"II*\0\x08", MISSING),
+        (b'<?xml version="1.0"?><svg xmlns="x"/>', "the image data is an SVG file, which is not "),
+        (b"\n<!DOCTYPE html><html>", "the image data is a web page, which is not read"),
+    ],
+)
+def test_a_sentence_speaks_of_the_file(data: bytes, sentence: str) -> None:
+    with pytest.raises(BadMedia, match=f"^{sentence}"):
+        open_image(data)
+
+
+def test_a_segment_of_a_wrong_length_is_damage() -> None:
+    data = encoded(Image.fromarray(RGB), "JPEG")
+    with pytest.raises(BadMedia, match="is damaged or cut short"):
+        open_image(data[:2] + b"\xff\xe5\xff\xff" + data[2:])
+
+
 def test_a_png_whose_end_mark_is_lost_is_whole() -> None:
     assert np.array_equal(pixels(encoded(Image.fromarray(RGB))[:-12]), RGB)
 
@@ -309,6 +351,21 @@ def test_pages_of_a_tiff() -> None:
     assert [page.tobytes() for page in pages] == [sheet.tobytes() for sheet in sheets]
     assert noted(data) == ["the image data has 3 pages, and page 1 of 3 is looked at"]
     assert [page.size for page in pages_of(RGB)] == [(20, 12)]
+
+
+def test_pages_of_a_tiff_that_broke_off() -> None:
+    sheets = [Image.new("RGB", (40, 40), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(sheets[0], "TIFF", save_all=True, append_images=sheets[1:])
+    at, starts = 4, []
+    for _ in sheets:  # each list of tags ends with the place of the next one
+        starts.append(int.from_bytes(data[at : at + 4], "little"))
+        at = starts[-1] + 2 + 12 * int.from_bytes(data[starts[-1] : starts[-1] + 2], "little")
+    with collected_notes() as notes:
+        first, second = pages_of(data[: starts[2] + 9])
+    assert (first.tobytes(), second.tobytes()) == (sheets[0].tobytes(), sheets[1].tobytes())
+    assert notes == ["the image data breaks off behind page 2; the pages up to there were read"]
+    sentence = "the image data breaks off behind its first page, which is looked at"
+    assert noted(data[: starts[1] + 9]) == [sentence]
 
 
 def test_a_list_of_pages_that_leads_nowhere() -> None:

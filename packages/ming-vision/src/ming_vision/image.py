@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -53,11 +54,15 @@ _OTHERS = {
     b"\0\0\1\0": "an icon file",
     b"\0\0\0\x0cJXL ": "a JPEG XL file",
     b"\xff\x0a": "a JPEG XL file",
-    b"<svg": "an SVG file",
+    b"<!DOCTYPE html": "a web page",
+    b"<html": "a web page",
     b"SIMPLE": "a FITS file",
     b"\xd7\xcd\xc6\x9a": "a WMF file",
 }
 """Pictures that are not read, by how they begin."""
+
+_HEAD = 1024
+"""Bytes in which an XML file shows that it is an SVG."""
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of HEIF files that Pillow itself cannot read."""
@@ -109,16 +114,19 @@ def pages_of(source: Any) -> Iterator[Image.Image]:
         return
     data, name = _read(source)
     with _explained(name):
-        count = _page_count(data, name)
+        count, whole = _page_count(data, name)
     if count == 1:
         yield open_image(data if name.startswith("the ") else source)
         return
+    if not whole:
+        note_to_user(f"{name} breaks off behind page {count}; the pages up to there were read")
     if count > MAX_PAGES:
         raise BadMedia(f"{name} has {count:,} pages; split it into files of at most {MAX_PAGES:,}")
     for number in range(count):
         with _explained(f"page {number + 1} of {name}"):
             image = _opened(data, name)
-            image.seek(number)
+            with _quiet():
+                image.seek(number)
             yield _decoded(image, data, name)
 
 
@@ -216,10 +224,11 @@ def _opened(data: bytes, name: str) -> Image.Image:
             with _quiet():
                 return factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, KeyError) as error:
-            raise BadMedia(f"{name} is damaged or cut short: {one_line(str(error))}") from error
-    what = next(
-        (what for start, what in _OTHERS.items() if data.lstrip()[: len(start)] == start), ""
-    )
+            raise _damaged(name, error) from error
+    head = data[:_HEAD].lstrip()
+    what = next((what for start, what in _OTHERS.items() if head.startswith(start)), "")
+    if not what and b"<svg" in head:
+        what = "an SVG file"
     if what:
         raise BadMedia(f"{name} is {what}, which is not read; {KNOWN}, so convert it first")
     raise BadMedia(f"{name} is not an image in a known format; {KNOWN}")
@@ -261,21 +270,31 @@ def _is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _page_count(data: bytes, name: str) -> int:
-    """Pages of a TIFF, 1 of anything else and where the list of them cannot be followed."""
+def _page_count(data: bytes, name: str) -> tuple[int, bool]:
+    """(pages of a TIFF, 1 of anything else; whether the list of them can be followed to its end)"""
     if not _is_tiff(data):
-        return 1
+        return 1, True
+    count = 0
     try:
         # Opened for this alone: counting moves from page to page.
-        return getattr(_opened(data, name), "n_frames", 1)
+        image = _opened(data, name)
+        with _quiet():
+            while True:
+                image.seek(count)
+                count += 1
+    except EOFError:
+        return count, True
     except Exception:
-        return 1
+        return max(1, count), False
 
 
 def _note_more(image: Image.Image, data: bytes, name: str) -> None:
     """Say what is not looked at: other pages, or the rest of an animation."""
-    if (pages := _page_count(data, name)) > 1:
+    pages, whole = _page_count(data, name)
+    if pages > 1:
         note_to_user(f"{name} has {pages} pages, and page 1 of {pages} is looked at")
+    elif not whole:
+        note_to_user(f"{name} breaks off behind its first page, which is looked at")
     elif not _is_tiff(data) and (getattr(image, "is_animated", False) or is_animated_png(data)):
         note_to_user(f"{name} is an animation, and only its first picture is looked at")
 
@@ -340,8 +359,14 @@ def _explained(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise BadMedia(f"{name} does not fit into the memory; make it smaller first") from error
     except Exception as error:
-        reason = shortened(one_line(str(error)))
-        raise BadMedia(f"{name} is damaged or cut short: {reason}") from error
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> BadMedia:
+    """What Pillow says of the fault stands behind, unless it speaks of its own code."""
+    own = struct.error in (type(error), type(error.__cause__))
+    reason = "" if own else shortened(one_line(str(error)))
+    return BadMedia(f"{name} is damaged or cut short: {reason or 'a part of it is missing'}")
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -7,6 +7,7 @@ whole. So a PNG or JPEG is handed on without them.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 
 from PIL import ExifTags, Image
@@ -16,8 +17,12 @@ _JPEG = b"\xff\xd8"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"CgBI")
 """Chunks of a PNG that decide what its pixels are."""
 
-_COLOURS = (0xE0, 0xEE)
-"""Segments for applications that decide what the colours of a JPEG are: JFIF's and Adobe's."""
+_LEAST = {0xE0: 16, 0xEE: 14}
+"""Segments for applications that decide what the colours of a JPEG are, JFIF's and Adobe's, and how
+many bytes such a one has at least: a shorter one decides nothing, and stops Pillow."""
+
+_CLEAR = {0: 2, 2: 6}
+"""Bytes of `tRNS` by the colour type of a PNG; of the type with a palette any number."""
 
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\b")
 _MOST = 1 << 20
@@ -27,11 +32,12 @@ _MOST = 1 << 20
 def without_metadata(data: bytes) -> bytes:
     """A PNG or JPEG with nothing in it but what its pixels are made of; other files as they are."""
     if data.startswith(_PNG):
-        kept = [_PNG, *(chunk for name, chunk in _chunks(data) if name in _PIXELS)]
-        return b"".join(kept)
+        colours = data[25:26]
+        kept = (chunk for name, chunk in _chunks(data) if _decides(name, chunk, colours))
+        return _PNG + b"".join(kept)
     if data.startswith(_JPEG):
         segments = list(_segments(data))
-        return b"".join(segment for mark, segment in segments if not _is_metadata(mark))
+        return b"".join(part for mark, part in segments if not _is_metadata(mark, len(part)))
     return data
 
 
@@ -107,11 +113,24 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             continue
         if mark == 0xDA or mark == 0x01 or 0xD0 <= mark <= 0xD9:
             break
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + size
+        if size < 2 or end > len(data):  # the decoder says what is wrong
+            break
         yield mark, data[at:end]
         at = end
     yield 0xDA, data[at:]
 
 
-def _is_metadata(mark: int) -> bool:
-    return mark == 0xFE or (0xE0 <= mark <= 0xEF and mark not in _COLOURS)
+def _is_metadata(mark: int, size: int) -> bool:
+    return mark == 0xFE or (0xE0 <= mark <= 0xEF and size < _LEAST.get(mark, 1 << 16))
+
+
+def _decides(name: bytes, chunk: bytes, colours: bytes) -> bool:
+    """Whether a chunk of a PNG decides what its pixels are; a damaged `tRNS` does not."""
+    if name != b"tRNS":
+        return name in _PIXELS
+    body, checksum = chunk[8:-4], chunk[-4:]
+    sound = zlib.crc32(name + body).to_bytes(4, "big") == checksum
+    kind = colours[0] if colours else 0
+    return sound and (kind == 3 or len(body) == _CLEAR.get(kind))
