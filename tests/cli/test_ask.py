@@ -154,7 +154,7 @@ def test_a_missing_recording_of_a_question_is_told(run, fake) -> None:
     assert fake.loaded == []
 
 
-@pytest.mark.parametrize("question", ["", "  ", "\n\t"])
+@pytest.mark.parametrize("question", ["", "  ", "\n\t", "\u200b\ufeff"])
 def test_an_empty_question_is_refused(run, fake, question: str) -> None:
     for result in (run("ask", question), run("ask", "-", stdin=question)):
         assert (result.code, result.out) == (2, "")

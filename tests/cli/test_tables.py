@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ming_core.cli.tables import print_table
+from ming_core.cli.tables import print_table, print_text
 from ming_core.cli.terminal import cells
 
 ROWS = [
@@ -44,6 +44,12 @@ def test_the_long_column_is_wrapped(printed) -> None:
         "纳米             yes   一个很小的模型，它只认识形",
         "                       状和颜色，别的什么都不知道",
     ]
+
+
+def test_text_keeps_its_indent(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    print_text("words:\n  a word and another one\n\nend")
+    assert capsys.readouterr().out == "words:\n  a word and another\n  one\n\nend\n"
 
 
 def test_rows_become_paragraphs_where_columns_would_be_too_narrow(printed) -> None:

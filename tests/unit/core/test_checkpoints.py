@@ -366,3 +366,12 @@ def test_peak_memory_is_the_model_and_a_tenth(tmp_path: Path) -> None:
     ratio, size = (float(word) for word in result.stdout.split())
     assert size > 100e6
     assert 0.9 < ratio < 1.10  # one tensor is 0.037 of this model
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (f"{tmp_path}/file/a", f"{tmp_path}/a\0b", f"{tmp_path}/{'x' * 300}"):
+        with pytest.raises(BadCheckpoint, match=r"^cannot write [^\n]*; ") as refused:
+            export({}, folder, {})
+        assert "Errno" not in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -256,6 +257,12 @@ def test_top_k_keeps_k_of_equal_logits() -> None:
     assert int((found > 0).sum()) == 2
 
 
+@pytest.mark.parametrize("tiny", [1e-45, 1e-320])
+def test_settings_next_to_zero_take_the_best(tiny: float) -> None:
+    for sampling in (Sampling(temperature=tiny), Sampling(temperature=1.0, top_p=tiny)):
+        assert choose(LOGITS[None], [[]], sampling).tolist() == [int(LOGITS.argmax())]
+
+
 def test_a_banned_token_is_never_drawn() -> None:
     sampling = Sampling(temperature=1.0, top_k=2, no_repeat_ngram=1)
     history = [[0, 1]] * 500
@@ -275,10 +282,17 @@ def test_a_banned_token_is_never_drawn() -> None:
         ("top_p", 0.0, "above 0 and at most 1"),
         ("top_p", 1.5, "above 0 and at most 1"),
         ("no_repeat_ngram", -2, r"0 \(off\) or more"),
+        ("seed", 10**22, r"from -2\^63 to 2\^64 - 1"),
+        ("seed", 1.5, "a whole number"),
+        ("max_new_tokens", None, "a whole number"),
+        ("top_k", True, "a whole number"),
+        ("temperature", [], "a number"),
     ],
 )
 def test_a_bad_value_is_named(field: str, value: Any, expected: str) -> None:
-    with pytest.raises(BadConfig, match=f"{field} is {value}; it must be {expected}"):
+    with pytest.raises(
+        BadConfig, match=f"{field} is {re.escape(str(value))}; it must be {expected}"
+    ):
         Sampling(**{field: value})
 
 

@@ -84,7 +84,35 @@ def test_an_open_descriptor_is_written_on(
         handle.write(OLD)
         handle.flush()
         write_file(f"/dev/fd/{handle.fileno()}", NEW)
-    assert (tmp_path / "log").read_text("utf-8") == OLD + NEW
+        (tmp_path / "link").symlink_to(f"/dev/fd/{handle.fileno()}")
+        write_file(tmp_path / "link", NEW)
+    assert (tmp_path / "log").read_text("utf-8") == OLD + NEW + NEW
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_what_is_private_is_so_from_its_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(OLD)
+    path.chmod(0o600)
+    modes = []
+
+    def replace(new: Path, old: Path) -> None:
+        modes.append(stat.S_IMODE(os.stat(new).st_mode))
+        raise OSError(28, "No space left on device")
+
+    real = os.chmod
+
+    def chmod(new: Path, mode: int) -> None:
+        modes.append(os.stat(new).st_size)
+        real(new, mode)
+
+    monkeypatch.setattr("ming_core.output.os.replace", replace)
+    monkeypatch.setattr("ming_core.output.os.chmod", chmod)
+    with pytest.raises(CannotWrite):
+        write_file(path, NEW)
+    assert modes == [0, 0o600]
 
 
 def test_a_planted_link_is_not_followed_and_two_writers_end_whole(tmp_path: Path) -> None:
@@ -112,6 +140,11 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
         f"cannot write {str(missing)!r}: there is no folder {str(missing.parent)!r}; make it or "
         "choose another place"
     )
+    assert refusal(loop).endswith("Too many levels of symbolic links; choose another place")
+    assert loop.is_symlink()
+    (tmp_path / "later").symlink_to(missing)
+    assert f"there is no folder {str(missing.parent)!r}" in refusal(tmp_path / "later")
+    assert "Bad file descriptor" in refusal("/dev/fd/987")
     assert "it is a folder; name a file in it" in refusal(tmp_path)
     assert "choose another place" in refusal(tmp_path / "file" / "a.txt")
     assert "choose another place" in refusal("a\0b")

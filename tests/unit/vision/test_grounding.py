@@ -152,6 +152,8 @@ def test_saving(tmp_path: Path) -> None:
     }
     with pytest.raises(BadMedia, match=r"cannot write '.*boxes.txt' as a picture; end its name in"):
         found.save(tmp_path / "boxes.txt")
+    with (tmp_path / "boxes.png").open("r+b") as handle:
+        found.save(f"/dev/fd/{handle.fileno()}")  # its name tells no format
     assert sorted(p.name for p in tmp_path.iterdir()) == ["boxes.json", "boxes.png"]
 
 

@@ -83,6 +83,7 @@ def test_released_rules() -> None:
         (VideoSampling(frames=3, method="uniform"), [49, 149, 249]),
         (VideoSampling(fps=0.5), [0, 74, 149, 224, 299]),
         (VideoSampling(fps=0.5, max_frames=2), [0, 299]),
+        (VideoSampling(fps=1e308, max_frames=2), [0, 299]),
         (VideoSampling(max_frames=2), [0, 299]),
         (VideoSampling(max_frames=1), [0]),
         (VideoSampling(frames=1, method="uniform"), [149]),

@@ -44,7 +44,7 @@ from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.notes import note_to_user
 from ming_core.output import write_file
 from ming_core.plugins import get_plugins
-from ming_core.text import json_text
+from ming_core.text import is_blank, json_text
 from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class OmniModel:
 
         Raises BadConfig, BadMedia, MissingPlugin or NotFinite.
         """
-        if isinstance(question, str) and not question.strip():
+        if isinstance(question, str) and is_blank(question):
             raise BadConfig("the question is empty; say what you want to know")
         messages = [user(*map(_shown, media), question)]
         if instructions is not None:

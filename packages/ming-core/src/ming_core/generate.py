@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Literal, TypedDict
 
 import torch
@@ -52,6 +53,13 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            if not _is_number(getattr(self, name), Real):
+                raise BadConfig(f"{name} is {getattr(self, name)!r}; it must be a number")
+        for name in ("max_new_tokens", "top_k", "no_repeat_ngram", "max_loop", "seed"):
+            value = getattr(self, name)
+            if not _is_number(value, Integral) and not (name == "seed" and value is None):
+                raise BadConfig(f"{name} is {value!r}; it must be a whole number")
         limits = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
             "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
@@ -62,10 +70,16 @@ class Sampling:
                 self.max_loop == 0 or self.max_loop >= LOOP_TURNS,
                 f"0 (off) or at least {LOOP_TURNS}",
             ),
+            "seed": (-(2**63) <= (self.seed or 0) < 2**64, "from -2^63 to 2^64 - 1"),
         }
         for name, (ok, expected) in limits.items():
             if not ok:
                 raise BadConfig(f"{name} is {getattr(self, name)}; it must be {expected}")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Whether a value is such a number; true and false are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -207,14 +221,17 @@ def choose(
             logits[row, banned] = float("-inf")
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    # The greatest becomes 0 first: a tiny temperature cannot overflow.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
+    # The greatest becomes 0 first: a tiny temperature cannot overflow. What is smaller than `tiny`
+    # would be 0 in float32.
+    tiny = torch.finfo(torch.float32).tiny
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(sampling.temperature, tiny)
     if sampling.top_k:
         kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
         logits = torch.full_like(logits, float("-inf")).scatter(-1, kept.indices, kept.values)
     if sampling.top_p < 1:
         ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
-        beyond = ranked.cumsum(dim=-1) - ranked >= sampling.top_p  # the first one always stays
+        # The first one always stays.
+        beyond = ranked.cumsum(dim=-1) - ranked >= max(sampling.top_p, tiny)
         drop = torch.zeros_like(beyond).scatter_(-1, order, beyond)
         logits = logits.masked_fill(drop, float("-inf"))
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,12 +111,13 @@ class VideoSampling:
     method: Literal["release", "uniform"] = "release"
 
     def __post_init__(self) -> None:
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise BadConfig(f"fps of a video is {self.fps}; it must be above 0")
+        rate = self.fps
+        if rate is not None and not (isinstance(rate, Real) and 0 < rate < float("inf")):
+            raise BadConfig(f"fps of a video is {rate!r}; it must be above 0")
         for name in ("max_frames", "frames"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadConfig(f"{name} of a video is {value}; it must be at least 1")
+            if value is not None and not (isinstance(value, Integral) and value >= 1):
+                raise BadConfig(f"{name} of a video is {value!r}; it must be at least 1")
         if self.method not in ("release", "uniform"):
             raise BadConfig(f"method of a video is {self.method!r}; known: 'release', 'uniform'")
 
@@ -202,7 +204,8 @@ def as_medium(value: Any) -> Image | Audio | Video:
         return Audio(value) if len(shape) == 1 else Video(value)
     raise TypeError(
         "a message part must be str, Text, Image, Audio or Video, or a path, bytes, PIL picture or "
-        f"array, not {type(value).__name__}{list(shape) if shape else ''}"
+        "array (of a picture uint8 [height, width, 3]), not "
+        f"{type(value).__name__}{list(shape) if shape else ''}"
     )
 
 

@@ -5,6 +5,7 @@ Commands ask `check_target` before the work, and `write_file` writes after it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from ming_core.text import valid
 
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+_MOST_LINKS = 40
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:
@@ -42,8 +44,9 @@ def write_file(path: str | Path, content: str | bytes) -> Path:
 def check_target(path: str | Path) -> None:
     """Raises CannotWrite for a path that `write_file` would refuse; leaves everything as it is."""
     with _explained(path):
-        target = _target(path)
-        if _descriptor(path) is not None:
+        descriptor, target = _descriptor(path), _target(path)
+        if descriptor is not None:
+            os.fstat(descriptor)  # it may be closed
             return
         if target.exists() and not target.is_file():
             if not os.access(target, os.W_OK):
@@ -59,6 +62,12 @@ def check_target(path: str | Path) -> None:
         temporary.unlink()
 
 
+def names_no_format(path: str | Path) -> bool:
+    """Whether a path leads to a folder, device, pipe or open descriptor, whatever its suffix."""
+    other = os.path.exists(path) and not os.path.isfile(path)
+    return other or _descriptor(path) is not None
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder for results, and those above it, unless it is there. Raises CannotWrite."""
     with _explained(path):
@@ -67,8 +76,10 @@ def make_folder(path: str | Path) -> Path:
 
 
 def _target(path: str | Path) -> Path:
-    """What a path leads to in the end. Raises IsADirectoryError."""
+    """What a path leads to in the end. Raises OSError for a folder and for links in a circle."""
     target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if target.is_dir():
         raise IsADirectoryError
     return target
@@ -85,9 +96,11 @@ def _replace(target: Path, data: bytes) -> None:
         return
     try:
         with os.fdopen(number, "wb") as handle:
+            # Before the first byte, so that nobody reads what is private. A new file has no mode to
+            # keep, and not every disk has modes.
+            with suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             handle.write(data)
-        with suppress(OSError):  # a new file has no mode to keep, and not every disk has modes
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -118,10 +131,15 @@ def _write_on(descriptor: int, data: bytes) -> None:
 
 
 def _descriptor(path: str | Path) -> int | None:
-    """The open descriptor that a path names; what lies behind it must not be replaced."""
+    """The open descriptor that a path or a link names; what is behind it must not be replaced."""
     name = os.path.abspath(path)
-    match = _DESCRIPTOR.fullmatch(name)
-    return int(match[1]) if match else _STANDARD.get(name)
+    for _ in range(_MOST_LINKS):
+        if match := _DESCRIPTOR.fullmatch(name):
+            return int(match[1])
+        if name in _STANDARD or not os.path.islink(name):
+            break
+        name = os.path.abspath(os.path.join(os.path.dirname(name), os.readlink(name)))
+    return _STANDARD.get(name)
 
 
 @contextmanager
@@ -131,7 +149,8 @@ def _explained(path: str | Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        folder = repr(str(Path(path).parent))
+        parent = Path(path).parent
+        folder = repr(str(Path(os.path.realpath(path)).parent if parent.is_dir() else parent))
         raise CannotWrite(
             f"cannot write {name}: there is no folder {folder}; make it or choose another place"
         ) from None

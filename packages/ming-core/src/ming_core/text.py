@@ -28,6 +28,11 @@ def valid(text: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text has no character that is seen, as one of blanks or zero-width ones."""
+    return not any(c.isprintable() and not c.isspace() for c in valid(text))
+
+
 def printable(text: str, keep: str = "\n\t") -> str:
     """The text with control characters written out, as `\\x1b`, so that a terminal obeys none.
 

@@ -29,7 +29,7 @@ from ming_core.cli.items import Item, check_format, find_items, with_targets
 from ming_core.cli.terminal import note, print_json, said_notes, say, show
 from ming_core.errors import BadConfig
 from ming_core.media import Image, Video
-from ming_core.text import one_line
+from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
     from ming_core.generate import SamplingOptions
@@ -238,7 +238,7 @@ def click(
 
 def _words(text: str, command: str, example: str) -> str:
     """Refused here already, before a model is loaded for nothing."""
-    if not text.strip():
+    if is_blank(text):
         raise BadConfig(
             f"ming {command} needs words that say what to look for, such as {example!r}"
         )

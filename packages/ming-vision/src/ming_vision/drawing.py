@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ming_core.errors import BadMedia
-from ming_core.output import write_file
+from ming_core.output import names_no_format, write_file
 from ming_core.text import one_line
 
 COLOURS = ("#e6194b", "#1f6fd6", "#188a3c", "#c05600", "#8026b8", "#00808a")
@@ -80,7 +80,7 @@ def check_picture_name(path: str | Path) -> None:
 
 def _format_of(path: str | Path) -> str:
     """What Pillow calls the format that the suffix of a file asks for; PNG for a pipe or device."""
-    if Path(path).exists() and not Path(path).is_file():
+    if names_no_format(path):
         return "PNG"
     kind = _SUFFIXES.get(Path(path).suffix.lower())
     if kind is None:

@@ -71,7 +71,7 @@ class VideoRule:
         if wish.frames is not None:
             count = wish.frames
         elif wish.fps is not None:
-            count = min(most, int(total / fps * wish.fps + 0.5))
+            count = int(min(most, total / fps * wish.fps + 0.5))
         elif listed:
             count = min(most, listed_count(total, fps, self.fps, most))
         else:

@@ -23,7 +23,7 @@ from ming_core.cli.common import (
 )
 from ming_core.cli.terminal import note, print_json, show
 from ming_core.errors import BadConfig
-from ming_core.text import one_line
+from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
     from ming_core.api import Answer
@@ -131,6 +131,6 @@ def _timed(text: str) -> tuple[float, str]:
     """(second, question) of `3:what moves?`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*:(.*)", text, re.DOTALL)
     seconds, question = (float(match[1]), match[2]) if match else (AT_THE_END, text)
-    if not question.strip():
+    if is_blank(question):
         raise BadConfig(f"--ask {text!r} has no question; write it as '3:what moves?'")
     return seconds, question.strip()

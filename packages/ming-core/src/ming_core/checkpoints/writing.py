@@ -21,6 +21,7 @@ from ming_core.checkpoints.formats import DTYPES, Weights, byte_view
 from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.reading import module_tensors
 from ming_core.errors import BadCheckpoint
+from ming_core.text import one_line
 
 _TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -48,13 +49,11 @@ def export(
     The folder appears at once, complete, or not at all. Raises BadCheckpoint if it exists and is
     not empty, or cannot be written.
     """
-    folder = Path(os.path.realpath(folder))
+    folder = _free(folder)
     shards = _shards([*_of_parts(parts, dtype), *_of_stored(parts, stored)], max_shard_bytes)
     texts = {"config.json": config}
     if preprocessor is not None:
         texts["preprocessor_config.json"] = preprocessor
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise BadCheckpoint(f"{folder} exists and is not empty; choose another folder or remove it")
     beside = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.partial"
     try:
         beside.mkdir(parents=True)
@@ -63,9 +62,7 @@ def export(
             folder.rmdir()
         beside.replace(folder)
     except OSError as error:
-        raise BadCheckpoint(
-            f"cannot write {folder} ({error}); free space or choose another folder"
-        ) from error
+        raise _unwritten(folder, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -82,6 +79,27 @@ class _Entry:
     @property
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
+
+
+def _free(folder: Path | str) -> Path:
+    """Where a link to a folder leads. Raises BadCheckpoint if something lies there."""
+    try:
+        path = Path(os.path.realpath(folder))
+        taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise _unwritten(folder, error) from error
+    if taken:
+        raise BadCheckpoint(
+            f"{one_line(str(path))} exists and is not empty; choose another folder or remove it"
+        )
+    return path
+
+
+def _unwritten(folder: Path | str, error: OSError | ValueError) -> BadCheckpoint:
+    reason = getattr(error, "strerror", None) or error
+    return BadCheckpoint(
+        f"cannot write {one_line(str(folder))}: {reason}; free space or choose another folder"
+    )
 
 
 def _of_parts(

@@ -25,7 +25,7 @@ from ming_core.media import (
 )
 from ming_core.mediafile import MediaFile
 from ming_core.notes import collected_notes
-from ming_core.text import printable, valid
+from ming_core.text import is_blank, printable, valid
 from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_question(argument: str) -> str | Audio:
         if isinstance(part, Audio):
             return _present(part)
     question = read_text(argument)
-    if not question.strip():
+    if is_blank(question):
         raise BadConfig("the question is empty; write it in quotes, or pipe it in with -")
     return question
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ming_core.cli.common import check_stdin, read_media, with_sampling
 from ming_core.errors import BadConfig, BadMedia, MingError
 from ming_core.media import Audio, Image, Media, Video, kind_of_name
-from ming_core.output import check_target, make_folder
+from ming_core.output import check_target, make_folder, names_no_format
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,11 @@ def without_doubles(items: Iterable[Item]) -> list[Item]:
 def check_format(out: str | None, known: Sequence[str]) -> None:
     """Raises BadConfig for the name of a file whose suffix is none of those known (".txt", …)."""
     suffix = Path(out or "").suffix.lower()
-    if out is not None and suffix and suffix not in known and not _is_special(out):
+    if out is not None and suffix and suffix not in known and not names_no_format(out):
         raise BadConfig(
             f"cannot write {out!r}: {suffix} is no known format; end the name in "
             f"{', '.join(known[:-1])} or {known[-1]}"
         )
-
-
-def _is_special(out: str) -> bool:
-    """A folder, a device or a pipe, whose name tells no format."""
-    return os.path.exists(out) and not os.path.isfile(out)
 
 
 def with_targets(items: Sequence[Item], out: str | None, suffix: str) -> list[Item]:
@@ -118,6 +113,8 @@ def with_targets(items: Sequence[Item], out: str | None, suffix: str) -> list[It
     """
     if out is None or out == "-":
         return list(items)
+    if not out.strip():
+        raise BadConfig("the name behind --out is empty; name a file or a folder, . for this one")
     folder = Path(out)
     if len(items) == 1 and not items[0].listed and not folder.is_dir() and not out.endswith("/"):
         check_target(out)

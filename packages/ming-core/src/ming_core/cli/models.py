@@ -8,8 +8,8 @@ import typer
 
 from ming_core.checkpoints.files import inside, listing, read_json
 from ming_core.cli.common import JsonOption, megabytes
-from ming_core.cli.tables import print_table
-from ming_core.cli.terminal import print_json, show
+from ming_core.cli.tables import print_table, print_text
+from ming_core.cli.terminal import print_json
 from ming_core.knowledge import SECTION, Knowledge
 from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
 
@@ -34,7 +34,7 @@ def models(
     print_table([("model", "weights", "parts", "summary"), *rows])
 
     if knowledge is not None:
-        show(f"\n{knowledge[1].page()}", end="")
+        print_text(f"\n{knowledge[1].page()}")
 
 
 def _knowledge(preset: PresetParts) -> tuple[Any, Knowledge] | None:

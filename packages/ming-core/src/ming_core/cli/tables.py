@@ -24,9 +24,24 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     $COLUMNS holds wherever it is set.
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
-    wrapped = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    for line in _lines(rows, max(columns(), NARROWEST) if wrapped else None):
+    for line in _lines(rows, _width()):
         show(line)
+
+
+def print_text(text: str) -> None:
+    """Lines of words, wrapped as tables are, with the indent of each kept."""
+    width = _width()
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        room = None if width is None else max(width - len(indent), NARROWEST)
+        for part in [line[len(indent) :]] if room is None else _wrapped(line[len(indent) :], room):
+            show(indent + part)
+
+
+def _width() -> int | None:
+    """Cells of a line; None where nothing is wrapped."""
+    wrapped = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return max(columns(), NARROWEST) if wrapped else None
 
 
 def _lines(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
