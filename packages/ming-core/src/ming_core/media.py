@@ -112,11 +112,11 @@ class VideoSampling:
 
     def __post_init__(self) -> None:
         rate = self.fps
-        if rate is not None and not (isinstance(rate, Real) and 0 < rate < float("inf")):
+        if rate is not None and not (isinstance(rate, Real) and 0 < float(rate) < float("inf")):
             raise BadConfig(f"fps of a video is {rate!r}; it must be above 0")
         for name in ("max_frames", "frames"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Integral) and value >= 1):
+            if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
                 raise BadConfig(f"{name} of a video is {value!r}; it must be at least 1")
         if self.method not in ("release", "uniform"):
             raise BadConfig(f"method of a video is {self.method!r}; known: 'release', 'uniform'")
