@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -510,3 +512,13 @@ def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[..., 0].min() > 200
     with pytest.raises(BadMedia, match="is damaged or cut short"):
         open_image(head)
+
+
+def test_the_pages_of_a_pipe_are_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = encoded(Image.new("RGB", (5, 4), "red"))
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,), daemon=True)
+    writer.start()
+    assert [page.size for page in pages_of(pipe)] == [(5, 4)]
+    writer.join()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,8 @@ def open_image(source: Any) -> Image.Image:
         return _in_memory(source)
     if isinstance(source, np.ndarray | torch.Tensor):
         return _in_memory(_from_array(source))
-    data, name = _read(source)
+    file = _read(source)
+    data, name = file.data or b"", file.name
     with _explained(name):
         image = _opened(data, name)
         _note_more(image, data, name)
@@ -112,11 +113,12 @@ def pages_of(source: Any) -> Iterator[Image.Image]:
     if isinstance(source, Image.Image | np.ndarray | torch.Tensor):
         yield open_image(source)
         return
-    data, name = _read(source)
+    file = _read(source)
+    data, name = file.data or b"", file.name
     with _explained(name):
         count, whole = _page_count(data, name)
     if count == 1:
-        yield open_image(data if name.startswith("the ") else source)
+        yield open_image(file)
         return
     if not whole:
         note_to_user(f"{name} breaks off behind page {count}; the pages up to there were read")
@@ -153,27 +155,15 @@ def _check_size(width: int, height: int, name: str) -> None:
     check_aspect(width, height, name)
 
 
-def _read(source: Any) -> tuple[bytes, str]:
-    """The bytes of a picture's file and how errors name it."""
-    if isinstance(source, str) and source[:5].lower() == "data:":
-        return _from_data_uri(source), "the data: URI"
+def _read(source: Any) -> MediaFile:
+    """A picture's file, with its bytes in memory."""
     if isinstance(source, MediaSource):
         file = MediaFile.find(source, "image")
-        return file.read(MAX_FILE), file.name
+        return replace(file, data=file.read(MAX_FILE))
     raise BadMedia(
         f"cannot read an image from {type(source).__name__}; give a path, a data: URI, bytes, "
         "a PIL image or a uint8 array [height, width, 3]"
     )
-
-
-def _from_data_uri(uri: str) -> bytes:
-    header, comma, payload = uri.partition(",")
-    if not comma or not header.lower().endswith(";base64"):
-        raise BadMedia(f"{shortened(uri)!r} must look like 'data:image/png;base64,...'")
-    try:
-        return base64.b64decode("".join(payload.split()), validate=True)
-    except ValueError as error:
-        raise BadMedia(f"the data: URI holds no valid base64: {error}") from error
 
 
 def _from_array(source: np.ndarray | torch.Tensor) -> Image.Image:
