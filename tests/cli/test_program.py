@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,20 @@ def test_doctor_fails_when_a_plugin_does(run, monkeypatch) -> None:
     assert result.code == 1
     assert "FAIL" in result.out
     assert "plugin 'acme' of acme-asr: cannot be imported: no acme" in result.out
+
+
+def test_doctor_goes_on_after_a_plugin_that_finds_odd_things(run, monkeypatch) -> None:
+    class Odd:
+        @hookimpl
+        def ming_doctor(self) -> Any:
+            return ["ok"]
+
+    plugins = Plugins()
+    plugins.add(Odd(), "odd", "odd-package")
+    monkeypatch.setattr("ming_core.cli.doctor.get_plugins", lambda: plugins)
+    result = run("doctor", "--json")
+    assert json.loads(result.out) == {"ok": True, "findings": []}
+    assert "plugin 'odd' of odd-package: ming_doctor gave list; it must give" in result.err
 
 
 def test_demo_asks_the_shipped_questions(run, fake, monkeypatch, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ming_core.cli.tasks import task_command
 from ming_core.errors import BadConfig
 from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Plugins
+from ming_core.registry import Entry
 
 TASKS = '''
 from __future__ import annotations
@@ -90,6 +91,10 @@ def looks(model, argument, messages):
     return Image(argument) if argument else None
 
 
+def fails(model, argument, messages):
+    return [argument] if argument else 1 / 0
+
+
 def counts(model, argument, messages):
     return f"{len(messages)} {argument}"
 '''
@@ -109,6 +114,7 @@ def ming_register_tasks(register):
 @hookimpl
 def ming_register_chat_commands(register):
     register("looks", "acme_tasks:looks", summary="look at a picture")
+    register("fails", "acme_tasks:fails")
     register("counts", "acme_tasks:counts", summary="count what was said")
 """
 
@@ -226,6 +232,12 @@ def test_the_program_has_them_and_registered_commands_win(plugins: Plugins) -> N
     assert "acme_tasks" in sys.modules
 
 
+@pytest.mark.parametrize("target", ["math:pi", "builtins:dict", "time:time", "os:getcwd"])
+def test_what_is_no_function_of_a_model_has_no_command(target: str) -> None:
+    with pytest.raises(BadConfig, match=r"must be a function whose first parameter is the model"):
+        task_command(Entry("odd", target, "acme"))
+
+
 def test_a_command_that_cannot_be_built_is_left_out(plugins: Plugins) -> None:
     class Own:
         @hookimpl
@@ -268,7 +280,7 @@ def test_in_the_installed_program(installed: Any, repository: Path) -> None:
     listed = installed("plugins")
     (row,) = [line for line in listed.stdout.splitlines() if line.startswith("acme ")]
     assert "commands: everything, impossible, plain-words, said, streamed, untyped" in row
-    assert "chat_commands: counts, looks" in row
+    assert "chat_commands: counts, fails, looks" in row
     added = {
         p["name"]: p["adds"] for p in json.loads(installed("plugins", "--json").stdout)["plugins"]
     }
@@ -279,9 +291,19 @@ def test_in_the_installed_program(installed: Any, repository: Path) -> None:
     assert (done.stdout, done.returncode) == ("HELLO\n", 0), done.stderr
 
     scene = repository / "docs/images/scene.png"
-    lines = ["/counts", f"/looks {scene}", "what color is the star?", "/counts now", "/count"]
+    lines = [
+        "/counts",
+        f"/looks {scene}",
+        "what color is the star?",
+        "/fails",
+        "/fails x",
+        "/counts now",
+        "/count",
+    ]
     done = installed("chat", stdin="\n".join(lines))
     first, answer, count = done.stdout.splitlines()
     assert (first, count) == ("0 ", "2 now")
     assert answer == "pink"
+    failed = "ming: the command /fails of a plugin failed: "
+    assert f"{failed}ZeroDivisionError: division by zero\n{failed}TypeError: " in done.stderr
     assert "unknown chat command '/count'; did you mean '/counts'?" in done.stderr

@@ -142,3 +142,9 @@ def test_unknown_preset(plugins: Plugins, package: str) -> None:
     plugins.add(Part("nano", f"{package}:presets/tiny", "backbone"), "a", "ming-core")
     with pytest.raises(UnknownName, match="unknown preset 'nanno'; did you mean 'nano'\\?"):
         preset("nanno")
+
+
+@pytest.mark.parametrize("target", ["json.decoder:presets", "no.such:presets", ".:presets"])
+def test_a_part_in_no_package_is_not_here(plugins: Plugins, target: str) -> None:
+    plugins.add(Part("tiny", target, "backbone"), "odd", "odd")
+    assert _state(preset("tiny")) == "not here"

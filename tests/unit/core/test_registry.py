@@ -39,9 +39,18 @@ def test_an_owner_keeps_its_name() -> None:
         ("x", "math", "preset 'x': target must be 'module:attribute', not 'math'"),
         ("x", ":pi", "preset 'x': target must be 'module:attribute', not ':pi'"),
         ("x", "math:pi", "preset 'x': register it with part=..."),
+        ("-x", "math:pi", "a preset name must be one word, not '-x'"),
+        ("x\x1b", "math:pi", "a preset name must be one word, not 'x\\x1b'"),
+        (5, "math:pi", "a preset name must be one word, not 5"),
+        ("x", None, "preset 'x': target must be 'module:attribute', not None"),
     ],
 )
 def test_what_can_never_work_is_refused(name: str, target: str, message: str) -> None:
     with pytest.raises(ValueError, match="preset") as error:
         registrar(Registry("preset", part="part"), [])(name, target)
     assert str(error.value) == message
+
+
+def test_a_summary_is_a_text() -> None:
+    with pytest.raises(ValueError, match="task 'x': summary must be a text, not None"):
+        registrar(Registry("task"), [])("x", "math:pi", summary=None)  # type: ignore[arg-type]

@@ -120,9 +120,12 @@ def _part(entry: Entry) -> PresetPart:
 
 def _package_folder(package: str, place: str) -> Path | None:
     # find_spec first: `files` would import the package, which may be heavy
-    if find_spec(package) is None:
+    try:
+        if find_spec(package) is None:
+            return None
+        folder = Path(str(files(package).joinpath(place)))
+    except (ImportError, TypeError, ValueError):  # a module instead of a package, no name at all
         return None
-    folder = Path(str(files(package).joinpath(place)))
     return folder if (folder / "config.json").is_file() else None
 
 

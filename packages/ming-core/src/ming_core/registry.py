@@ -105,11 +105,13 @@ class Registrar:
     def __call__(self, name: str, target: str, *, summary: str = "", **extra: Any) -> None:
         """Register `name`. Raises ValueError for what can never work, e.g. a malformed target."""
         kind, part = self.registry.kind, self.registry.part
-        if not name or any(c.isspace() for c in name):
+        if not _is_word(name):
             raise ValueError(f"a {kind} name must be one word, not {name!r}")
-        module, _, attribute = target.partition(":")
+        module, _, attribute = target.partition(":") if isinstance(target, str) else ("", "", "")
         if not module or not attribute:
             raise ValueError(f"{kind} {name!r}: target must be 'module:attribute', not {target!r}")
+        if not isinstance(summary, str):
+            raise ValueError(f"{kind} {name!r}: summary must be a text, not {summary!r}")
         if part and part not in extra:
             raise ValueError(f"{kind} {name!r}: register it with {part}=...")
         entry = Entry(name, target, self.plugin, summary, MappingProxyType(extra))
@@ -120,3 +122,14 @@ class Registrar:
                 f"{what} is registered by both {owner.plugin} and {self.plugin}; using that of "
                 f"{owner.plugin}, switch one off with MING_DISABLE_PLUGINS"
             )
+
+
+def _is_word(name: object) -> bool:
+    """Whether a name can be typed as it is: an option begins with a dash."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and not any(map(str.isspace, name))
+        and not name.startswith("-")
+        and name != ""
+    )

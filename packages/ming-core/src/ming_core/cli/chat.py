@@ -27,7 +27,7 @@ from ming_core.cli.stdin import checked, stdin_lines
 from ming_core.cli.terminal import said_notes, say, show
 from ming_core.errors import BadConfig, MingError, UnknownName
 from ming_core.media import Message, Part, as_medium, assistant, system, user
-from ming_core.plugins import get_plugins
+from ming_core.plugins import describe, get_plugins
 
 HELP = """/image PATH  show a picture, sound or video with the next question
 /say PATH    ask what a recording says
@@ -83,11 +83,11 @@ def chat(
                 shown.append(_medium(command, argument))
             elif command.startswith("/") and command != "/say":
                 with said_notes():
-                    given = _added(command)(omni, argument.strip(), tuple(messages))
+                    given = _given(command, omni, argument.strip(), tuple(messages))
                 if isinstance(given, str):
                     show(given)
                 elif given is not None:
-                    shown.append(as_medium(given))
+                    shown.append(given)
             elif line:
                 asked = _medium(command, argument) if command == "/say" else line
                 whole, shown = [*messages, user(*shown, asked)], []
@@ -120,6 +120,18 @@ def _added(command: str) -> Any:
         names = (f"/{name}" for name in known.names())
         raise UnknownName("chat command", command, (*COMMANDS, *names))
     return known[command.removeprefix("/")].load()
+
+
+def _given(command: str, *arguments: Any) -> str | Part | None:
+    """What a command of a plugin gives. Its errors do not end the conversation."""
+    function = _added(command)
+    try:
+        given = function(*arguments)
+        return given if given is None or isinstance(given, str) else as_medium(given)
+    except MingError:
+        raise
+    except Exception as error:
+        raise MingError(f"the command {command} of a plugin failed: {describe(error)}") from error
 
 
 def _medium(command: str, argument: str) -> Part:

@@ -96,7 +96,13 @@ def task_command(entry: Entry) -> Any:
     no place on a command line.
     """
     function = entry.load()
-    _, *parameters = inspect.signature(function).parameters.values()
+    try:
+        _, *parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # no function, no signature, no parameter
+        raise BadConfig(
+            f"the task {entry.name!r} of {entry.plugin} has no command: {entry.target!r} must be a "
+            f"function whose first parameter is the model; update {entry.plugin}"
+        ) from None
     fields = [_field(entry, function, p) for p in parameters if p.kind is not p.VAR_KEYWORD]
     common = COMMON | (SAMPLING if len(fields) < len(parameters) else {})
     names = {field.parameter.name for field in fields}
@@ -242,7 +248,7 @@ def _deliver(
             show("")
             return
     except BaseException:
-        show(result)
+        show("" if isinstance(result, Iterator) else result)
         raise
     if as_json:
         told = {"notes": list(notes)} if notes else {}
