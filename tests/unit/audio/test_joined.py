@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -59,6 +60,42 @@ def test_joined_files_of_other_rates_and_channels(kind: str) -> None:
     assert len(samples) == pytest.approx(3 * RATE, abs=0.2 * RATE)
     end = samples[-RATE // 2 - 2_000 : -2_000]
     assert np.abs(np.fft.rfft(end)).argmax() * RATE / len(end) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "rate"),
+    [
+        ("flv", "mp3", 44_100),
+        ("asf", "wmav2", RATE),
+        ("tta", "tta", RATE),
+        ("voc", "pcm_u8", RATE),
+        ("matroska", "pcm_s16le", RATE),
+        ("mov", "pcm_s16le", RATE),
+    ],
+)
+def test_other_joined_files_are_heard_to_the_end(kind: str, codec: str, rate: int) -> None:
+    parts = [muxed(samples, kind, codec, rate) for samples in (FIRST, SECOND)]
+    alone = [quietly(part) for part in parts]
+    assert len(alone[0]) == pytest.approx(2 * RATE, abs=0.1 * RATE)
+    samples, expected = quietly(b"".join(parts)), np.concatenate(alone)
+    assert len(samples) == pytest.approx(len(expected), abs=2)
+    size = len(alone[0]) - RATE // 2  # at the joint the resampler of another rate goes on
+    assert np.abs(samples[:size] - expected[:size]).max() < 0.01
+    assert np.std(samples[-RATE // 2 :]) == pytest.approx(0.1, abs=0.03)
+
+
+def muxed(samples: np.ndarray, kind: str, codec: str, rate: int) -> bytes:
+    data = io.BytesIO()
+    with av.open(data, "w", format=kind) as container:
+        stream: Any = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 64_000
+        values = (samples * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(values, "s16", "mono")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 1024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(piece))
+    return data.getvalue()
 
 
 def test_a_chain_of_vorbis_and_opus() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import soundfile
 import torch
 
 from ming_audio.reading import Sound, audio_seconds, open_audio, stream_audio
+from ming_core.errors import BadMedia
+from ming_core.mediafile import MediaFile
 
 RATE = 16_000
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
@@ -163,3 +166,20 @@ def test_memory_files_are_judged_by_content(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(data.getvalue())
         assert np.abs(open_audio(path).samples - TONE).max() < 1e-4, name
+
+
+def test_an_open_file_is_no_array() -> None:
+    with pytest.raises(BadMedia, match="cannot read a sound from BytesIO; give the path of a file"):
+        open_audio(io.BytesIO(b"RIFF"))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that fails, or of `/proc`."""
+
+    class Failing(io.BytesIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(MediaFile, "open", lambda self: Failing(b"RIFF"))
+    with pytest.raises(BadMedia, match="cannot read the sound file 'talk.wav': Input/output error"):
+        open_audio("talk.wav")

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ming_core.media import Frames, VideoSampling
+from ming_core.notes import collected_notes
 from ming_vision import video
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
@@ -228,6 +229,15 @@ def test_the_suffix_does_not_matter(clips: Clips, tmp_path: Path) -> None:
     assert numbers(clips, tmp_path / "webm.mp4", ALL) == [0, 1, 2]
     Image.fromarray(clips.picture(77)).save(tmp_path / "picture.mp4", "PNG")
     assert numbers(clips, tmp_path / "picture.mp4") == [77]
+
+
+def test_of_joined_mp4s_the_first_is_read_with_a_note(clips: Clips) -> None:
+    data = clips.write("a.mp4", frames=3).read_bytes()
+    sentence = "the video data is several files joined end to end, of which the first one is read"
+    for source, notes in (data, []), (data + data, [f"{sentence}; give each one alone"]):
+        with collected_notes() as found:
+            assert numbers(clips, source, ALL) == [0, 1, 2]
+        assert found == notes
 
 
 def test_open_stream_yields_every_frame_in_turn(clips: Clips) -> None:

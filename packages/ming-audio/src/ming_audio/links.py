@@ -85,8 +85,10 @@ MAX_CHUNKS = 100_000
 """Of one sound. No writer makes so many, and somebody might wish to keep us busy."""
 
 _OGG, _FLAC, _EBML = b"OggS\0\2", b"fLaC", b"\x1aE\xdf\xa3"
-_MARKS = (_OGG, _FLAC, _EBML)
-"""With what each of several joined files begins; the last one is that of mkv and webm."""
+_FLV, _TTA, _VOC = b"FLV\1", b"TTA1\1\0", b"Creative Voice File\x1a"
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MARKS = (_OGG, _FLAC, _EBML, _FLV, _TTA, _VOC, _ASF)
+"""With what each of several joined files begins; _EBML is that of mkv and webm, _ASF of wma."""
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
 """What an mp4 may begin with, behind a size."""
@@ -94,7 +96,7 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof"
 
 def links(file: MediaFile) -> list[Link]:
     """The sounds of a file in their order, at least one. Raises BadMedia if it cannot be read."""
-    with file.open() as handle:
+    with file.open() as handle, file.explained():
         length = handle.seek(0, io.SEEK_END)
         head = _at(handle, 0, 64)
         mark = next((mark for mark in _MARKS if head.startswith(mark[:4])), None)
@@ -274,9 +276,9 @@ def _missing_mp3(handle: Handle, start: int, length: int) -> int:
 
 
 def _missing(handle: Handle, mark: bytes, start: int, end: int) -> int:
-    if mark == _FLAC:  # which tells how many samples there are
-        return 0
-    return (_missing_page if mark == _OGG else _missing_cluster)(handle, start, end)
+    if mark == _OGG:
+        return _missing_page(handle, start, end)
+    return _missing_cluster(handle, start, end) if mark == _EBML else 0
 
 
 def _missing_page(handle: Handle, start: int, end: int) -> int:
@@ -350,6 +352,8 @@ def _begins(head: bytes, mark: bytes) -> bool:
     """Whether it is more than four bytes that are there by chance."""
     if mark == _EBML:
         return b"webm" in head[:64] or b"matroska" in head[:64]
+    if mark == _FLV:
+        return head[5:9] == b"\0\0\0\x09"
     return mark != _FLAC or head[4:8] in (b"\0\0\0\x22", b"\x80\0\0\x22")
 
 

@@ -148,7 +148,7 @@ def _array(source: Any) -> tuple[np.ndarray, int]:
         return source.samples[None], source.rate
     samples: Any
     samples, rate = source if isinstance(source, tuple) and len(source) == 2 else (source, RATE)
-    if hasattr(samples, "detach"):  # a tensor, without importing its library
+    if hasattr(samples, "is_floating_point"):  # a tensor, without importing its library
         samples = samples.detach().cpu()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     if not isinstance(samples, np.ndarray) or not isinstance(rate, int | np.integer):

@@ -85,7 +85,7 @@ class MediaFile:
 
     def read(self, most: int = MOST_PIPED) -> bytes:
         """All of it. Raises BadMedia as `open` does, and for more than `most` bytes."""
-        with self.open() as handle, self._explained():
+        with self.open() as handle, self.explained():
             return self._at_most(handle, most)
 
     def open(self) -> io.BytesIO | io.FileIO:
@@ -94,24 +94,24 @@ class MediaFile:
         Unbuffered, as a library may read on from the descriptor. Raises BadMedia for a folder, for
         what is not there and for what may not be read.
         """
-        with self._explained():
+        with self.explained():
             if self.data is not None or self.path is None:
                 return io.BytesIO(self.data or b"")
             return self.path.open("rb", buffering=0)
 
     def is_empty(self) -> bool:
         """Whether it holds not a single byte. Raises BadMedia as `open` does."""
-        with self.open() as handle:
+        with self.open() as handle, self.explained():
             return not handle.read(1)
 
     def content(self) -> Kind | None:
         """Picture, sound or video by its bytes; None if they do not tell. Raises BadMedia."""
-        with self.open() as handle, self._explained():
+        with self.open() as handle, self.explained():
             return kind_of(handle)
 
     def _piped(self, handle: BinaryIO | None) -> MediaFile:
         """The same with the bytes of a pipe in memory."""
-        with self._explained():
+        with self.explained():
             if handle is not None:
                 return replace(self, data=self._at_most(handle, MOST_PIPED))
             if self.path is None:
@@ -133,8 +133,8 @@ class MediaFile:
         return b"".join(pieces)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns errors of the system into one sentence."""
+    def explained(self) -> Iterator[None]:
+        """Turns errors of the system inside the block into BadMedia with one sentence."""
         name = repr(shortened("-" if self.path is None else str(self.path)))
         try:
             yield

@@ -60,6 +60,9 @@ MAX_DECODED = 1 << 39
 MAX_BROKEN = 100
 """Times that a file is read on behind a place that cannot be followed."""
 
+MAX_BOXES = 1000
+"""Of an mp4, those that others lie in not counted; without fragments it has few."""
+
 MAX_FPS = 1000
 
 LATE = 0.1
@@ -317,10 +320,8 @@ class _Tally:
 
     def note(self, file: MediaFile) -> None:
         if self.damaged:
-            note_to_user(
-                f"{file.name} is damaged: {self.damaged} pieces of it cannot be decoded and are "
-                "left out"
-            )
+            pieces = "1 piece" if self.damaged == 1 else f"{self.damaged} pieces"
+            note_to_user(f"{file.name} is damaged: {pieces} of it cannot be decoded")
 
 
 def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
@@ -433,6 +434,11 @@ def _scan(file: MediaFile) -> _Index:
         count = len(_videos(file, container))
         if count > 1:
             note_to_user(f"{file.name} has {count} videos; only the main one is read")
+        if "mp4" in container.format.name and _is_joined(file):
+            note_to_user(
+                f"{file.name} is several files joined end to end, of which the first one is read; "
+                "give each one alone"
+            )
         clock, guessed = _clock(container, stream), container.format.name == "avi"
         number, own, torn = 0, stream.index, False
         ends = [0] * len(container.streams)
@@ -481,6 +487,24 @@ def _scan(file: MediaFile) -> _Index:
     return _Index(
         times, places, tick, rate, timed=True, joined=joined, guessed=guessed, start=start
     )
+
+
+def _is_joined(file: MediaFile) -> bool:
+    """Whether another mp4 begins where one ends, so that FFmpeg stops there."""
+    with file.open() as handle:
+        at = 0
+        for _ in range(MAX_BOXES):
+            handle.seek(at)
+            head = handle.read(16)
+            size, name = int.from_bytes(head[:4], "big"), head[4:8]
+            if at and name == b"ftyp":
+                return True
+            if size == 1:
+                size = int.from_bytes(head[8:], "big")
+            if size < 8 or name == b"moof":  # FFmpeg follows fragments to the end of the file
+                return False
+            at += size
+    return False
 
 
 def _claims(container: InputContainer) -> bool:
