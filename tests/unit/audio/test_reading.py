@@ -181,5 +181,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(MediaFile, "open", lambda self: Failing(b"RIFF"))
-    with pytest.raises(BadMedia, match="cannot read the sound file 'talk.wav': Input/output error"):
+    with pytest.raises(BadMedia, match=r"cannot read the sound file 'talk\.wav': Input/output"):
         open_audio("talk.wav")
