@@ -127,6 +127,17 @@ def test_lists_of_hotwords_of_other_editors(run, model, sound) -> None:
     assert "'/dev/zero': it has more than 4 MB" in result.err
 
 
+def test_hotwords_come_from_a_pipe_or_a_uri(run, model, sound) -> None:
+    sound("a.wav")
+    Path("names.txt").write_text("Zoë", "utf-8")
+    uri = Path("names.txt").resolve().as_uri()
+    for source, stdin in (("-", "Zoë\n"), (uri, "")):
+        assert run("transcribe", "a.wav", "--hotwords", source, stdin=stdin).code == 0
+        assert "Zoë" in model.questions.pop()
+    result = run("transcribe", "-", "--hotwords", "-", stdin="Zoë")
+    assert "standard input can be read once only" in result.err
+
+
 def test_each_channel_tells_who_speaks(run, model, sound) -> None:
     tone = np.random.default_rng(0).normal(0, 0.1, RATE)
     soundfile.write("call.wav", np.stack([np.r_[tone, 0 * tone], np.r_[0 * tone, tone]], 1), RATE)

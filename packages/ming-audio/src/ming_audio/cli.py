@@ -18,11 +18,13 @@ from ming_core.cli.common import (
     JsonOption,
     ModelOption,
     QuietOption,
+    check_stdin,
     load_model,
     read_channel,
     told,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets, without_doubles
+from ming_core.cli.stdin import stdin_text
 from ming_core.errors import BadConfig
 from ming_core.media import Audio, Image, Video, media_from_path
 from ming_core.mediafile import MediaFile
@@ -66,7 +68,8 @@ def transcribe(
     hotwords: Annotated[
         str | None,
         typer.Option(
-            help="File of names and terms that may occur, one on each line.", metavar="FILE"
+            help="File of names and terms that may occur, one on each line; - for stdin.",
+            metavar="FILE",
         ),
     ] = None,
     dialect: Annotated[str | None, typer.Option(help="Such as 上海.")] = None,
@@ -93,7 +96,8 @@ def transcribe(
     If one of several files cannot be read, it is reported, and the others are done.
     Example: ming transcribe talk.mp3 -o talk.srt --hotwords names.txt
     """
-    words = _hotwords(hotwords)
+    check_stdin(*files, hotwords or "")
+    words = _words(stdin_text()) if hotwords == "-" else _hotwords(hotwords)
     heard = "each" if channel == "each" else read_channel(channel)
     if format is None:
         check_format(out, [f".{known}" for known in Format])
@@ -142,7 +146,9 @@ def _hotwords(path: str | None) -> list[str]:
         return []
     reason = None
     try:
-        with Path(path).open("rb") as file:
+        uri = path.lower().startswith("file:/")
+        place = MediaFile.find(path, "text").path if uri else None
+        with (place or Path(path)).open("rb") as file:
             data = file.read(MOST_HOTWORDS + 1)  # a device or a pipe may not end
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = data.decode("utf-16" if wide else "utf-8-sig")
@@ -158,6 +164,11 @@ def _hotwords(path: str | None) -> list[str]:
         raise BadConfig(
             f"cannot read the hotwords in {path!r}: {reason}; give a text file with one a line"
         )
+    return _words(text)
+
+
+def _words(text: str) -> list[str]:
+    """Its lines, without what cannot be seen."""
     return ["".join(filter(str.isprintable, line)) for line in text.expandtabs(1).splitlines()]
 
 
