@@ -231,13 +231,32 @@ def test_the_suffix_does_not_matter(clips: Clips, tmp_path: Path) -> None:
     assert numbers(clips, tmp_path / "picture.mp4") == [77]
 
 
-def test_of_joined_mp4s_the_first_is_read_with_a_note(clips: Clips) -> None:
+@pytest.mark.parametrize("header_first", [False, True])
+def test_joined_mp4s_are_read_one_behind_the_other(
+    clips: Clips, tmp_path: Path, header_first: bool
+) -> None:
+    parts = [clips.write(f"{n}.mp4", frames=n, fps=4, header_first=header_first) for n in (3, 5)]
+    path = tmp_path / "a,b:c.mp4"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    expected = [*range(3), *range(5)]
+    for source in (path, path.read_bytes()):
+        with collected_notes() as notes:
+            frames = read_video(source, FLASH, ALL)
+            assert list(map(clips.number, frames.pictures)) == expected
+        assert notes == []
+        assert frames.seconds == pytest.approx([n / 4 for n in range(8)])
+    assert [(t, clips.number(p)) for t, p in open_stream(path)] == [
+        (pytest.approx(n / 4), number) for n, number in enumerate(expected)
+    ]
+    some = read_video(path, FLASH, VideoSampling(frames=4))
+    assert list(map(clips.number, some.pictures)) == [expected[n] for n in (0, 2, 4, 7)]
+
+
+def test_a_part_that_cannot_be_read_is_noted(clips: Clips) -> None:
     data = clips.write("a.mp4", frames=3).read_bytes()
-    sentence = "the video data is several files joined end to end, of which the first one is read"
-    for source, notes in (data, []), (data + data, [f"{sentence}; give each one alone"]):
-        with collected_notes() as found:
-            assert numbers(clips, source, ALL) == [0, 1, 2]
-        assert found == notes
+    with collected_notes() as notes:
+        assert numbers(clips, data + data[:40], ALL) == [0, 1, 2]
+    assert notes == ["the video data has a part that cannot be decoded; the rest was used"]
 
 
 def test_open_stream_yields_every_frame_in_turn(clips: Clips) -> None:

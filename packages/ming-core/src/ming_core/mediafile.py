@@ -29,12 +29,14 @@ MOST_PIPED = 1 << 30
 class MediaFile:
     """A file on disk or in memory. kind: what errors call it: "image", "sound" or "video".
 
-    data: what a file in memory, or a pipe, holds; None for a file on disk.
+    data: what a file in memory, or a pipe, holds; None for a file on disk. span: from which byte to
+    which `address` leads, where several files were joined; None for all of it.
     """
 
     kind: str
     path: Path | None
     data: bytes | None = None
+    span: tuple[int, int] | None = None
 
     @classmethod
     def find(cls, source: MediaSource, kind: str) -> MediaFile:
@@ -73,9 +75,11 @@ class MediaFile:
 
     def address(self) -> str | io.BytesIO:
         """What FFmpeg opens. The scheme keeps names such as `concat:a|b` names of files."""
+        first, end = self.span or (0, None)
         if self.data is not None or self.path is None:
-            return io.BytesIO(self.data or b"")
-        return f"file:{self.path.absolute()}"
+            return io.BytesIO((self.data or b"")[first:end])
+        part = "" if end is None else f"subfile,,start,{first},end,{end},,:"
+        return f"{part}file:{self.path.absolute()}"
 
     @property
     def folder(self) -> Path | None:

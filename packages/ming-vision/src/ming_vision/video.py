@@ -8,6 +8,7 @@ the decoding of what lies between.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
@@ -15,10 +16,10 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from math import isfinite
 from operator import itemgetter
 from pathlib import Path
@@ -60,8 +61,11 @@ MAX_DECODED = 1 << 39
 MAX_BROKEN = 100
 """Times that a file is read on behind a place that cannot be followed."""
 
-MAX_BOXES = 1000
-"""Of an mp4, those that others lie in not counted; without fragments it has few."""
+MAX_BOXES = 1_000_000
+"""Of an mp4, those that others lie in not counted."""
+
+MICRO = Fraction(1, 1_000_000)
+"""Seconds of a tick of the clock of several files."""
 
 MAX_FPS = 1000
 
@@ -124,7 +128,7 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
 
     Times count from the start of the file, as in players: a picture that begins 3 s after the sound
     is at 3 s, and a pause keeps its length. Where the clock of a file jumps or begins anew, its
-    pieces follow one another. What an edit list hides is not shown. Recordings that are mirrored or
+    pieces follow one another, and so do mp4s that were joined. What an edit list hides is not shown. Recordings that are mirrored or
     turned are put upright; pixels that are not square stay so, as in the reference.
 
     A file that is cut short or damaged gives what can be decoded, with a note. Raises BadMedia,
@@ -171,12 +175,14 @@ def open_stream(source: MediaSource) -> Iterator[tuple[float, pil.Image]]:
     if count:
         yield from ((time / 1000, picture) for time, picture in animation.play(file))
         return
-    index, tally, latest = _scan(file), _Tally(), 0.0
-    with _opened(file) as (container, stream):
-        packets = _Packets(container, stream, index.joined)
-        for time, frame in _decoded(file, stream, packets, index, tally):
-            latest = max(latest, index.seconds(time))
-            yield latest, _upright(frame)
+    tally, latest, end = _Tally(), 0.0, 0.0
+    for part, index in _parts(file):
+        with _opened(part) as (container, stream):
+            packets = _Packets(container, stream, index.joined)
+            for time, frame in _decoded(part, stream, packets, index, tally):
+                latest = max(latest, end + index.seconds(time))
+                yield latest, _upright(frame)
+        end += index.length
     if not tally.pixels:
         raise BadMedia(_undecodable(file))
     tally.note(file)
@@ -306,6 +312,11 @@ class _Index:
         even = (self.times[0] + i * self.step for i in range(len(self.times)))
         return all(abs(t - e) <= self.step / 2 for t, e in zip(self.times, even))
 
+    @property
+    def length(self) -> float:
+        """Seconds from the start of the file to the end of the last frame."""
+        return self.seconds(self.times[-1]) + 1 / self.fps
+
     def seconds(self, time: float) -> float:
         """Seconds from the start of the file to a time in ticks."""
         return self.start + (time - self.times[0]) * float(self.tick)
@@ -325,9 +336,78 @@ class _Tally:
 
 
 def _from_file(file: MediaFile, rule: VideoRule, sampling: VideoSampling | None) -> VideoFrames:
-    index = _scan(file)
+    parts = _parts(file)
+    index = _in_turn([index for _, index in parts])
     targets, seconds = _chosen(index, rule, sampling)
-    return VideoFrames(_pictures(file, index, targets), tuple(seconds))
+    return VideoFrames(_pictures_in_turn(parts, index.times, targets), tuple(seconds))
+
+
+def _parts(file: MediaFile) -> list[tuple[MediaFile, _Index]]:
+    """The files that a file was joined of, mostly itself alone. Raises BadMedia."""
+    parts: list[tuple[MediaFile, _Index]] = []
+    fault: BadMedia | None = None
+    for part in _split(file):
+        try:
+            parts.append((part, _scan(part)))
+        except BadMedia as error:
+            fault = fault or error
+    if fault and not parts:
+        raise fault
+    if fault:
+        note_to_user(f"{file.name} has a part that cannot be decoded; the rest was used")
+    return parts
+
+
+def _split(file: MediaFile) -> list[MediaFile]:
+    """Of mp4s that were joined end to end FFmpeg reads the first one, so each by itself."""
+    starts = [0]
+    with file.open() as handle, file.explained():
+        at, length = 0, handle.seek(0, io.SEEK_END)
+        for _ in range(MAX_BOXES):
+            handle.seek(at)
+            head = handle.read(16)
+            size, name = int.from_bytes(head[:4], "big"), head[4:8]
+            if not at and name not in (b"ftyp", b"moov"):
+                break
+            if at and name == b"ftyp":
+                starts.append(at)
+            if size == 1:
+                size = int.from_bytes(head[8:], "big")
+            if size < 8:  # also at the end
+                break
+            at += size
+    if len(starts) == 1:
+        return [file]
+    return [replace(file, span=span) for span in pairwise([*starts, length])]
+
+
+def _in_turn(parts: Sequence[_Index]) -> _Index:
+    """One index of several files that follow one another."""
+    if len(parts) == 1:
+        return parts[0]
+    times: list[int] = []
+    end = 0.0
+    for part in parts:
+        times += [round((end + part.seconds(time)) / MICRO) for time in part.times]
+        end += part.length
+    rate = parts[0].rate if len({part.rate for part in parts}) == 1 else None
+    return _Index(times, [], MICRO, rate, timed=True, start=parts[0].start)
+
+
+def _pictures_in_turn(
+    parts: Sequence[tuple[MediaFile, _Index]], times: Sequence[int], targets: Sequence[int]
+) -> Iterator[pil.Image]:
+    """The pictures at `targets`, of which each is one of all `times`."""
+    if len(parts) == 1:
+        yield from _pictures(*parts[0], targets)
+        return
+    first = 0
+    for file, index in parts:
+        numbers = [bisect_right(times, target) - 1 - first for target in targets]
+        first += len(index.times)
+        inside = [index.times[number] for number in numbers if 0 <= number < len(index.times)]
+        if inside:
+            yield from _pictures(file, index, inside)
 
 
 def _chosen(
@@ -434,11 +514,6 @@ def _scan(file: MediaFile) -> _Index:
         count = len(_videos(file, container))
         if count > 1:
             note_to_user(f"{file.name} has {count} videos; only the main one is read")
-        if "mp4" in container.format.name and _is_joined(file):
-            note_to_user(
-                f"{file.name} is several files joined end to end, of which the first one is read; "
-                "give each one alone"
-            )
         clock, guessed = _clock(container, stream), container.format.name == "avi"
         number, own, torn = 0, stream.index, False
         ends = [0] * len(container.streams)
@@ -487,24 +562,6 @@ def _scan(file: MediaFile) -> _Index:
     return _Index(
         times, places, tick, rate, timed=True, joined=joined, guessed=guessed, start=start
     )
-
-
-def _is_joined(file: MediaFile) -> bool:
-    """Whether another mp4 begins where one ends, so that FFmpeg stops there."""
-    with file.open() as handle:
-        at = 0
-        for _ in range(MAX_BOXES):
-            handle.seek(at)
-            head = handle.read(16)
-            size, name = int.from_bytes(head[:4], "big"), head[4:8]
-            if at and name == b"ftyp":
-                return True
-            if size == 1:
-                size = int.from_bytes(head[8:], "big")
-            if size < 8 or name == b"moof":  # FFmpeg follows fragments to the end of the file
-                return False
-            at += size
-    return False
 
 
 def _claims(container: InputContainer) -> bool:
