@@ -128,8 +128,9 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
 
     Times count from the start of the file, as in players: a picture that begins 3 s after the sound
     is at 3 s, and a pause keeps its length. Where the clock of a file jumps or begins anew, its
-    pieces follow one another, and so do mp4s that were joined. What an edit list hides is not shown. Recordings that are mirrored or
-    turned are put upright; pixels that are not square stay so, as in the reference.
+    pieces follow one another, and so do mp4s that were joined. What an edit list hides is not
+    shown. Recordings that are mirrored or turned are put upright; pixels that are not square stay
+    so, as in the reference.
 
     A file that is cut short or damaged gives what can be decoded, with a note. Raises BadMedia,
     here or while the pictures are decoded.
