@@ -16,6 +16,7 @@ from PIL import Image as pil
 from ming_core import Audio, Image, Video, load
 from ming_core.api import Answer
 from ming_core.errors import BadConfig, BadMedia, MingError, UnknownName
+from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins
 from ming_vision.documents import Document, Table, parse_tables, unfenced
 from ming_vision.prompts import RELEASED, language_of, prompts_of, say
@@ -164,6 +165,18 @@ def test_read_formats() -> None:
     assert len(set(questions)) == 3
     budgets = [options["max_new_tokens"] for _, _, options in model.asked]
     assert budgets == [4096, 9, 4096]
+
+
+def test_a_damaged_page_leaves_the_text_of_those_before(tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    picture().save(path, save_all=True, append_images=[picture(), picture()])
+    path.write_bytes(path.read_bytes()[:-300])
+    with collected_notes() as notes:
+        document = read(Scripted("words"), path)  # type: ignore[arg-type]
+    assert document.text == "words\nwords"
+    (note,) = notes
+    assert note.startswith(f"page 3 of {path} is damaged or cut short: ")
+    assert note.endswith("; the pages before it were read")
 
 
 def test_a_text_that_was_cut_off_is_told() -> None:

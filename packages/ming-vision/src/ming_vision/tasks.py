@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Audio, Image, Video, media_from_path
+from ming_core.notes import note_to_user
 from ming_vision.clicks import Action, parse_action, written_history
 from ming_vision.documents import Document, DocumentFormat, unfenced
 from ming_vision.grounding import Grounding, parse_boxes
@@ -76,7 +77,7 @@ def read(
     think: bool = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Document:
-    """Read the text in a picture. All pages of a TIFF are read.
+    """Read the text in a picture. All pages of a TIFF are read, up to one that is damaged.
 
     Args:
         image: A picture.
@@ -96,7 +97,14 @@ def read(
     sampling = {"max_new_tokens": READING_TOKENS, **sampling}
     question = say(sentences[format], "en")
     pages = pages_of(_picture("read", image).source)
-    answers = [model.ask(question, Image(page), think=think, **sampling) for page in pages]
+    answers: list[Answer] = []
+    try:
+        for page in pages:
+            answers.append(model.ask(question, Image(page), think=think, **sampling))
+    except BadMedia as error:
+        if not answers:
+            raise
+        note_to_user(f"{error}; the pages before it were read")
     if format == "text":
         text = "\n".join(answer.answer for answer in answers)
     else:
