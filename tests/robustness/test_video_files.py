@@ -16,7 +16,7 @@ from PIL import Image
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, VideoSampling
 from ming_core.notes import collected_notes
-from ming_vision import video
+from ming_vision import video_decoding, video_packets
 from ming_vision.image import MAX_PIXELS
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
@@ -144,12 +144,12 @@ def test_frames_that_are_too_large_are_refused_before_they_are_decoded(
     gif[6:10] = (30000).to_bytes(2, "little") * 2
     assert "at most 35,389,440 pixels are allowed" in refusal(bytes(gif))
     path = clips.write("a.mp4")
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(video_packets, "MAX_PIXELS", 64 * 48 - 1)
     assert "frames of 64 x 48 pixels; at most 3,071 pixels are allowed" in refusal(path)
 
 
 def test_reading_stops_at_the_limit_of_frames(clips: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "MAX_PACKETS", 20)
+    monkeypatch.setattr(video_packets, "MAX_PACKETS", 20)
     path = clips.write("a.mp4", frames=21)
     assert "has more than the 20 frames allowed; cut it first" in refusal(path)
     with pytest.raises(BadMedia, match="more than the 20 frames"):
@@ -209,7 +209,7 @@ def test_a_size_that_is_too_large_from_the_middle_on(
 ) -> None:
     small = clips.write("a.h264", frames=6).read_bytes()
     large = clips.write("b.h264", frames=6, size=(320, 240)).read_bytes()
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48)
+    monkeypatch.setattr(video_packets, "MAX_PIXELS", 64 * 48)
     numbers, notes = shown(clips, small + large)
     assert {0, 1, 2} <= set(numbers) <= set(range(6))
     assert "is damaged" in notes[0]  # the decoder refuses them
@@ -222,7 +222,7 @@ def test_frames_that_are_far_longer_than_wide(clips: Any) -> None:
 
 def test_time_is_bounded(clips: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = clips.write("a.mp4", frames=90, key_every=90)
-    monkeypatch.setattr(video, "MAX_DECODED", 64 * 48 * 50)
+    monkeypatch.setattr(video_decoding, "MAX_DECODED", 64 * 48 * 50)
     assert "a.mp4 takes too long: to look at it, more than 153,600 pixels" in refusal(path)
 
 

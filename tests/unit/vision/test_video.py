@@ -14,7 +14,7 @@ from PIL import Image
 
 from ming_core.media import Frames, VideoSampling
 from ming_core.notes import collected_notes
-from ming_vision import video
+from ming_vision import video_decoding, video_packets, video_parts
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
 
@@ -70,14 +70,14 @@ def test_a_stream_without_times_counts_its_frames(clips: Clips) -> None:
 def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The times of all frames that are decoded from now on."""
     times: list[int] = []
-    original = video._decoded
+    original = video_decoding._decoded
 
     def counting(*arguments: Any) -> Any:
         for time, frame in original(*arguments):
             times.append(time)
             yield time, frame
 
-    monkeypatch.setattr(video, "_decoded", counting)
+    monkeypatch.setattr(video_decoding, "_decoded", counting)
     return times
 
 
@@ -95,14 +95,14 @@ def test_a_file_that_cannot_be_sought_is_played_once(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = clips.write("a.mp4", frames=100, key_every=10)
-    scan = video._scan
+    scan = video_packets.scan
 
     def wrong_places(file: Any) -> Any:
         index = scan(file)
         far = index.keys[-1][1]
         return replace(index, keys=[index.keys[0], *((time, far) for time, _ in index.keys[1:])])
 
-    monkeypatch.setattr(video, "_scan", wrong_places)
+    monkeypatch.setattr(video_parts, "scan", wrong_places)
     decoded = decoded_frames(monkeypatch)
     assert numbers(clips, path, VideoSampling(frames=5)) == [0, 24, 49, 74, 99]
     assert len(decoded) <= 120

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ming_core.errors import BadMedia
 from ming_core.media import Image as Picture
 from ming_core.media import Video, VideoSampling, media_from_path
 from ming_core.notes import collected_notes
-from ming_vision import video
+from ming_vision import video_decoding, video_packets
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
 
@@ -66,6 +68,35 @@ def test_a_gif_with_a_large_first_picture_is_a_video(tmp_path: Path) -> None:
     assert isinstance(media_from_path(path), Picture)
 
 
+def with_a_note_that_swells(png: bytes) -> bytes:
+    """With a comment that Pillow refuses to unpack, and the picture with it."""
+    chunk = b"zTXtComment\0\0" + zlib.compress(bytes(1 << 22))
+    length, end = (len(chunk) - 4).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+    return png[:33] + length + chunk + end + png[33:]
+
+
+@pytest.mark.parametrize("frames", [1, 8])
+def test_metadata_decide_nothing(clips: Any, animated: Any, frames: int) -> None:
+    data = with_a_note_that_swells(animated("a.png", frames).read_bytes())
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(BytesIO(data))
+    stream = [clips.number(picture) for _, picture in open_stream(data)]
+    assert stream == list(range(frames))
+    seen = read_video(data, LITE, VideoSampling(frames=frames)).pictures
+    assert [clips.number(picture) for picture in seen] == stream
+
+
+def test_a_webp_with_a_large_first_picture_is_a_video(tmp_path: Path) -> None:
+    noise = [Image.effect_noise((700, 700), 90 + i) for i in range(2)]
+    path = tmp_path / "large.webp"
+    noise[0].save(path, save_all=True, append_images=noise[1:], lossless=True)
+    assert path.stat().st_size > 600_000
+    assert isinstance(media_from_path(path), Video)
+    assert len(list(open_stream(path))) == 2
+    noise[0].save(path, lossless=True)
+    assert isinstance(media_from_path(path), Picture)
+
+
 def test_an_animation_that_breaks_off(clips: Any, animated: Any) -> None:
     data = animated("a.png").read_bytes()
     with collected_notes() as notes:
@@ -77,9 +108,9 @@ def test_an_animation_that_breaks_off(clips: Any, animated: Any) -> None:
 
 def test_limits_of_animations(animated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = animated("a.png")
-    monkeypatch.setattr(video, "MAX_DECODED", 64 * 48 * 7)
+    monkeypatch.setattr(video_decoding, "MAX_DECODED", 64 * 48 * 7)
     with pytest.raises(BadMedia, match="takes too long"):
         read_video(path, LITE)
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 47)
+    monkeypatch.setattr(video_packets, "MAX_PIXELS", 64 * 47)
     with pytest.raises(BadMedia, match="frames of 64 x 48 pixels"):
         next(open_stream(path))

@@ -69,7 +69,7 @@ def kind_of(handle: BytesIO | FileIO) -> Kind | None:
     head = handle.read(HEAD)
     if head[:4] == b"GIF8":
         return "video" if _shows_several(head + handle.read(MOST_OF_GIF)) else "image"
-    if _is_animated(head):
+    if _is_animated(head, handle):
         return "video"
     if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
         if head[8:12] in _STILLS and head[4:8] == b"ftyp":
@@ -108,13 +108,30 @@ def _by_first_frame(head: bytes) -> Kind | None:
     return None
 
 
-def _is_animated(head: bytes) -> bool:
+def _is_animated(head: bytes, handle: BytesIO | FileIO) -> bool:
     """Whether a PNG or a WebP is more than one picture."""
     if head.startswith(b"\x89PNG"):
         at = head.find(b"acTL", 0, head.find(b"IDAT"))
         return at > 0 and int.from_bytes(head[at + 4 : at + 8], "big") > 1
     animated = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] != b""
-    return animated and bool(head[20] & 2) and head.count(b"ANMF") != 1
+    if not animated or not head[20] & 2:
+        return False
+    at = head.find(b"ANMF")
+    if at < 0:
+        return True
+    size = int.from_bytes(head[at + 4 : at + 8], "little")
+    return _bytes_at(handle, head, at + 8 + size + size % 2, 4) == b"ANMF"
+
+
+def _bytes_at(handle: BytesIO | FileIO, head: bytes, at: int, count: int) -> bytes:
+    """Bytes of a place that may lie behind the head; b"" where there are none."""
+    if at + count <= len(head):
+        return head[at : at + count]
+    try:
+        handle.seek(at)
+        return handle.read(count)
+    except (OSError, ValueError):
+        return b""
 
 
 def _shows_several(data: bytes) -> bool:
@@ -145,15 +162,9 @@ def _moov(handle: BytesIO | FileIO, head: bytes) -> bytes:
     """The list of tracks of an mp4, which may lie at its end; b"" where it is not found."""
     at = 0
     for _ in range(64):
-        box = head[at : at + 16]
-        if len(box) < 16:
-            try:
-                handle.seek(at)
-                box = handle.read(16)
-            except (OSError, ValueError):
-                return b""
-            if len(box) < 8:
-                return b""
+        box = _bytes_at(handle, head, at, 16)
+        if len(box) < 8:
+            return b""
         size, name = int.from_bytes(box[:4], "big"), box[4:8]
         if size == 1:
             size = int.from_bytes(box[8:16], "big")

@@ -132,6 +132,13 @@ def pages_of(source: Any) -> Iterator[Image.Image]:
             yield _decoded(image, data, name)
 
 
+def open_animation(file: MediaFile) -> Image.Image:
+    """An animated PNG or WebP, of which nothing is decoded yet. Raises BadMedia."""
+    data = file.read(MAX_FILE)
+    with _explained(file.name):
+        return _opened(data, file.name, animated=True)
+
+
 def full_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of the whole picture of which `open_image` may have given a smaller one."""
     return image.info.get(_FULL_SIZE, image.size)
@@ -203,11 +210,14 @@ def _in_memory(image: Image.Image) -> Image.Image:
         return rgb if size == image.size else _remember(rgb, size)
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
-    """The picture of a file, its pixels still undecoded. Raises BadMedia for an unknown format."""
+def _opened(data: bytes, name: str, animated: bool = False) -> Image.Image:
+    """The picture of a file, its pixels still undecoded. Raises BadMedia for an unknown format.
+
+    animated: all pictures of a PNG are wanted, not only the first.
+    """
     if not data:
         raise BadMedia(f"{name} is empty; {KNOWN}")
-    data = without_metadata(data)
+    data = without_metadata(data, animated)
     for factory in _factories(data[:32], name):
         try:
             # Not `Image.open`, whose limits are switches of the whole process.

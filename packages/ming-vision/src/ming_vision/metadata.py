@@ -17,6 +17,9 @@ _JPEG = b"\xff\xd8"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"CgBI")
 """Chunks of a PNG that decide what its pixels are."""
 
+_MOTION = (b"acTL", b"fcTL", b"fdAT")
+"""Those that make it an animation."""
+
 _LEAST = {0xE0: 16, 0xEE: 14}
 """Segments for applications that decide what the colours of a JPEG are, JFIF's and Adobe's, and how
 many bytes such a one has at least: a shorter one decides nothing, and stops Pillow."""
@@ -29,11 +32,14 @@ _MOST = 1 << 20
 """Bytes of EXIF or XMP that are looked at."""
 
 
-def without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG with nothing in it but what its pixels are made of; other files as they are."""
+def without_metadata(data: bytes, animated: bool = False) -> bytes:
+    """A PNG or JPEG with nothing in it but what its pixels are made of; other files as they are.
+
+    animated: those of all pictures of a PNG, not only of the first.
+    """
     if data.startswith(_PNG):
-        colours = data[25:26]
-        kept = (chunk for name, chunk in _chunks(data) if _decides(name, chunk, colours))
+        colours, more = data[25:26], _MOTION if animated else ()
+        kept = (c for name, c in _chunks(data) if name in more or _decides(name, c, colours))
         return _PNG + b"".join(kept)
     if data.startswith(_JPEG):
         segments = list(_segments(data))

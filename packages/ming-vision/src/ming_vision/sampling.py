@@ -93,6 +93,12 @@ class VideoRule:
         return self.min_pixels, int(max(share, int(self.min_pixels * 1.05)))
 
 
+def check_any(count: int, name: str) -> None:
+    """Raises BadMedia for a video of no frames."""
+    if not count:
+        raise BadMedia(f"{name} has no frames; give at least one")
+
+
 def check_sampled(count: int) -> None:
     """Raises BadMedia for more frames of one video than MAX_SAMPLED."""
     if count > MAX_SAMPLED:
