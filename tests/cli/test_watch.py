@@ -144,6 +144,10 @@ def test_the_end_is_noted_on_a_terminal(run, session: FakeSession, clip: str) ->
     [
         ([], "ming watch has nothing to say; give a question with --ask or --whenever"),
         (["--ask", "3: "], "--ask '3: ' has no question; write it as '3:what moves?'"),
+        (
+            ["--whenever", " "],
+            "--whenever has no question; write it as 'what moves?'",
+        ),
         (["--ask", ""], "--ask '' has no question; write it as '3:what moves?'"),
     ],
 )

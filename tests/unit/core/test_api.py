@@ -528,6 +528,7 @@ def test_messages_of_other_tools(model: OmniModel, tmp_path: Path) -> None:
         (["hi"], "a message must be a Message or .'role': ..., 'content': ...., not 'hi'"),
         ([{"role": "bot", "content": "hi"}], "role is 'bot'; use system, user or assistant"),
         ([{"role": "user"}], "a message must be a Message or"),
+        ([{"role": "user", "content": " "}], "the last message is empty; say what you want"),
         ([{"role": "user", "content": [{"type": "file"}]}], "has the type 'file'; known: text, "),
         ([{"role": "user", "content": [{"type": "text"}]}], "needs a 'text', and has None"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "needs a value under 'image_url'"),

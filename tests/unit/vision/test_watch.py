@@ -453,6 +453,10 @@ def test_times_that_cannot_be(flash: OmniModel) -> None:
 
 
 def test_standing_questions_need_a_pause(flash: OmniModel) -> None:
+    session = watch(flash)
+    for ask in (session.ask, session.whenever):
+        with pytest.raises(BadConfig, match="the question is empty; say what you want to know"):
+            ask(" ")
     with pytest.raises(BadConfig, match="cannot be asked every 0 seconds; give more than 0"):
         watch(flash).whenever("what?", every=0)
 

@@ -24,6 +24,7 @@ from ming_core.errors import BadConfig, BadMedia, UnknownName
 from ming_core.media import Frames, Message, Video, assistant, user
 from ming_core.model.encoder import Features
 from ming_core.model.seen import Seen, encode
+from ming_core.text import is_blank
 from ming_vision.image import open_image
 from ming_vision.past import Recent, Uniform
 from ming_vision.processing import ImageProcessor
@@ -223,6 +224,7 @@ class WatchSession:
         The oldest questions are removed if they do not fit. sampling: fields of `Sampling`. Raises
         BadMedia before the first frame.
         """
+        _check_question(question)
         video = self._seen_video()
         while self.turns and self._length(video, question) > self._context - ROOM:
             self.turns.popleft()
@@ -243,6 +245,7 @@ class WatchSession:
         `see` returns a remark if the answer is new and `only_if` accepts it. The first answer is
         new. The question does not see the conversation. Raises BadConfig unless `every` is above 0.
         """
+        _check_question(question)
         if not 0 < every < math.inf:
             raise BadConfig(f"a question cannot be asked every {every} seconds; give more than 0")
         self.standing.append(Standing(question, every, only_if, sampling))
@@ -340,6 +343,12 @@ class WatchSession:
             f"{needed(patches)} tokens, and the context of {self.model.name} holds "
             f"{self._context}; {way_out}"
         )
+
+
+def _check_question(question: str) -> None:
+    """Raises BadConfig for one without words."""
+    if is_blank(question):
+        raise BadConfig("the question is empty; say what you want to know")
 
 
 def _joined(patches: Sequence[Patch], depth: int) -> Seen:

@@ -88,6 +88,8 @@ def watch(
     """
     if not ask and not whenever:
         raise BadConfig("ming watch has nothing to say; give a question with --ask or --whenever")
+    if any(map(is_blank, whenever or ())):
+        raise BadConfig("--whenever has no question; write it as 'what moves?'")
     if every is not None and not whenever:
         raise BadConfig("--every is about --whenever, which is not given; leave it out")
     questions = sorted((_timed(text) for text in ask or ()), key=lambda timed: timed[0])

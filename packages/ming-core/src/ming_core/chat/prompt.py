@@ -16,6 +16,7 @@ from ming_core.chat.formats import ROLE_NAMES, ChatFormat, MediaBlock
 from ming_core.config import TEXT
 from ming_core.errors import BadMedia, MingError
 from ming_core.media import Audio, Image, Media, Message, Role, Text, Video
+from ming_core.text import is_blank
 
 IGNORED = -100
 """Label of a token that is no training target."""
@@ -284,6 +285,8 @@ def _check_conversation(messages: Sequence[Message], asks: bool) -> None:
         raise BadConversation("a system message can only be the first one; found a later one")
     if asks and roles[-1] != "user":
         raise BadConversation("the last message must be the user's when asking for an answer")
+    if asks and all(isinstance(p, Text) and is_blank(p.text) for p in messages[-1].parts):
+        raise BadConversation("the last message is empty; say what you want to know")
     for message in messages:
         if message.role != "user" and media_parts([message]):
             raise BadConversation(
