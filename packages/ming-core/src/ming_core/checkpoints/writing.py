@@ -97,6 +97,9 @@ def _free(folder: Path | str) -> Path:
 
 def _unwritten(folder: Path | str, error: OSError | ValueError) -> BadCheckpoint:
     reason = getattr(error, "strerror", None) or error
+    named = getattr(error, "filename", None)
+    if named is not None and ".partial" not in str(named):  # a file that was to be copied
+        reason = f"{reason}: {one_line(str(named))}"
     return BadCheckpoint(
         f"cannot write {one_line(str(folder))}: {reason}; free space or choose another folder"
     )

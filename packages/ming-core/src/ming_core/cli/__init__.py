@@ -74,7 +74,7 @@ def build_app(plugins: Plugins) -> typer.Typer:
 
     `plugins.commands` then tells which distribution each is from.
     """
-    app = new_app("Run, train and extend the Ming omni-modal models.", completion=True)
+    app = new_app("Run and extend the Ming omni-modal models.", completion=True)
     app.callback()(_program)
     plugins.commands.clear()
     owners = plugins.commands
