@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -21,12 +22,21 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 @pytest.fixture(scope="module")
 def wheels(repository: Path) -> dict[tuple[str, str], list[str]]:
-    """Names of the wheels of each locked package; a source alone counts as a wheel for all."""
-    lock = repository / "uv.lock"
-    if not lock.is_file():
-        pytest.skip("the workspace is not locked; `uv lock` makes uv.lock")
+    """Names of the wheels of each resolved package; a source alone counts as a wheel for all."""
+    export = ["uv", "export", "--offline", "--quiet", "--format", "pylock.toml", "--all-packages"]
+    try:
+        resolved = subprocess.run(
+            [*export, "--no-emit-workspace", "--no-dev"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("needs uv")
+    if resolved.returncode:
+        pytest.skip("the workspace is not resolved here; `uv sync` does that")
     found: dict[tuple[str, str], list[str]] = {}
-    for package in tomllib.loads(lock.read_text("utf-8"))["package"]:
+    for package in tomllib.loads(resolved.stdout)["packages"]:
         names = [wheel["url"].rpartition("/")[2] for wheel in package.get("wheels", ())]
         if not names and "sdist" in package:
             names = [f"{package['name'].replace('-', '_')}-{package['version']}-py3-none-any.whl"]
