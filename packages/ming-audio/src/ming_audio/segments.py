@@ -204,7 +204,7 @@ def shares(texts: Sequence[str], overlaps: Sequence[float]) -> list[str]:
     last = 0  # the last segment with words
     for at, (text, overlap) in enumerate(zip(texts, overlaps, strict=True)):
         before, new = found[last] if found else [], tokens_of(text.strip())
-        if before and new and not (_wide(before[-1][-1]) or _wide(new[0][0])):
+        if before and new and not (is_wide(before[-1][-1]) or is_wide(new[0][0])):
             new[0] = " " + new[0]
         torn, used = _seam(before, new, math.ceil(overlap * MAX_WORDS_PER_SECOND))
         del before[len(before) - torn :]
@@ -238,7 +238,7 @@ def tokens_of(text: str) -> list[str]:
     tokens: list[str] = []
     for character in text:
         before = tokens[-1][-1] if tokens else " "
-        torn = (_wide(character) or _wide(before)) and not before.isspace()
+        torn = (is_wide(character) or is_wide(before)) and not before.isspace()
         if not tokens or character.isspace() or torn:
             tokens.append(character)
         else:
@@ -246,7 +246,7 @@ def tokens_of(text: str) -> list[str]:
     return [token for token in tokens if not token.isspace()]
 
 
-def _wide(character: str) -> bool:
+def is_wide(character: str) -> bool:
     """Whether it is of a script that puts no space between words."""
     return unicodedata.east_asian_width(character) in "WF"
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ming_audio.segments import is_wide
+
 if TYPE_CHECKING:
     from ming_audio.transcripts import Segment
 
@@ -105,7 +107,7 @@ def _tokens(text: str) -> list[str]:
         token = ""
         for character in word:
             stays = character in _AFTER or unicodedata.combining(character) or not token.strip()
-            apart = _wide(character) or (token and _wide(token[-1]))
+            apart = is_wide(character) or (token and is_wide(token[-1]))
             if token and ((apart and not stays) or _width(token + character) > LINE):
                 tokens.append(token)
                 token = ""
@@ -114,11 +116,6 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
-def _wide(character: str) -> bool:
-    """Whether it is of a script that puts no space between words."""
-    return unicodedata.east_asian_width(character) in "WF"
-
-
 def _width(text: str) -> float:
     """In letters."""
-    return sum(0 if unicodedata.combining(c) else WIDE if _wide(c) else 1 for c in text)
+    return sum(0 if unicodedata.combining(c) else WIDE if is_wide(c) else 1 for c in text)

@@ -140,7 +140,6 @@ def generate(
         embeds, position_ids, modality_ids=modality_ids, segment_ids=segment_ids, cache=cache
     )
     hidden = out.hidden[torch.arange(len(rows), device=rows.device), _last(segment_ids, out.hidden)]
-    begun = [len(ids) for ids in history]
     for step in range(sampling.max_new_tokens):
         logits = backbone.lm_head(hidden).float()
         finite = logits.isfinite().all(dim=-1)
@@ -165,7 +164,7 @@ def generate(
             probabilities[row] = probability
             if token in eos:
                 ended[row] = "stop"
-            elif loop_of(history[row][begun[row] :], sampling.max_loop):
+            elif step + 1 >= sampling.max_loop and loop_of(history[row], sampling.max_loop):
                 ended[row] = "loop"
             elif spent:
                 ended[row] = spent

@@ -70,7 +70,7 @@ class Knowledge:
             limits=tuple(limits),
             familiar=familiar or {},
         )
-        known._patterns  # noqa: B018 - a place without words is an error now, not at a question
+        known._sources  # noqa: B018 - a place without words is an error now, not at a question
         return known
 
     def page(self) -> str:
@@ -94,8 +94,13 @@ class Knowledge:
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        # Compiled at the first question: that takes several times as long as to write them.
+        return tuple(map(re.compile, self._sources))
+
+    @cached_property
+    def _sources(self) -> tuple[str, ...]:
         return tuple(
-            re.compile("|".join(self._pattern(_plain(s), language) for s in sentences))
+            "|".join(self._pattern(_plain(s), language) for s in sentences)
             for topic in self.sentences.values()
             for language, sentences in topic.items()
             if sentences
