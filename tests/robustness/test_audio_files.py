@@ -81,6 +81,12 @@ def silent_film() -> bytes:
     return buffer.getvalue()
 
 
+def absurd_mp4() -> bytes:
+    """A box that says it ends where no file does."""
+    box = (1).to_bytes(4, "big") + b"mdat" + (2**64 - 1).to_bytes(8, "big") + bytes(100)
+    return b"\0\0\0\x10ftypisom" + bytes(4) + box
+
+
 def spoilt(value: float) -> np.ndarray:
     samples = NOISE.copy()
     samples[4_000] = value
@@ -99,6 +105,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "picture": (picture, UNKNOWN),
     "zip": (lambda: b"PK\x03\x04" + bytes(range(256)) * 20, UNKNOWN),
     "playlist": (lambda: b"#EXTM3U\n#EXTINF:9,\n/etc/hostname\n", UNKNOWN),
+    "mp4 whose size is absurd": (absurd_mp4, UNKNOWN),
     "mp4 without its end": (lambda: half(mp4(fast=False)), UNKNOWN),
     "film without sound": (silent_film, "holds no sound; give a file that has some"),
     "NaN": (

@@ -56,6 +56,14 @@ def test_empty_and_foreign_files(tmp_path: Path) -> None:
     assert "the video data is no video in a known format" in refusal(bytes(5000))
 
 
+def test_a_size_that_leads_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    box = (1).to_bytes(4, "big") + b"mdat" + (2**64 - 1).to_bytes(8, "big") + bytes(100)
+    path.write_bytes(b"\0\0\0\x10ftypisom" + bytes(4) + box)
+    assert "a.mp4 is no video in a known format, or it is damaged" in refusal(path)
+    assert "the video data is no video in a known format" in refusal(path.read_bytes())
+
+
 def test_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ming_core.mediafile.MOST_PIPED", 1 << 22)
     assert "there is no video file" in refusal(tmp_path / "missing.mp4")

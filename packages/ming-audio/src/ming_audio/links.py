@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ming_core.boxes import boxes
 from ming_core.mediafile import MediaFile
 
 Handle = io.BytesIO | io.FileIO
@@ -247,18 +248,14 @@ def _au(handle: Handle, start: int, length: int) -> tuple[Link, int | None]:
 
 
 def _mp4(handle: Handle, start: int, length: int) -> tuple[Link, int | None]:
-    at = start
-    for _ in range(MAX_CHUNKS):
-        head = _at(handle, at, 16)
-        if len(head) < 8 or (at > start and head[4:8] == b"ftyp"):
+    end = start
+    for at, name, size in boxes(handle, start, MAX_CHUNKS):
+        if at > start and name == b"ftyp":
             break
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:], "big")
         if size < 8 or at + size > length:  # the last one may do without a size
             return Link(start, length, missing=max(0, at + size - length)), None
-        at += size
-    return (Link(start, at), at) if at < length else (Link(start, length), None)
+        end = at + size
+    return (Link(start, end), end) if end < length else (Link(start, length), None)
 
 
 def _missing_mp3(handle: Handle, start: int, length: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from io import BytesIO, FileIO
 from typing import Literal
 
+from ming_core.boxes import boxes
+
 Kind = Literal["image", "audio", "video"]
 
 HEAD = 1 << 18
@@ -64,7 +66,7 @@ def kind_of(handle: BytesIO | FileIO) -> Kind | None:
     """Picture, sound or video; None for what is not known, or by its bytes alone not told.
 
     handle: at the start of the file; where a container does not begin with its list of tracks, it
-    is searched for it, if the handle can seek.
+    is searched for it.
     """
     head = handle.read(HEAD)
     if head[:4] == b"GIF8":
@@ -74,7 +76,7 @@ def kind_of(handle: BytesIO | FileIO) -> Kind | None:
     if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
         if head[8:12] in _STILLS and head[4:8] == b"ftyp":
             return "image"
-        return _by_tracks(_moov(handle, head))
+        return _by_tracks(_moov(handle))
     for start, kind in _STARTS.items():
         if head.startswith(start):
             return kind
@@ -120,18 +122,8 @@ def _is_animated(head: bytes, handle: BytesIO | FileIO) -> bool:
     if at < 0:
         return True
     size = int.from_bytes(head[at + 4 : at + 8], "little")
-    return _bytes_at(handle, head, at + 8 + size + size % 2, 4) == b"ANMF"
-
-
-def _bytes_at(handle: BytesIO | FileIO, head: bytes, at: int, count: int) -> bytes:
-    """Bytes of a place that may lie behind the head; b"" where there are none."""
-    if at + count <= len(head):
-        return head[at : at + count]
-    try:
-        handle.seek(at)
-        return handle.read(count)
-    except (OSError, ValueError):
-        return b""
+    handle.seek(at + 8 + size + size % 2)
+    return handle.read(4) == b"ANMF"
 
 
 def _shows_several(data: bytes) -> bool:
@@ -158,25 +150,12 @@ def _table(flags: int) -> int:
     return 6 << (flags & 7) if flags & 0x80 else 0
 
 
-def _moov(handle: BytesIO | FileIO, head: bytes) -> bytes:
+def _moov(handle: BytesIO | FileIO) -> bytes:
     """The list of tracks of an mp4, which may lie at its end; b"" where it is not found."""
-    at = 0
-    for _ in range(64):
-        box = _bytes_at(handle, head, at, 16)
-        if len(box) < 8:
-            return b""
-        size, name = int.from_bytes(box[:4], "big"), box[4:8]
-        if size == 1:
-            size = int.from_bytes(box[8:16], "big")
+    for at, name, size in boxes(handle, most=64):
         if name == b"moov":
-            try:
-                handle.seek(at)
-                return handle.read(min(max(size, 8), HEAD * 16))
-            except (OSError, ValueError):
-                return head[at : at + size]
-        if size < 8:
-            return b""
-        at += size
+            handle.seek(at)
+            return handle.read(min(max(size, 8), HEAD * 16))
     return b""
 
 

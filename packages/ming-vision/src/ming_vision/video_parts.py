@@ -11,15 +11,13 @@ from itertools import pairwise
 
 from PIL import Image as pil
 
+from ming_core.boxes import boxes
 from ming_core.errors import BadMedia
 from ming_core.mediafile import MediaFile
 from ming_core.notes import note_to_user
 from ming_vision import video_decoding as decoding
 from ming_vision.video_index import Index
 from ming_vision.video_packets import scan
-
-MAX_BOXES = 1_000_000
-"""Of an mp4, those that others lie in not counted."""
 
 MICRO = Fraction(1, 1_000_000)
 """Seconds of a tick of the clock of several files."""
@@ -45,20 +43,12 @@ def _split(file: MediaFile) -> list[MediaFile]:
     """Of mp4s that were joined end to end FFmpeg reads the first one, so each by itself."""
     starts = [0]
     with file.open() as handle, file.explained():
-        at, length = 0, handle.seek(0, io.SEEK_END)
-        for _ in range(MAX_BOXES):
-            handle.seek(at)
-            head = handle.read(16)
-            size, name = int.from_bytes(head[:4], "big"), head[4:8]
+        length = handle.seek(0, io.SEEK_END)
+        for at, name, _ in boxes(handle):
             if not at and name not in (b"ftyp", b"moov"):
                 break
             if at and name == b"ftyp":
                 starts.append(at)
-            if size == 1:
-                size = int.from_bytes(head[8:], "big")
-            if size < 8:  # also at the end
-                break
-            at += size
     if len(starts) == 1:
         return [file]
     return [replace(file, span=span) for span in pairwise([*starts, length])]
