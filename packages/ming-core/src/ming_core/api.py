@@ -16,7 +16,6 @@ from ming_core.chat.dialects import as_messages
 from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
 from ming_core.chat.tokenizer import StreamDecoder
-from ming_core.checkpoints.saving import save_model
 from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
 from ming_core.errors import BadConfig, NotFinite, UnknownName
@@ -247,6 +246,8 @@ class OmniModel:
 
         Raises BadCheckpoint if the folder is not empty or cannot be written. Then nothing is left.
         """
+        from ming_core.checkpoints.saving import save_model
+
         return save_model(self.omni, self.sources, folder)
 
     @overload

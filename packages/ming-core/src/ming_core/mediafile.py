@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import re
@@ -172,11 +171,13 @@ def _is_pipe(address: str) -> bool:
 
 def _from_data_uri(uri: str) -> bytes:
     """The bytes of `data:image/png;base64,...`. Raises BadMedia."""
+    from base64 import b64decode
+
     header, comma, payload = uri.partition(",")
     if not comma or not header.lower().endswith(";base64"):
         raise BadMedia(f"{shortened(uri)!r} must look like 'data:image/png;base64,...'")
     try:
-        return base64.b64decode("".join(payload.split()), validate=True)
+        return b64decode("".join(payload.split()), validate=True)
     except ValueError as error:
         raise BadMedia(f"the data: URI holds no valid base64: {error}") from error
 

@@ -11,7 +11,6 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ming_core.checkpoints.files import INDEX, missing_files
 from ming_core.directory import known_parts
 from ming_core.errors import BadCheckpoint
 from ming_core.plugins import get_plugins
@@ -50,6 +49,8 @@ class PresetPart:
     @property
     def lacks(self) -> list[str]:
         """Names of files that are not here yet, as while a download is under way."""
+        from ming_core.checkpoints.files import INDEX, missing_files
+
         if self.folder is None:
             return []
         try:

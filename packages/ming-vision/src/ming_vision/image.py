@@ -7,13 +7,14 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
 from ming_core.errors import BadMedia
 from ming_core.mediafile import MediaFile, MediaSource, shortened
@@ -41,8 +42,19 @@ MAX_SCANNED = 1_500_000_000
 MAX_PAGES = 1000
 """Most pages of one file that are read."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
-"""What a file may be. Pillow knows many more; one of them starts another program."""
+FORMATS = {
+    "PNG": "PngImagePlugin",
+    "JPEG": "JpegImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "GIF": "GifImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "AVIF": "AvifImagePlugin",
+    "JPEG2000": "Jpeg2KImagePlugin",
+    "PPM": "PpmImagePlugin",
+}
+"""What a file may be, and the module of Pillow that reads it. Pillow knows many more; one of them
+starts another program."""
 
 KNOWN = "expected PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000 or PPM"
 
@@ -238,9 +250,10 @@ def _factories(head: bytes, name: str) -> Iterator[Callable[[io.BytesIO, str], I
     """What Pillow opens a file with that begins so."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
         yield _heic(name)
-    Image.init()
-    for kind in FORMATS:
-        if kind not in Image.OPEN:  # AVIF came with Pillow 11.3
+    for kind, module in FORMATS.items():  # not `Image.init`, which imports forty of them
+        with suppress(ModuleNotFoundError):  # AVIF came with Pillow 11.3
+            import_module(f"PIL.{module}")
+        if kind not in Image.OPEN:
             continue
         factory, accept = Image.OPEN[kind]
         if accept is None or accept(head) is True:
@@ -373,6 +386,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _grey_to_8_bit(image, name)
     if image.mode == "LAB":
+        from PIL import ImageCms
+
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
     if image.mode in ("La", "RGBa"):

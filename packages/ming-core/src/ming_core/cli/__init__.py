@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
-from ming_core.cli.tasks import lazy_command
+from ming_core.cli.common import plain_app
+from ming_core.cli.lazy import lazy_command
 from ming_core.cli.terminal import CLOSED_PIPE, columns, flush, say, silence, standard_streams
 from ming_core.errors import MingError, UnknownName
 from ming_core.plugins import CORE, Plugin, Plugins, describe, get_plugins, version_of
@@ -57,16 +58,8 @@ def _harmless_errors() -> Iterator[None]:
 
 
 def new_app(help: str, completion: bool = False) -> typer.Typer:
-    """A command group without rich, which would double the start-up time and is not inherited."""
-    return typer.Typer(
-        help=help,
-        cls=CommandGroup,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        add_completion=completion,
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
-    )
+    """A group of commands."""
+    return plain_app(help=help, cls=CommandGroup, no_args_is_help=True, add_completion=completion)
 
 
 def build_app(plugins: Plugins) -> typer.Typer:

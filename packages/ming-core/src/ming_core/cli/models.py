@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ming_core.checkpoints.files import inside, listing, read_json
 from ming_core.cli.common import JsonOption, megabytes
 from ming_core.cli.tables import print_table, print_text
 from ming_core.cli.terminal import print_json
-from ming_core.knowledge import SECTION, Knowledge
 from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
+
+if TYPE_CHECKING:
+    from ming_core.knowledge import Knowledge
 
 
 def models(
@@ -39,6 +40,9 @@ def models(
 
 def _knowledge(preset: PresetParts) -> tuple[Any, Knowledge] | None:
     """The section of config.json as it stands, and read; None if the model does not tell."""
+    from ming_core.checkpoints.files import inside, read_json
+    from ming_core.knowledge import SECTION, Knowledge
+
     folder = preset.parts[BACKBONE].folder if BACKBONE in preset.parts else None
     config = {} if folder is None else read_json(inside(folder, "config.json"))
     knowledge = Knowledge.from_config(config)
@@ -58,6 +62,8 @@ def _parts(preset: PresetParts) -> str:
 
 
 def _part(part: PresetPart) -> str:
+    from ming_core.checkpoints.files import listing
+
     if part.folder is None:
         return f"{part.name} {part.target}"
     lacks = f", lacks {listing(part.lacks, 2)}" if part.lacks else ""

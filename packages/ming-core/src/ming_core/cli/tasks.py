@@ -1,7 +1,4 @@
-"""Commands for tasks whose plugin registers none: each is built from the signature of its task.
-
-Nothing of a task is imported before its command is called, or its help is asked for.
-"""
+"""Commands for tasks whose plugin registers none: each is built from the signature of its task."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
-from typer.models import CommandInfo
 
 from ming_core.cli.common import (
     DeviceOption,
@@ -26,6 +21,7 @@ from ming_core.cli.common import (
     SeedOption,
     check_stdin,
     load_model,
+    plain_app,
     read_media,
     read_text,
 )
@@ -54,26 +50,6 @@ SAMPLING: dict[str, tuple[Any, Any]] = {
     "max_new_tokens": (LENGTH, None),
 }
 """Those of a task that takes sampling options as further keywords."""
-
-
-def lazy_command(entry: Entry, name: str) -> CommandInfo:
-    """What `ming --help` needs to know of a task; the rest comes when it is called."""
-    command_class = type("TaskCommand", (TaskCommand,), {"entry": entry})
-    summary = entry.summary.rstrip(".") or f"the task {entry.name!r} of {entry.plugin}"
-    help = f"{summary[:1].upper()}{summary[1:]}."
-    return CommandInfo(name, cls=command_class, callback=lambda: None, help=help)
-
-
-class TaskCommand(TyperCommand):
-    """Stands for the command of a task until that is used."""
-
-    entry: Entry
-
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        return task_command(self.entry).make_context(info_name, args, *rest, **extra)
-
-    def get_help(self, ctx: Any) -> str:
-        return ctx.command.get_help(ctx)
 
 
 @dataclass(frozen=True)
@@ -130,12 +106,7 @@ def task_command(entry: Entry) -> Any:
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in shown}
     run.__doc__ = inspect.getdoc(function) or entry.summary
-    app = typer.Typer(
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
-    )
+    app = plain_app()
     app.command(entry.name)(run)
     return typer.main.get_command(app)
 
