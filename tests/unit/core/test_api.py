@@ -18,7 +18,8 @@ from PIL import Image as pil
 from torch import Tensor
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
-from ming_core.api import Answer, _common, _Memory
+from ming_core.answers import Answer
+from ming_core.api import _common, _Memory
 from ming_core.chat import Tokenizer
 from ming_core.chat.prompt import Prompt, Run
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots

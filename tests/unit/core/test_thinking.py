@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ming_core.api import Answer
+from ming_core.answers import Answer
 from ming_core.thinking import Reasoned, last_boxed, parse_thinking, split_stream
 
 CASES = {

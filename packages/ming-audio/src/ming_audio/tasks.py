@@ -33,7 +33,8 @@ from ming_core.mediafile import MediaFile, MediaSource
 from ming_core.notes import collected_notes
 
 if TYPE_CHECKING:
-    from ming_core.api import Answer, OmniModel
+    from ming_core.answers import Answer
+    from ming_core.api import OmniModel
     from ming_core.generate import SamplingOptions
 
 PIECE = 30.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property, partial
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
+from ming_core.answers import Answer, Row
 from ming_core.chat.dialects import as_messages
 from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
@@ -20,7 +21,7 @@ from ming_core.config import BackboneConfig
 from ming_core.directory import missing_task
 from ming_core.errors import BadConfig, NotFinite, UnknownName
 from ming_core.fitting import thin_out
-from ming_core.generate import End, Sampling, Step, generate, loop_of
+from ming_core.generate import Sampling, generate, loop_of
 from ming_core.knowledge import Knowledge, read_familiar
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
@@ -41,10 +42,9 @@ from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.notes import note_to_user
-from ming_core.output import write_file
 from ming_core.plugins import get_plugins
-from ming_core.text import is_blank, json_text
-from ming_core.thinking import THINKING_TOKENS, Reasoned, parse_thinking
+from ming_core.text import is_blank
+from ming_core.thinking import THINKING_TOKENS
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -57,75 +57,6 @@ MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "au
 LOOPED = (
     "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer of a model. `str(answer)` is the answer without the reasoning.
-
-    Attributes:
-        text: The whole text, with reasoning and tags. A text that repeats itself is there once.
-        tokens: Number of generated tokens.
-        stopped: False if the answer was cut off, by the token budget or because it was `repeated`.
-        confidence: Mean probability of the tokens, 0 to 1.
-        repeated: True if the model repeated the same tokens without end.
-        sure: Whether the model knows such questions and media and the confidence is high enough.
-            None for a model that does not say what it knows.
-        error: Why there is no answer. Only in a batch whose other rows have answers.
-    """
-
-    text: str
-    tokens: int
-    stopped: bool
-    confidence: float = field(default=1.0, compare=False)
-    repeated: bool = False
-    sure: bool | None = field(default=None, compare=False)
-    error: str | None = None
-
-    @cached_property
-    def _parts(self) -> Reasoned:
-        return parse_thinking(self.text)
-
-    @property
-    def thinking(self) -> str | None:
-        """The reasoning; None if there is none."""
-        return self._parts.thinking
-
-    @property
-    def answer(self) -> str:
-        """The text without reasoning and tags; empty if the reasoning used all tokens."""
-        return self._parts.answer
-
-    @property
-    def boxed(self) -> str | None:
-        """The content of the last `\\boxed{…}` of the answer; None if there is none."""
-        return self._parts.boxed
-
-    def __str__(self) -> str:
-        return self.answer
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as values for JSON."""
-        parts = {"answer": self.answer, "thinking": self.thinking, "boxed": self.boxed}
-        values = {
-            "text": self.text,
-            **parts,
-            "tokens": self.tokens,
-            "stopped": self.stopped,
-            "repeated": self.repeated,
-            "confidence": round(self.confidence, 4),
-            "sure": self.sure,
-        }
-        return values if self.error is None else {**values, "error": self.error}
-
-    def save(self, path: str | Path) -> Path:
-        """Write the answer as UTF-8 text, or all fields if the path ends in .json.
-
-        The file is written completely or not at all. Raises CannotWrite.
-        """
-        if Path(path).suffix.lower() == ".json":
-            return write_file(path, json_text(self.to_dict()) + "\n")
-        return write_file(path, self.answer + "\n")
 
 
 def load(
@@ -166,30 +97,6 @@ def _say_what_it_knows(model: OmniModel) -> None:
     """One line for each kind of small model in a process."""
     if model.knowledge is not None:
         _say_once(f"{model.short_name} knows only {model.knowledge.summary}")
-
-
-@dataclass
-class _Written:
-    """One row of a batch while it is decoded."""
-
-    tokens: list[int] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    end: End | None = None
-    sure: bool | None = None
-
-    @property
-    def confidence(self) -> float:
-        """Mean probability of the tokens; 0 without any."""
-        return sum(self.probabilities) / max(1, len(self.tokens))
-
-    def add(self, step: Step, row: int) -> None:
-        """Take in what a step brought for this row, if it was still going."""
-        if self.end is not None:
-            return
-        self.end = step.ended.get(row)
-        if self.end != "broken":
-            self.tokens.append(int(step.tokens[row]))
-            self.probabilities.append(step.probabilities[row])
 
 
 @dataclass
@@ -397,7 +304,7 @@ class OmniModel:
         room = self.config.max_position_embeddings - length
         positions, deltas = self._positions(ids, segments + 1, media)
         embeds, batch = self._embed(OmniBatch(ids, positions, modality, segments), media)
-        rows = [_Written() for _ in prompts]
+        rows = [Row() for _ in prompts]
         for step in generate(
             self.omni.backbone,
             embeds,
@@ -443,7 +350,7 @@ class OmniModel:
         return self.tokenizer.id(self.format.stop)
 
     def _answer(
-        self, row: _Written, sampling: Sampling, sure: bool | None, error: str | None = None
+        self, row: Row, sampling: Sampling, sure: bool | None, error: str | None = None
     ) -> Answer:
         tokens = row.tokens
         if row.end == "loop":
@@ -453,9 +360,7 @@ class OmniModel:
         stopped, repeated = row.end == "stop", row.end == "loop"
         return Answer(text, len(row.tokens), stopped, row.confidence, repeated, sure, error)
 
-    def _sure(
-        self, messages: Sequence[Message], seen: Sequence[Seen], row: _Written
-    ) -> bool | None:
+    def _sure(self, messages: Sequence[Message], seen: Sequence[Seen], row: Row) -> bool | None:
         """Whether a question lies within what the model was taught; None if it does not tell.
 
         What is spoken is not read, so that only what was answered tells whether it was understood.
@@ -475,17 +380,17 @@ class OmniModel:
             if item.features.modality in known.familiar
         )
 
-    def _collect(self, pieces: Iterator[tuple[str, _Written]], sampling: Sampling) -> Answer:
+    def _collect(self, pieces: Iterator[tuple[str, Row]], sampling: Sampling) -> Answer:
         *_, (_, row) = pieces
         return self._answer(row, sampling, row.sure)
 
-    def _check(self, prompt: Prompt, seen: Sequence[Seen], row: _Written) -> None:
+    def _check(self, prompt: Prompt, seen: Sequence[Seen], row: Row) -> None:
         (error,) = self._errors([prompt], seen, [row])
         if error:
             raise NotFinite(error)
 
     def _errors(
-        self, prompts: Sequence[Prompt], media: Sequence[Seen], rows: Sequence[_Written]
+        self, prompts: Sequence[Prompt], media: Sequence[Seen], rows: Sequence[Row]
     ) -> list[str]:
         """Why each row has no answer; "" for those that have one. media: of all prompts."""
         left, errors = iter(media), []
@@ -566,7 +471,7 @@ class OmniModel:
         think: bool,
         sampling: Sampling,
         remember: bool = False,
-    ) -> Iterator[tuple[str, _Written]]:
+    ) -> Iterator[tuple[str, Row]]:
         """Generate one answer; yields each piece of text with all that was written so far.
 
         remember: go on from the last remembered conversation and leave this one for the next.
@@ -585,7 +490,7 @@ class OmniModel:
         modality = torch.tensor([prompt.modality_ids], device="cpu")
         batch = OmniBatch(ids[:, known:], positions[:, :, known:], modality[:, known:])
         embeds, batch = self._embed(batch, seen, _written(prompt, known))
-        decoder, row = StreamDecoder(self.tokenizer), _Written()
+        decoder, row = StreamDecoder(self.tokenizer), Row()
         self._check(prompt, seen, row)
         if remember:
             self._seen.keep(prompt.media, seen)
@@ -664,5 +569,5 @@ def _sampling(think: bool, options: SamplingOptions) -> Sampling:
     return Sampling(**options)
 
 
-def _texts(pieces: Iterator[tuple[str, _Written]]) -> Iterator[str]:
+def _texts(pieces: Iterator[tuple[str, Row]]) -> Iterator[str]:
     return (text for text, _ in pieces if text)

@@ -26,7 +26,8 @@ from ming_vision.square import WHOLE, Place
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from ming_core.api import Answer, OmniModel
+    from ming_core.answers import Answer
+    from ming_core.api import OmniModel
     from ming_core.generate import SamplingOptions
 
 Detail = Literal["full", "short"]

@@ -18,7 +18,8 @@ import torch
 from PIL import Image as pil
 from torch import Tensor
 
-from ming_core.api import Answer, OmniModel
+from ming_core.answers import Answer
+from ming_core.api import OmniModel
 from ming_core.chat.prompt import MediaTokens, build_prompt
 from ming_core.errors import BadConfig, BadMedia, UnknownName
 from ming_core.media import Frames, Message, Video, assistant, user

@@ -26,7 +26,7 @@ from ming_core.errors import BadConfig
 from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
-    from ming_core.api import Answer
+    from ming_core.answers import Answer
     from ming_core.generate import SamplingOptions
 
 
