@@ -172,7 +172,8 @@ def test_a_folder_is_sorted_by_name_and_number(clips: Clips, tmp_path: Path) -> 
     folder = tmp_path / "frames"
     folder.mkdir()
     for i in range(12):
-        Image.fromarray(clips.picture(i)).save(folder / f"frame{i}.png")
+        suffix = "png" if i % 2 else "ppm"  # all kinds of pictures that are read
+        Image.fromarray(clips.picture(i)).save(folder / f"frame{i}.{suffix}")
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(b"")
     frames = read_video(folder, FLASH)

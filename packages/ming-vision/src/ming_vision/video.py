@@ -20,15 +20,13 @@ import torch
 from PIL import Image as pil
 
 from ming_core.errors import BadMedia
-from ming_core.media import Frames, VideoSampling
+from ming_core.media import Frames, Image, VideoSampling, kind_of_name
 from ming_core.mediafile import MediaFile, MediaSource
 from ming_vision import animation
 from ming_vision.image import open_image
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_any, check_sampled
 from ming_vision.video_index import chosen
 from ming_vision.video_parts import every_picture, in_turn, parts_of, pictures_at
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -131,11 +129,11 @@ def _pictures_in(folder: Path) -> list[Path]:
         pieces = re.findall(r"\d+|\D+", path.name)
         return [(int(p), "") if p.isdecimal() else (-1, p) for p in pieces]
 
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    paths = [p for p in folder.iterdir() if kind_of_name(p) is Image and p.name[0] != "."]
     if not paths:
         raise BadMedia(
-            f"the folder {str(folder)!r} holds no pictures ({', '.join(sorted(SUFFIXES))}); give "
-            "the path of a video file or of a folder of frames"
+            f"the folder {str(folder)!r} holds no pictures (.png, .jpg, .webp, ...); give the path "
+            "of a video file or of a folder of frames"
         )
     return sorted(paths, key=by_number)
 
