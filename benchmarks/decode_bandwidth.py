@@ -17,8 +17,8 @@ import time
 import torch
 
 from _bench import finish, options
-from ming_core.config import BackboneConfig
 from ming_core.model.cache import Cache
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 LLM = {

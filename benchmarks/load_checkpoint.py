@@ -27,7 +27,7 @@ from ming_core.checkpoints.formats import open_checkpoint, read_config
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.checkpoints.writing import export
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 CLAIM = 1.10

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ming_core.hookspecs import hookimpl
+from ming_core.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
     import typer
 
-    from ming_core.registry import Registrar
+    from ming_core.plugins.registry import Registrar
 
 
 @hookimpl

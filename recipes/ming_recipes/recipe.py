@@ -9,7 +9,7 @@ from typing import Any
 
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.plugins import get_plugins
-from ming_core.registry import Entry
+from ming_core.plugins.registry import Entry
 from ming_recipes.ranges import check
 
 LARGEST = 1_000_000

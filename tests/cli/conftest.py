@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import pytest
 
+from ming_core.chat.thinking import parse_thinking
 from ming_core.errors import BadCheckpoint
 from ming_core.media import Message, Part, Text
 from ming_core.plugins import get_plugins
-from ming_core.thinking import parse_thinking
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,6 @@ def test_unreadable_named_files_are_told_before_loading(run, model, monkeypatch)
     def refused(self: Any) -> Any:
         raise BadMedia("cannot read the image file 'a.png': Permission denied")
 
-    monkeypatch.setattr("ming_core.mediafile.MediaFile.open", refused)
+    monkeypatch.setattr("ming_core.media.files.MediaFile.open", refused)
     assert "Permission denied" in run("describe", "a.png").err
     assert model.loaded == []

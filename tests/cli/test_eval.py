@@ -14,7 +14,7 @@ import pytest
 from ming_core.benchmarks import Track, untracked
 from ming_core.errors import MissingPlugin
 from ming_core.plugins import get_plugins
-from ming_core.registry import Registrar, Registry
+from ming_core.plugins.registry import Registrar, Registry
 from ming_recipes.perception import benchmark
 
 SCORES = {"easy": {"counting": 1.0, "colour": 0.5}, "hard": {"counting": 0.125, "reading": 0.0}}

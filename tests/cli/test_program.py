@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ming_core.cli import build_app, main, new_app
-from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Plugins, get_plugins
+from ming_core.plugins.hooks import hookimpl
 
 HEAVY = ("torch", "numpy", "transformers", "lightning", "omegaconf", "rich", "PIL")
 

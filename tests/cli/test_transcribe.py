@@ -16,8 +16,8 @@ import soundfile
 from ming_audio import tasks
 from ming_audio.config import AudioConfig
 from ming_audio.processing import AudioProcessor
-from ming_core.answers import Answer
 from ming_core.chat import FLASH
+from ming_core.engine.answers import Answer
 from ming_core.media import Message
 from ming_core.plugins import get_plugins
 

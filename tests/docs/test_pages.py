@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ming_core import hookspecs
+from ming_core.plugins import hooks
 
-HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("ming_")}
+HOOKS = {name: spec for name, spec in vars(hooks).items() if name.startswith("ming_")}
 
 
 def script(path: Path) -> Any:

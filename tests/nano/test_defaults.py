@@ -17,7 +17,7 @@ import torch
 from ming_audio.fbank import fbank_features, released_cmvn
 from ming_audio.logmel import log_mel
 from ming_core import Audio, Image, load, user
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.rotary import Rotary
 from ming_vision.layout import layout, resampling

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from ming_core.api import OmniModel
-from ming_core.directory import missing, missing_encoder, missing_media, missing_task
 from ming_core.errors import MissingPlugin, UnknownName
-from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Failure, Plugins, get_plugins, load_plugins, mismatch, version_of
+from ming_core.plugins.directory import missing, missing_encoder, missing_media, missing_task
+from ming_core.plugins.hooks import hookimpl
 
 
 class Encoders:
@@ -148,7 +148,7 @@ def test_detection_asks_the_core_last() -> None:
 def test_entry_points_load_in_name_order_with_the_core_first(caplog) -> None:
     points = [
         entry("zeta", "math", "acme-zeta"),
-        entry("core", "ming_core.plugin", "ming-core"),
+        entry("core", "ming_core.plugins.builtin", "ming-core"),
         entry("alpha", "math", "acme-alpha"),
         entry("beta", "no_such_module_acme", "acme-beta"),
         entry("gamma", "math", "acme-gamma"),
@@ -208,7 +208,7 @@ def test_names_nobody_registered_offer_the_nearest() -> None:
 
 def test_hints_say_what_to_install(monkeypatch) -> None:
     plugins = Plugins()
-    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: plugins)
+    monkeypatch.setattr("ming_core.plugins.directory.get_plugins", lambda: plugins)
     assert str(missing_media("image")) == (
         "reading images needs ming-vision: pip install ming-vision"
     )
@@ -222,14 +222,14 @@ def test_hints_say_what_to_install(monkeypatch) -> None:
 
 def test_hints_tell_installed_packages_that_do_not_work(monkeypatch) -> None:
     plugins = Plugins()
-    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: plugins)
+    monkeypatch.setattr("ming_core.plugins.directory.get_plugins", lambda: plugins)
     plugins.fail("vision", "ming-vision", "cannot be imported: no pillow")
     assert str(missing_media("image")) == (
         "reading images needs ming-vision, but plugin 'vision' of ming-vision: cannot be "
         "imported: no pillow"
     )
     load = load_plugins([entry("audio", "math", "ming-audio")], blocked=["audio"])
-    monkeypatch.setattr("ming_core.directory.get_plugins", lambda: load)
+    monkeypatch.setattr("ming_core.plugins.directory.get_plugins", lambda: load)
     assert isinstance(missing("x", None), MissingPlugin)
     assert "which MING_DISABLE_PLUGINS switches off" in str(missing_media("audio"))
 
@@ -258,10 +258,10 @@ def test_hints_tell_installed_packages_that_are_too_early(task: str, package: st
 
 
 def test_the_core_registers_itself_through_its_own_hooks() -> None:
-    import ming_core.plugin
+    import ming_core.plugins.builtin
 
     plugins = Plugins()
-    plugins.add(ming_core.plugin, "core", "ming-core")
+    plugins.add(ming_core.plugins.builtin, "core", "ming-core")
     assert plugins.failures == []
     assert plugins.checkpoints.names() == ["flash", "lite-1.0", "lite-1.5"]
     config = {

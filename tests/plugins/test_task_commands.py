@@ -19,9 +19,9 @@ from ming_core.cli import build_app, build_program
 from ming_core.cli import tasks as task_commands
 from ming_core.cli.tasks import task_command
 from ming_core.errors import BadConfig
-from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Plugins
-from ming_core.registry import Entry
+from ming_core.plugins.hooks import hookimpl
+from ming_core.plugins.registry import Entry
 
 TASKS = '''
 from __future__ import annotations

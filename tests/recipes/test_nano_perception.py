@@ -19,9 +19,9 @@ from ming_core.chat.formats import chat_format
 from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
-from ming_core.config import AUDIO, IMAGE, TEXT, BackboneConfig
 from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.media import Image, Message, Video, assistant, user
+from ming_core.model.config import AUDIO, IMAGE, TEXT, BackboneConfig
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
 from ming_recipes.checkpoints import before, save_state

@@ -16,8 +16,8 @@ from ming_core.checkpoints.files import INDEX
 from ming_core.checkpoints.formats import open_checkpoint, open_weights, read_header
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.reading import module_tensors, on_meta
-from ming_core.config import BackboneConfig
 from ming_core.errors import BadCheckpoint
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_vision.encoder import QwenVisionEncoder
 

@@ -23,9 +23,9 @@ from ming_audio.prompts import prompts_of as audio_prompts
 from ming_core import Image, load
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.files import read_json
-from ming_core.config import BackboneConfig
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
 from ming_core.fields import Section
+from ming_core.model.config import BackboneConfig
 from ming_core.presets import preset_folders
 from ming_vision.config import Qwen3VisionConfig, VisionConfig
 from ming_vision.encoder import vision_sizes

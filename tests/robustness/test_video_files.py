@@ -65,7 +65,7 @@ def test_a_size_that_leads_nowhere(tmp_path: Path) -> None:
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ming_core.mediafile.MOST_PIPED", 1 << 22)
+    monkeypatch.setattr("ming_core.media.files.MOST_PIPED", 1 << 22)
     assert "there is no video file" in refusal(tmp_path / "missing.mp4")
     assert "/dev/zero has more than 4 MB" in refusal("/dev/zero")
     assert "is a web address, which is not fetched" in refusal("https://example.com/a.mp4")

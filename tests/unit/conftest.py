@@ -13,8 +13,8 @@ from torch import nn
 from ming_core import OmniModel
 from ming_core.chat import Tokenizer
 from ming_core.chat.formats import format_of, with_media_tokens
-from ming_core.config import BackboneConfig
 from ming_core.loading import Sources
+from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_vision.encoder import QwenVisionEncoder

@@ -18,12 +18,12 @@ from torch import Tensor
 from ming_core.chat.formats import ChatFormat
 from ming_core.chat.prompt import IGNORED, MediaTokens, Prompt, build_example
 from ming_core.chat.tokenizer import Tokenizer
-from ming_core.config import BackboneConfig
 from ming_core.media import Image, Message, Video, assistant, user
+from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, Processor, by_modality, item_seconds
+from ming_core.model.masks import prefix_segment_mask
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
-from ming_core.packing import prefix_segment_mask
 from ming_recipes.perception.dense import token_of
 from ming_recipes.perception.speech import Sounds
 from ming_recipes.world.batch import Example, Mix, training_example

@@ -24,8 +24,8 @@ from itertools import islice
 
 from ming_core.api import OmniModel
 from ming_core.benchmarks import Track, untracked
+from ming_core.chat.thinking import parse_thinking
 from ming_core.media import Audio, Frames, Image, Message, Part, Video, assistant, user
-from ming_core.thinking import parse_thinking
 from ming_recipes.perception.hearing import (
     LANGUAGES,
     hearing_draws,

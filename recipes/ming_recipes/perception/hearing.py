@@ -21,9 +21,9 @@ from ming_audio import normalisers
 from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
 from ming_audio.prompts import AudioPrompts, parse, prompts_of, question
 from ming_audio.tasks import as_listed
-from ming_core.answers import Answer
 from ming_core.api import OmniModel
 from ming_core.benchmarks import Track, untracked
+from ming_core.engine.answers import Answer
 from ming_core.errors import MingError
 from ming_core.media import Audio, Message, user
 from ming_recipes.perception.config import NanoPerception

@@ -36,7 +36,7 @@ from ming_core.checkpoints.formats import fingerprint as weights_fingerprint
 from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights

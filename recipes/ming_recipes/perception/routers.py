@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ming_core.config import AUDIO, IMAGE
-from ming_core.model.balance import bias_update, expert_counts
+from ming_core.model.config import AUDIO, IMAGE
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.routing import Gate, Routing
+from ming_core.training.balance import bias_update, expert_counts
 from ming_recipes.perception.data import PackedBatch
 
 SETTLING = 0.96

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ming_audio.prompts import FLASH, TAG_END, AudioPrompts, question
 from ming_core.media import Audio, assistant, user
-from ming_core.packing import plan_packing
+from ming_core.training.packing import plan_packing
 from ming_recipes.perception.data import Conversation, Packer, Row, row_of
 from ming_recipes.perception.speech import Listening, Sounds
 from ming_recipes.world.batch import Mix, training_example

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ming_core.checkpoints.keymap import backbone_slots
-from ming_core.config import AUDIO, IMAGE
-from ming_core.generate import Sampling, generate
-from ming_core.losses import next_token_loss
+from ming_core.engine.generate import Sampling, generate
 from ming_core.model.cache import Cache
+from ming_core.model.config import AUDIO, IMAGE
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.routing import Routing
 from ming_core.model.transformer import Backbone
 from ming_core.testing import Check, GoldenCase
+from ming_core.training.losses import next_token_loss
 
 from ._common import golden_backbone, modality, segments
 

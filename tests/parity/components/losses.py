@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ming_core.losses import next_token_loss
 from ming_core.model.attention import attend
-from ming_core.model.balance import (
+from ming_core.model.masks import segment_mask
+from ming_core.model.routing import grouped_sigmoid_topk, softmax_topk
+from ming_core.testing import Check, GoldenCase, Unsupported
+from ming_core.training.balance import (
     bias_update,
     expert_counts,
     router_balance_losses,
@@ -18,9 +20,8 @@ from ming_core.model.balance import (
     sequence_balance_loss,
     switch_balance_loss,
 )
-from ming_core.model.routing import grouped_sigmoid_topk, softmax_topk
-from ming_core.packing import Sample, pack, plan_packing, segment_mask
-from ming_core.testing import Check, GoldenCase, Unsupported
+from ming_core.training.losses import next_token_loss
+from ming_core.training.packing import Sample, pack, plan_packing
 
 ROUTERS = 3
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 
 from ming_core.checkpoints.keymap import backbone_slots
-from ming_core.config import BackboneConfig
-from ming_core.model.balance import bias_update
+from ming_core.model.config import BackboneConfig
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.routing import Gate, route
 from ming_core.testing import Check, GoldenCase
+from ming_core.training.balance import bias_update
 
 from ._common import check_released, fill, modality
 

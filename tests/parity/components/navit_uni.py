@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ming_core.losses import IGNORE
 from ming_core.model.encoder import Features
 from ming_core.testing import Check, GoldenCase
+from ming_core.training.losses import IGNORE
 from ming_vision.encoder import QwenVisionEncoder
 
 from ._common import check_released

@@ -16,7 +16,7 @@ import soundfile
 from ming_audio.links import links
 from ming_audio.reading import audio_seconds, open_audio
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
 from ming_core.notes import collected_notes
 
 RATE = 16_000

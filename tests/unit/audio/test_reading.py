@@ -15,7 +15,7 @@ import torch
 
 from ming_audio.reading import Sound, audio_seconds, open_audio, stream_audio
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
 
 RATE = 16_000
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)

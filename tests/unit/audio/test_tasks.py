@@ -22,9 +22,9 @@ from ming_audio.processing import AudioProcessor
 from ming_audio.prompts import FLASH, LITE, parse, prompts_of, question, tag_of
 from ming_audio.tasks import transcribe
 from ming_core import Audio, Video, load, user
-from ming_core.answers import Answer
 from ming_core.chat import FLASH as FLASH_CHAT
 from ming_core.chat import LITE_1_0, LITE_1_5
+from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
 from ming_core.media import Message
 from ming_core.plugins import get_plugins

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from ming_core.chat import Tokenizer
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 RELEASED = Path(__file__).parents[2] / "golden" / "released"

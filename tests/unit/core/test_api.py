@@ -18,12 +18,12 @@ from PIL import Image as pil
 from torch import Tensor
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
-from ming_core.answers import Answer
 from ming_core.api import _common, _Memory
 from ming_core.chat import Tokenizer
 from ming_core.chat.prompt import Prompt, Run
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
+from ming_core.engine.answers import Answer
 from ming_core.errors import (
     BadCheckpoint,
     BadConfig,

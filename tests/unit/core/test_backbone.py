@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ming_core.config import AUDIO, IMAGE, TEXT, BackboneConfig, RopeConfig
-from ming_core.losses import next_token_loss
 from ming_core.model.attention import PLAIN_UP_TO, attend, plain_attention
 from ming_core.model.cache import Cache
+from ming_core.model.config import AUDIO, IMAGE, TEXT, BackboneConfig, RopeConfig
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.rotary import Rotary, frequency_axes, rotate
 from ming_core.model.transformer import Backbone
+from ming_core.training.losses import next_token_loss
 
 Make = Callable[[dict[str, Any]], Backbone]
 TinyLlm = Callable[[str], dict[str, Any]]

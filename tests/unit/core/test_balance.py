@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ming_core.model.balance import (
+from ming_core.model.routing import grouped_sigmoid_topk, softmax_topk
+from ming_core.training.balance import (
     bias_update,
     expert_counts,
     router_balance_losses,
@@ -15,7 +16,6 @@ from ming_core.model.balance import (
     sequence_balance_loss,
     switch_balance_loss,
 )
-from ming_core.model.routing import grouped_sigmoid_topk, softmax_topk
 
 
 def random_routing(*shape: int, experts: int = 6, k: int = 2) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ming_core.boxes import boxes
 from ming_core.media import Video, media_from_path
+from ming_core.media.boxes import boxes
 
 FTYP = (16).to_bytes(4, "big") + b"ftypisom" + bytes(4)
 

@@ -26,9 +26,9 @@ from ming_core.chat import (
     with_media_tokens,
 )
 from ming_core.chat.released import released_expansion, released_prompt
-from ming_core.config import BackboneConfig
 from ming_core.errors import BadCheckpoint, BadMedia, UnknownName
 from ming_core.media import Audio, Image, Message, Video, assistant, system, user
+from ming_core.model.config import BackboneConfig
 
 FORMATS = [LITE_1_0, LITE_1_5, FLASH]
 FLASH_HEAD = "<role>SYSTEM</role>你是一个友好的AI助手。\n\ndetailed thinking off<|role_end|>"

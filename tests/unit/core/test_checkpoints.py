@@ -20,8 +20,8 @@ from ming_core.checkpoints.formats import fingerprint, open_checkpoint, open_wei
 from ming_core.checkpoints.keymap import Slot, backbone_slots, identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.checkpoints.writing import export
-from ming_core.config import BackboneConfig
 from ming_core.errors import BadCheckpoint
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 LITE = {
@@ -331,7 +331,7 @@ from pathlib import Path
 from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.checkpoints.reading import load_module, on_meta
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 def peak():

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ming_core.config import BackboneConfig, RopeConfig, RouterConfig
 from ming_core.errors import BadConfig
+from ming_core.model.config import BackboneConfig, RopeConfig, RouterConfig
 
 ReadReleased = Callable[[str], BackboneConfig]
 TinyLlm = Callable[[str], dict[str, Any]]

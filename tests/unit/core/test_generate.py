@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ming_core.engine.generate import Sampling, Step, choose, generate, loop_of, repeating_tokens
 from ming_core.errors import BadConfig
-from ming_core.generate import Sampling, Step, choose, generate, loop_of, repeating_tokens
 from ming_core.model.cache import Cache
 from ming_core.model.transformer import Backbone
 

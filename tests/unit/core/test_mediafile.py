@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile, MediaSource, shortened
+from ming_core.media.files import MediaFile, MediaSource, shortened
 
 DATA = b"not looked at"
 
@@ -122,7 +122,7 @@ def test_standard_input_and_descriptors_are_sources(
 
 
 def test_what_does_not_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ming_core.mediafile.MOST_PIPED", 1 << 22)
+    monkeypatch.setattr("ming_core.media.files.MOST_PIPED", 1 << 22)
     with pytest.raises(BadMedia, match="/dev/zero has more than 4 MB; check what it is"):
         MediaFile.find("/dev/zero", "image")
     (tmp_path / "long").write_bytes(bytes((1 << 20) + 1))

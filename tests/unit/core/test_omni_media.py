@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from ming_core import Audio, Image, OmniModel, Text, Video, assistant, system, user
 from ming_core.chat import Tokenizer
-from ming_core.config import IMAGE, TEXT
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Frames, Media, Message, VideoSampling, with_max_frames, with_sound
 from ming_core.model.cache import Cache
+from ming_core.model.config import IMAGE, TEXT
 from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded
-from ming_core.packing import Sample, pack, plan_packing
+from ming_core.training.packing import Sample, pack, plan_packing
 
 MERGE = 2
 NEW = 6

@@ -8,19 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ming_core.config import BackboneConfig
 from ming_core.errors import BadConfig
-from ming_core.losses import IGNORE, next_token_loss, token_losses
+from ming_core.model.config import BackboneConfig
+from ming_core.model.masks import prefix_segment_mask, segment_mask
 from ming_core.model.transformer import Backbone
-from ming_core.packing import (
-    Packed,
-    Placement,
-    Sample,
-    pack,
-    plan_packing,
-    prefix_segment_mask,
-    segment_mask,
-)
+from ming_core.training.losses import IGNORE, next_token_loss, token_losses
+from ming_core.training.packing import Packed, Placement, Sample, pack, plan_packing
 
 VOCAB = 40
 ATOL = 1e-5  # float32 inside routers, norms and rotary tables; a leak between samples is > 1e-2

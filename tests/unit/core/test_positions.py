@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.positions import PositionRule, decode_positions, frame_grids, rope_index
 
 IMAGE, FRAME, IMAGE_START, VIDEO_START, END, PAD = 90, 91, 80, 81, 82, 99

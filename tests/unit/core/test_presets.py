@@ -7,8 +7,8 @@ import pytest
 
 from ming_core.cli.models import _state
 from ming_core.errors import BadCheckpoint, UnknownName
-from ming_core.hookspecs import hookimpl
 from ming_core.plugins import Plugins
+from ming_core.plugins.hooks import hookimpl
 from ming_core.presets import preset, preset_folders, presets
 
 

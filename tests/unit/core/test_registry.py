@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ming_core.registry import Entry, Registrar, Registry
+from ming_core.plugins.registry import Entry, Registrar, Registry
 
 
 def registrar(registry: Registry, reports: list[str], plugin: str = "acme") -> Registrar:

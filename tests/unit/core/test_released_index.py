@@ -12,7 +12,7 @@ from ming_core.checkpoints.detect import detect_family
 from ming_core.checkpoints.formats import read_config
 from ming_core.checkpoints.keymap import Slot, backbone_slots
 from ming_core.checkpoints.reading import module_tensors, on_meta
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ming_core.answers import Answer
-from ming_core.thinking import Reasoned, last_boxed, parse_thinking, split_stream
+from ming_core.chat.thinking import Reasoned, last_boxed, parse_thinking, split_stream
+from ming_core.engine.answers import Answer
 
 CASES = {
     "Lite 1.0": (

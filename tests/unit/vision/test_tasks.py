@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as pil
 
 from ming_core import Audio, Image, Video, load
-from ming_core.answers import Answer
+from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, MingError, UnknownName
 from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins

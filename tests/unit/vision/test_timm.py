@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from ming_core import media
 from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
 from ming_core.checkpoints.reading import on_meta
-from ming_core.directory import missing_encoder
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
 from ming_core.loading import Sources
+from ming_core.plugins.directory import missing_encoder
 from ming_vision.timm_encoder import TimmEncoder
 
 CONFIGS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {

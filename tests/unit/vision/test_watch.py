@@ -17,8 +17,8 @@ from PIL import Image as pil
 from torch import nn
 
 from ming_core import OmniModel, Video, assistant, load, user
-from ming_core.answers import Answer
 from ming_core.chat import Tokenizer
+from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, UnknownName
 from ming_core.media import Frames
 from ming_core.presets import preset_folders

@@ -27,7 +27,7 @@ from ming_core.cli.items import Item, check_format, find_items, with_targets, wi
 from ming_core.cli.stdin import stdin_text
 from ming_core.errors import BadConfig
 from ming_core.media import Audio, Image, Video, media_from_path
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
 
 if TYPE_CHECKING:
     from ming_audio.transcripts import Transcript

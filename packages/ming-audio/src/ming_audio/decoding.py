@@ -19,9 +19,9 @@ import numpy as np
 
 from ming_audio.links import Link, View, links
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
+from ming_core.media.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE
 from ming_core.notes import note_to_user
-from ming_core.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ming_audio.reading import open_audio
-from ming_core.directory import missing
 from ming_core.errors import UnknownName
+from ming_core.plugins.directory import missing
 
 WHISPER = "whisper-tiny.en"
 

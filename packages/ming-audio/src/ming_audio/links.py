@@ -12,8 +12,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ming_core.boxes import boxes
-from ming_core.mediafile import MediaFile
+from ming_core.media.boxes import boxes
+from ming_core.media.files import MediaFile
 
 Handle = io.BytesIO | io.FileIO
 

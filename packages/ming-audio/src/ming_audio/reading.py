@@ -13,7 +13,7 @@ from ming_audio.mixing import mixed
 from ming_audio.resampling import Resampler
 from ming_core.errors import BadMedia
 from ming_core.media import Channel, checked_channel
-from ming_core.mediafile import MediaFile, MediaSource
+from ming_core.media.files import MediaFile, MediaSource
 
 RATE = 16_000
 """Samples per second of every encoder of the family."""

@@ -29,13 +29,13 @@ from ming_audio.transcripts import Segment, Transcript, joined, main_language
 from ming_core.chat.prompt import build_prompt
 from ming_core.errors import BadConfig
 from ming_core.media import Audio, Channel, Media, Video, checked_channel, user
-from ming_core.mediafile import MediaFile, MediaSource
+from ming_core.media.files import MediaFile, MediaSource
 from ming_core.notes import collected_notes
 
 if TYPE_CHECKING:
-    from ming_core.answers import Answer
     from ming_core.api import OmniModel
-    from ming_core.generate import SamplingOptions
+    from ming_core.engine.answers import Answer
+    from ming_core.engine.generate import SamplingOptions
 
 PIECE = 30.0
 """Seconds of sound that are heard at once, or fewer if the model cannot take so many."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ming_core.api import OmniModel, load
     from ming_core.errors import MingError
-    from ming_core.hookspecs import hookimpl
     from ming_core.media import (
         Audio,
         Frames,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
         system,
         user,
     )
+    from ming_core.plugins.hooks import hookimpl
 
 __all__ = [
     "Audio",
@@ -39,7 +39,7 @@ __all__ = [
     "user",
 ]
 
-_MODULES = {"MingError": "errors", "hookimpl": "hookspecs", "load": "api", "OmniModel": "api"}
+_MODULES = {"MingError": "errors", "hookimpl": "plugins.hooks", "load": "api", "OmniModel": "api"}
 
 
 def __getattr__(name: str) -> Any:

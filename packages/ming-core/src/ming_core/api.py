@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ming_core.answers import Answer, Row
 from ming_core.chat.dialects import as_messages
 from ming_core.chat.formats import format_of
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
+from ming_core.chat.thinking import THINKING_TOKENS
 from ming_core.chat.tokenizer import StreamDecoder
-from ming_core.config import BackboneConfig
-from ming_core.directory import missing_task
+from ming_core.engine.answers import Answer, Row
+from ming_core.engine.fitting import thin_out
+from ming_core.engine.generate import Sampling, generate, loop_of
+from ming_core.engine.knowledge import Knowledge, read_familiar
 from ming_core.errors import BadConfig, NotFinite, UnknownName
-from ming_core.fitting import thin_out
-from ming_core.generate import Sampling, generate, loop_of
-from ming_core.knowledge import Knowledge, read_familiar
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
     Audio,
@@ -37,19 +36,20 @@ from ming_core.media import (
     with_sound,
 )
 from ming_core.model.cache import Cache
+from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Encoder, Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded, shared_tokens
 from ming_core.notes import note_to_user
 from ming_core.plugins import get_plugins
+from ming_core.plugins.directory import missing_task
 from ming_core.text import is_blank
-from ming_core.thinking import THINKING_TOKENS
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ming_core.generate import SamplingOptions
+    from ming_core.engine.generate import SamplingOptions
 
 MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
 """Which encoder reads a kind of media; images and video share one."""

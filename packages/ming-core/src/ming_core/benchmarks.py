@@ -7,10 +7,10 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from ming_core.directory import missing, package_for
 from ming_core.errors import BadConfig, UnknownName
 from ming_core.plugins import get_plugins
-from ming_core.registry import Entry
+from ming_core.plugins.directory import missing, package_for
+from ming_core.plugins.registry import Entry
 
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
 """Gives the items of a long loop one by one, and may show how far it is under a title."""

@@ -51,8 +51,8 @@ def _plugins() -> Iterator[Finding]:
 
 def _versions() -> Finding:
     """One version for all packages of the toolkit; third-party plugins have their own."""
-    from ming_core.directory import toolkit
     from ming_core.plugins import CORE, get_plugins, version_of
+    from ming_core.plugins.directory import toolkit
 
     names = toolkit() & {plugin.distribution for plugin in get_plugins().loaded}
     versions = {name: version_of(name) for name in sorted(names | {CORE})}

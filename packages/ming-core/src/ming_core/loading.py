@@ -17,15 +17,15 @@ from ming_core.checkpoints.detect import unknown_family
 from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
-from ming_core.config import BackboneConfig
 from ming_core.devices import DTYPES, find_device, find_dtype
-from ming_core.directory import missing_encoder, missing_media
 from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
 from ming_core.fields import Section
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
+from ming_core.plugins.directory import missing_encoder, missing_media
+from ming_core.plugins.registry import Entry
 from ming_core.presets import BACKBONE, preset_folders
-from ming_core.registry import Entry
 
 SMALL = 4 * 2**30
 """Bytes of weights below which CPU inference runs in float32, where it is fastest."""

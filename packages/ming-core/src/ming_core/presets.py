@@ -11,10 +11,10 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ming_core.directory import known_parts
 from ming_core.errors import BadCheckpoint
 from ming_core.plugins import get_plugins
-from ming_core.registry import Entry
+from ming_core.plugins.directory import known_parts
+from ming_core.plugins.registry import Entry
 
 HUB = "hub"
 BACKBONE = "backbone"

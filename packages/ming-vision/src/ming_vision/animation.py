@@ -9,7 +9,7 @@ from fractions import Fraction
 from PIL import Image as pil
 
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
 from ming_core.notes import note_to_user
 from ming_vision.image import open_animation, open_image
 from ming_vision.video_decoding import check_work, undecodable

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile, MediaSource, shortened
+from ming_core.media.files import MediaFile, MediaSource, shortened
 from ming_core.notes import note_to_user
 from ming_core.text import one_line
 from ming_vision.metadata import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ming_core import hookimpl
-from ming_core.registry import Registrar
+from ming_core.plugins.registry import Registrar
 
 if TYPE_CHECKING:
     import typer

@@ -26,9 +26,9 @@ from ming_vision.square import WHOLE, Place
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from ming_core.answers import Answer
     from ming_core.api import OmniModel
-    from ming_core.generate import SamplingOptions
+    from ming_core.engine.answers import Answer
+    from ming_core.engine.generate import SamplingOptions
 
 Detail = Literal["full", "short"]
 READING_TOKENS = 4096

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ming_core.directory import missing
 from ming_core.errors import MissingPlugin
+from ming_core.plugins.directory import missing
 
 
 def require_timm(what: str) -> None:

@@ -21,7 +21,7 @@ from PIL import Image as pil
 
 from ming_core.errors import BadMedia
 from ming_core.media import Frames, Image, VideoSampling, kind_of_name
-from ming_core.mediafile import MediaFile, MediaSource
+from ming_core.media.files import MediaFile, MediaSource
 from ming_vision import animation
 from ming_vision.image import open_image
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_any, check_sampled

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from PIL import Image as pil
 
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
+from ming_core.media.timeline import MOST_REORDERED
 from ming_core.notes import note_to_user
-from ming_core.timeline import MOST_REORDERED
 from ming_vision.image import open_image
 from ming_vision.video_index import Index
 from ming_vision.video_packets import Packets, check_size, opened

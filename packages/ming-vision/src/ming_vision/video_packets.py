@@ -12,9 +12,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
+from ming_core.media.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE, Timeline
 from ming_core.notes import note_to_user
-from ming_core.timeline import LONGEST_OF_BROADCASTS, LONGEST_PAUSE, Timeline
 from ming_vision.sampling import check_any
 from ming_vision.video_index import Index
 

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 from PIL import Image as pil
 
-from ming_core.boxes import boxes
 from ming_core.errors import BadMedia
-from ming_core.mediafile import MediaFile
+from ming_core.media.boxes import boxes
+from ming_core.media.files import MediaFile
 from ming_core.notes import note_to_user
 from ming_vision import video_decoding as decoding
 from ming_vision.video_index import Index

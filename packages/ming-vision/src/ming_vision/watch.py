@@ -18,9 +18,9 @@ import torch
 from PIL import Image as pil
 from torch import Tensor
 
-from ming_core.answers import Answer
 from ming_core.api import OmniModel
 from ming_core.chat.prompt import MediaTokens, build_prompt
+from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, UnknownName
 from ming_core.media import Frames, Message, Video, assistant, user
 from ming_core.model.encoder import Features
@@ -34,7 +34,7 @@ from ming_vision.sampling import LISTED_FPS
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ming_core.generate import SamplingOptions
+    from ming_core.engine.generate import SamplingOptions
 
 FRAMES = 64
 """Frames that a session keeps unless told otherwise."""

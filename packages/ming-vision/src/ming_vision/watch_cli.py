@@ -26,8 +26,8 @@ from ming_core.errors import BadConfig
 from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
-    from ming_core.answers import Answer
-    from ming_core.generate import SamplingOptions
+    from ming_core.engine.answers import Answer
+    from ming_core.engine.generate import SamplingOptions
 
 
 AT_THE_END = math.inf

@@ -13,9 +13,9 @@ from itertools import groupby
 from typing import Protocol
 
 from ming_core.chat.formats import ROLE_NAMES, ChatFormat, MediaBlock
-from ming_core.config import TEXT
 from ming_core.errors import BadMedia, MingError
 from ming_core.media import Audio, Image, Media, Message, Role, Text, Video
+from ming_core.model.config import TEXT
 from ming_core.text import is_blank
 
 IGNORED = -100

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 
 # Stand-alone Ling-2.0 language models spell the norms of queries and keys differently.
 _QK_NORMS = (("q_norm", "query_layernorm"), ("k_norm", "key_layernorm"))

@@ -40,7 +40,7 @@ class CommandGroup(TyperGroup):
         name = args[0]
         if name in self.commands or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        from ming_core.directory import missing, package_for
+        from ming_core.plugins.directory import missing, package_for
 
         if package := package_for("commands", name):
             raise missing(f"the command {name!r}", package)

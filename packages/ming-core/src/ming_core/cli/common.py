@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ming_core.chat.thinking import THINKING_TOKENS, split_stream
 from ming_core.cli.stdin import stdin_text
 from ming_core.cli.terminal import note, say, show, styled
 from ming_core.errors import BadConfig, BadMedia
@@ -23,14 +24,13 @@ from ming_core.media import (
     VideoSampling,
     media_from_path,
 )
-from ming_core.mediafile import MediaFile
+from ming_core.media.files import MediaFile
 from ming_core.notes import collected_notes
 from ming_core.text import is_blank, printable, valid
-from ming_core.thinking import THINKING_TOKENS, split_stream
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
-    from ming_core.registry import Entry
+    from ming_core.plugins.registry import Entry
 
 Medium = TypeVar("Medium", bound=Media)
 

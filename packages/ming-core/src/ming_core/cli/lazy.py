@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from typer.models import CommandInfo
 
 if TYPE_CHECKING:
-    from ming_core.registry import Entry
+    from ming_core.plugins.registry import Entry
 
 
 def lazy_command(entry: Entry, name: str) -> CommandInfo:

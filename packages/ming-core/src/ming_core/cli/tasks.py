@@ -29,7 +29,7 @@ from ming_core.cli.terminal import note, print_json, said_notes, show
 from ming_core.errors import BadConfig
 from ming_core.media import Media
 from ming_core.output import check_target
-from ming_core.registry import Entry
+from ming_core.plugins.registry import Entry
 
 MEDIA = ("image", "audio", "video")
 PLAIN = (str, int, float, bool, Path)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ming_core.config import BackboneConfig
 from ming_core.model.cache import Cache
+from ming_core.model.config import BackboneConfig
 from ming_core.model.linear import Linear
+from ming_core.model.masks import causal_mask
 from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import rotate
-from ming_core.packing import causal_mask
 
 PLAIN_UP_TO = {torch.float32: 128, torch.bfloat16: 1024}
 """Keys up to which plain operations train no slower on CPU (benchmarks/attention_cpu.py)."""

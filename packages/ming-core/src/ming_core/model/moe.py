@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ming_core.config import BackboneConfig
+from ming_core.model.config import BackboneConfig
 from ming_core.model.experts import Experts, swiglu
 from ming_core.model.linear import Linear
 from ming_core.model.routing import Gate, Routing, route

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ming_core.config import BackboneConfig
+    from ming_core.model.config import BackboneConfig
 
 TIME_SCALE = 2.0
 """Positions per second of video; flash also advances by it for each temporal patch."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ming_core.config import RopeConfig
+from ming_core.model.config import RopeConfig
 
 
 def frequency_axes(rope: RopeConfig) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ming_core.config import RouterConfig
+from ming_core.model.config import RouterConfig
 
 
 def softmax_topk(logits: Tensor, k: int, norm: bool = True) -> tuple[Tensor, Tensor]:

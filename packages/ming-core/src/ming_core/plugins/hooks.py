@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ming_core.api import OmniModel
     from ming_core.doctor import Finding
-    from ming_core.registry import Registrar
+    from ming_core.plugins.registry import Registrar
 
 hookspec = HookspecMarker("ming")
 hookimpl = HookimplMarker("ming")

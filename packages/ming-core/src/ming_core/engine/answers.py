@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ming_core.generate import End, Step
+from ming_core.chat.thinking import Reasoned, parse_thinking
+from ming_core.engine.generate import End, Step
 from ming_core.output import write_file
 from ming_core.text import json_text
-from ming_core.thinking import Reasoned, parse_thinking
 
 
 @dataclass(frozen=True)

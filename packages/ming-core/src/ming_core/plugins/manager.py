@@ -22,9 +22,9 @@ from typing import Any
 
 import pluggy
 
-from ming_core import hookspecs
 from ming_core.errors import UnknownName
-from ming_core.registry import Registrar, Registry
+from ming_core.plugins import hooks
+from ming_core.plugins.registry import Registrar, Registry
 
 GROUP = "ming"
 CORE = "ming-core"
@@ -57,7 +57,7 @@ class Plugins:
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager("ming")
-        self.manager.add_hookspecs(hookspecs)
+        self.manager.add_hookspecs(hooks)
         self.encoders = Registry("encoder")
         self.heads = Registry("head")
         self.tasks = Registry("task")
@@ -155,7 +155,7 @@ class Plugins:
         """pluggy's `check_pending` for one plugin, naming the nearest hook."""
         for hook in self.manager.get_hookcallers(plugin) or ():
             if hook.spec is None:
-                known = [name for name in dir(hookspecs) if name.startswith("ming_")]
+                known = [name for name in dir(hooks) if name.startswith("ming_")]
                 raise UnknownName("hook", hook.name, known)
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ming_core.errors import BadMedia
-from ming_core.sniffing import Kind, kind_of
+from ming_core.media.sniffing import Kind, kind_of
 from ming_core.text import one_line
 
 _WEB = ("http://", "https://", "rtsp://")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ming_core.hookspecs import hookimpl
+from ming_core.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
     import typer
 
     from ming_core.doctor import Finding
-    from ming_core.registry import Registrar
+    from ming_core.plugins.registry import Registrar
 
 
 @hookimpl

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.mediafile import MediaFile, MediaSource
-from ming_core.sniffing import Kind
+from ming_core.media.files import MediaFile, MediaSource
+from ming_core.media.sniffing import Kind
 from ming_core.text import one_line
 
 Role = Literal["system", "user", "assistant"]

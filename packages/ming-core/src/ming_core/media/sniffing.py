@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO, FileIO
 from typing import Literal
 
-from ming_core.boxes import boxes
+from ming_core.media.boxes import boxes
 
 Kind = Literal["image", "audio", "video"]
 

@@ -13,7 +13,7 @@ from ming_core.plugins import get_plugins, version_of
 
 @cache
 def _directory() -> dict[str, Any]:
-    return tomllib.loads(files("ming_core").joinpath("directory.toml").read_text("utf-8"))
+    return tomllib.loads(files("ming_core.plugins").joinpath("directory.toml").read_text("utf-8"))
 
 
 def package_for(section: str, name: str) -> str | None:

@@ -1,0 +1,1 @@
+"""Writing an answer: preparing, prefilling, decoding, and what comes out."""

@@ -1,0 +1,53 @@
+"""Pictures, sounds, videos and messages, and the files that hold them; nothing here decodes."""
+
+from __future__ import annotations
+
+from ming_core.media.parts import (
+    Audio,
+    Channel,
+    Frames,
+    Image,
+    Media,
+    Message,
+    Part,
+    Role,
+    Text,
+    Video,
+    VideoSampling,
+    as_medium,
+    as_part,
+    assistant,
+    checked_channel,
+    kind_of_name,
+    media_from_path,
+    names_medium,
+    system,
+    user,
+    with_max_frames,
+    with_sound,
+)
+
+__all__ = [
+    "Audio",
+    "Channel",
+    "Frames",
+    "Image",
+    "Media",
+    "Message",
+    "Part",
+    "Role",
+    "Text",
+    "Video",
+    "VideoSampling",
+    "as_medium",
+    "as_part",
+    "assistant",
+    "checked_channel",
+    "kind_of_name",
+    "media_from_path",
+    "names_medium",
+    "system",
+    "user",
+    "with_max_frames",
+    "with_sound",
+]
