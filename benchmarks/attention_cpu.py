@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from _bench import fastest, finish, options
-from ming_core.model.attention import PLAIN_UP_TO, plain_attention
+from ming_core.model.kernels.attention import PLAIN_UP_TO, plain_attention
 
 TOKENS, HEADS, WIDTH = 2048, 8, 64
 LENGTHS = (16, 64, 128, 256, 512, 1024, 2048)

@@ -26,7 +26,7 @@ from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
 from _bench import fastest, finish, options
-from ming_core.model.experts import Experts
+from ming_core.model.moe import Experts
 
 E, K, D, I = 64, 6, 1024, 704
 PREFILL = 512

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ming_core.model.attention import attend
+from ming_core.model.kernels.attention import attend
 from ming_core.model.masks import segment_mask
 from ming_core.model.routing import grouped_sigmoid_topk, softmax_topk
 from ming_core.testing import Check, GoldenCase, Unsupported

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ming_core.model import experts as experts_module
-from ming_core.model import linear as linear_module
-from ming_core.model.experts import Experts, _by_expert
-from ming_core.model.linear import linear
+from ming_core.model.kernels import experts as experts_module
+from ming_core.model.kernels import products as products_module
+from ming_core.model.kernels.experts import _by_expert
+from ming_core.model.kernels.products import linear
+from ming_core.model.moe import Experts
 
 E, D, I, K = 8, 32, 24, 3
 
@@ -22,7 +23,7 @@ def routing(tokens: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(autouse=True)
 def _even_small_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_module, "_SMALL", 1)
+    monkeypatch.setattr(products_module, "_SMALL", 1)
 
 
 def close(actual: Tensor, expected: Tensor) -> None:

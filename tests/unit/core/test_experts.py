@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from ming_core.model.config import BackboneConfig
-from ming_core.model.experts import Experts, swiglu
-from ming_core.model.moe import MLP, ModalityMoE
+from ming_core.model.kernels.experts import swiglu
+from ming_core.model.moe import MLP, Experts, ModalityMoE
 
 TinyLlm = Callable[[str], dict[str, Any]]
 E, D, I, K = 6, 10, 7, 3

@@ -15,7 +15,7 @@ from ming_audio.processing import AudioProcessor
 from ming_audio.sanm import SanmTower
 from ming_audio.whisper import WhisperTower
 from ming_core.model.encoder import Features
-from ming_core.model.linear import Linear
+from ming_core.model.layers import Linear
 
 
 class AudioEncoder(nn.Module):

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from ming_audio.config import SanmConfig
 from ming_audio.positions import sinusoids
-from ming_core.model.attention import attend
-from ming_core.model.linear import Linear
+from ming_core.model.kernels.attention import attend
+from ming_core.model.layers import Linear
 
 NORM_EPS = 1e-12
 

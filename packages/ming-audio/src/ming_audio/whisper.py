@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ming_audio.config import WhisperConfig
 from ming_audio.packing import packed_conv
 from ming_audio.positions import sinusoids
-from ming_core.model.linear import Linear
+from ming_core.model.layers import Linear
 from ming_core.model.segments import Segments, attend_segments
 
 

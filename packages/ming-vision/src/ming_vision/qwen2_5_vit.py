@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_core.fields import Section
-from ming_core.model.linear import Linear, linear
-from ming_core.model.norm import RMSNorm
+from ming_core.model.kernels.products import linear
+from ming_core.model.layers import Linear, RMSNorm
 from ming_core.model.rotary import rotate, rotation
 from ming_core.model.segments import Segments, attend_segments
 from ming_vision.config import TowerConfig, VisionConfig

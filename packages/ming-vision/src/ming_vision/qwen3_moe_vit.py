@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ming_core.fields import Section
-from ming_core.model.linear import Linear
+from ming_core.model.layers import Linear
 from ming_core.model.rotary import rotation
 from ming_core.model.segments import Segments
 from ming_vision.config import Qwen3VisionConfig

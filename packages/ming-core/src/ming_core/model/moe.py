@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ming_core.model.config import BackboneConfig
-from ming_core.model.experts import Experts, swiglu
-from ming_core.model.linear import Linear
+from ming_core.model.kernels.experts import mix_experts, swiglu
+from ming_core.model.layers import Linear
 from ming_core.model.routing import Gate, Routing, route
 
 
@@ -20,6 +21,26 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(swiglu(self.gate_up_proj(x)))
+
+
+class Experts(nn.Module):
+    """E SwiGLU experts of width I, stored stacked.
+
+    gate_up_proj [E, 2I, D] with the gate rows first, down_proj [E, D, I].
+    """
+
+    def __init__(self, num_experts: int, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(
+            torch.empty(num_experts, 2 * intermediate_size, hidden_size)
+        )
+        self.down_proj = nn.Parameter(torch.empty(num_experts, hidden_size, intermediate_size))
+        nn.init.normal_(self.gate_up_proj, std=hidden_size**-0.5)
+        nn.init.normal_(self.down_proj, std=intermediate_size**-0.5)
+
+    def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """sum_k w_k Expert_k(x): x [N, D], expert index and weights [N, K] -> [N, D]."""
+        return mix_experts(x, index, weights, self.gate_up_proj, self.down_proj)
 
 
 class ModalityMoE(nn.Module):

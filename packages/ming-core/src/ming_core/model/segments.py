@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ming_core.model.attention import attend
+from ming_core.model.kernels.attention import attend
 
 
 @dataclass(frozen=True)

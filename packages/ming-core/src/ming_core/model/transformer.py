@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from ming_core.model.attention import Attention
 from ming_core.model.cache import Cache
 from ming_core.model.config import BackboneConfig
-from ming_core.model.linear import Linear
+from ming_core.model.layers import Linear, RMSNorm
 from ming_core.model.masks import causal_mask, segment_mask
 from ming_core.model.moe import MLP, ModalityMoE
-from ming_core.model.norm import RMSNorm
 from ming_core.model.rotary import Rotary
 from ming_core.model.routing import Routing
 

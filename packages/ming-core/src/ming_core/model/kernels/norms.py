@@ -1,13 +1,23 @@
-"""RMSNorm with float32 statistics."""
+"""RMSNorm, with gradients of its own where torch composes it of small operations."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import rms_norm
+from torch.nn import functional
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """weight [D] * x / sqrt(mean(x^2) + eps) over the last axis of x [..., D]; x's dtype.
+
+    Statistics and product are float32 and the result is rounded once.
+    """
+    if x.device.type == "cpu" and torch.is_grad_enabled():
+        return _RMSNorm.apply(x, weight, eps)
+    return functional.rms_norm(x, x.shape[-1:], weight, eps)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -35,21 +45,3 @@ class _RMSNorm(torch.autograd.Function):
         along = (slope @ wide).unsqueeze(-1).div_(x.shape[-1])
         dx = (grads[0] * wide).sub_(normed.mul_(along)).mul_(scale)
         return dx.to(x.dtype), slope.flatten(0, -2).sum(0).to(weight.dtype), None
-
-
-class RMSNorm(nn.Module):
-    """y = weight * x / sqrt(mean(x^2) + eps) over the last axis.
-
-    Statistics and product are float32 and the result is rounded once, as in Lite 1.5. (1.0 and
-    Flash round before the weight too: one rounding of half precision, nothing in float32.)
-    """
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and torch.is_grad_enabled():
-            return _RMSNorm.apply(x, self.weight, self.eps)
-        return rms_norm(x, x.shape[-1:], self.weight, self.eps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -26,13 +26,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y = _Product.apply(x, weight)
         return y if bias is None else y + bias
     return _product(x, weight, bias)
-
-
-class Linear(nn.Linear):
-    """torch's module with the product above."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
 
 
 def _suits_onednn(x: Tensor, weight: Tensor) -> bool:

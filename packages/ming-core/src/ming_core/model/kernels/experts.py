@@ -1,4 +1,4 @@
-"""Routed experts, stored stacked, and their dispatch: one differentiable path for everything.
+"""The sum over the chosen experts of each token: one differentiable path for everything.
 
 Tokens are sorted by expert, so that each expert works on one contiguous slice with one fused
 gate-and-up product; each token then sums its K rows of the result. Training and inference, prefill
@@ -10,16 +10,31 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding_bag, grouped_mm, silu
 
-from ming_core.model.linear import linear
+from ming_core.model.kernels.products import linear
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up for the two halves of the last axis."""
     gate, up = gate_up.chunk(2, dim=-1)
     return silu(gate).mul_(up)
+
+
+def mix_experts(x: Tensor, index: Tensor, weights: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """sum_k w_k Expert_k(x): the chosen experts' outputs, weighted in float32; x's dtype.
+
+    x [N, D], expert index [N, K] int64, weights [N, K] float32 -> [N, D]. The experts are SwiGLUs:
+    up [E, 2I, D] with the gate rows first, down [E, D, I].
+    """
+    if x.shape[0] == 1 and x.device.type == "cpu":
+        return _one_token(x, index, weights, up, down)
+    expert, source, back = _by_expert(index, len(up))
+    y = _each(_Gather.apply(x, source, back), expert, up, down)
+    # A bag is a token with its K rows: gathered, weighted and added without a copy of them.
+    y = embedding_bag(back, y.float(), per_sample_weights=weights, mode="sum")
+    return y.to(x.dtype)
 
 
 class _Gather(torch.autograd.Function):
@@ -39,58 +54,25 @@ class _Gather(torch.autograd.Function):
         return grads[0].index_select(0, back.flatten()).unflatten(0, back.shape).sum(1), None, None
 
 
-class Experts(nn.Module):
-    """E SwiGLU experts of width I.
+def _each(x: Tensor, expert: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Row i of x [S, D] through expert[i], which ascends."""
+    experts = torch.arange(len(up), device=x.device)
+    ends = torch.searchsorted(expert, experts, right=True, out_int32=True)
+    if _grouped(x, up, down):
+        h = swiglu(grouped_mm(x, up.transpose(-2, -1), offs=ends))
+        return grouped_mm(h, down.transpose(-2, -1), offs=ends)
+    # unbind once: indexing one expert at a time would make autograd build a zero gradient of the
+    # whole stack for every expert.
+    slices = x.tensor_split(ends[:-1].tolist())
+    parts = zip(slices, up.unbind(), down.unbind(), strict=True)
+    y = [linear(swiglu(linear(s, up)), down) for s, up, down in parts if len(s)]
+    return torch.cat(y) if y else x
 
-    gate_up_proj [E, 2I, D] with the gate rows first, down_proj [E, D, I].
-    """
 
-    def __init__(self, num_experts: int, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__()
-        self.gate_up_proj = nn.Parameter(
-            torch.empty(num_experts, 2 * intermediate_size, hidden_size)
-        )
-        self.down_proj = nn.Parameter(torch.empty(num_experts, hidden_size, intermediate_size))
-        nn.init.normal_(self.gate_up_proj, std=hidden_size**-0.5)
-        nn.init.normal_(self.down_proj, std=intermediate_size**-0.5)
-
-    def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        """Sum of the chosen experts' outputs, weighted in float32 and cast back to x's dtype.
-
-        x [N, D], expert index [N, K] int64, weights [N, K] float32 -> [N, D].
-        """
-        if x.shape[0] == 1 and x.device.type == "cpu":
-            return self._one_token(x, index, weights)
-        expert, source, back = _by_expert(index, len(self.gate_up_proj))
-        y = self._each(_Gather.apply(x, source, back), expert)
-        # A bag is a token with its K rows: gathered, weighted and added without a copy of them.
-        y = embedding_bag(back, y.float(), per_sample_weights=weights, mode="sum")
-        return y.to(x.dtype)
-
-    def _each(self, x: Tensor, expert: Tensor) -> Tensor:
-        """Row i of x [S, D] through expert[i], which ascends."""
-        experts = torch.arange(len(self.gate_up_proj), device=x.device)
-        ends = torch.searchsorted(expert, experts, right=True, out_int32=True)
-        up, down = self.gate_up_proj, self.down_proj
-        if _grouped(x, up, down):
-            h = swiglu(grouped_mm(x, up.transpose(-2, -1), offs=ends))
-            return grouped_mm(h, down.transpose(-2, -1), offs=ends)
-        # unbind once: indexing one expert at a time would make autograd build a zero gradient of
-        # the whole stack for every expert.
-        slices = x.tensor_split(ends[:-1].tolist())
-        parts = zip(slices, up.unbind(), down.unbind(), strict=True)
-        y = [linear(swiglu(linear(s, up)), down) for s, up, down in parts if len(s)]
-        return torch.cat(y) if y else x
-
-    def _one_token(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        """Decode: K small experts read straight from the stack, no sorting."""
-        y = torch.cat(
-            [
-                linear(swiglu(linear(x, self.gate_up_proj[e])), self.down_proj[e])
-                for e in index[0].tolist()
-            ]
-        )
-        return (weights @ y.float()).to(x.dtype)
+def _one_token(x: Tensor, index: Tensor, weights: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Decode: K small experts read straight from the stack, no sorting."""
+    y = torch.cat([linear(swiglu(linear(x, up[e])), down[e]) for e in index[0].tolist()])
+    return (weights @ y.float()).to(x.dtype)
 
 
 def _by_expert(index: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor]:
