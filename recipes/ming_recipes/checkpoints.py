@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor, nn
 
 from ming_core.errors import BadCheckpoint, MingError
-from ming_recipes.files import replacing
+from ming_core.output import replacing
 
 State = dict[str, Any]
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ming_core.errors import BadConfig, MingError
 from ming_core.notes import note_to_user
-from ming_recipes.files import remove_parts, write_text
+from ming_core.output import remove_parts, replacing
 from ming_recipes.keeping import Diverged
 from ming_recipes.stopping import Stop, Stopped, answering_signals
 
@@ -136,7 +136,8 @@ def _record(
         "process": {"id": os.getpid(), "host": socket.gethostname()},
     }
     try:
-        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        with replacing(path) as file:
+            file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise BadRun(
             f"cannot write {path}: {error.strerror or error}; free space, or choose another folder "

@@ -23,8 +23,8 @@ import pytest
 import torch
 
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
+from ming_core.output import replacing, write_file
 from ming_recipes.checkpoints import Unsaved, before, newest_state, read_state, save_state
-from ming_recipes.files import replacing, write_text
 from ming_recipes.keeping import Diverged
 from ming_recipes.logs import append_row, read_rows
 from ming_recipes.perception.nano import training_seconds
@@ -493,7 +493,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         file.write(b"half") and file.nonsense  # type: ignore[attr-defined]
     assert not list(tmp_path.iterdir())
     (tmp_path / "link").symlink_to(path)
-    write_text(tmp_path / "link", "whole")
+    write_file(tmp_path / "link", "whole")
     assert path.read_text() == "whole"
     assert (tmp_path / "link").is_symlink()
 

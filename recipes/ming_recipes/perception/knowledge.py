@@ -25,8 +25,8 @@ from ming_core.api import MODALITIES, OmniModel, load
 from ming_core.engine.knowledge import SECTION, Familiar, familiar_name
 from ming_core.media import Audio, Frames, Image, Media, Video
 from ming_core.model.seen import Seen, encode
+from ming_core.output import write_file
 from ming_core.presets import preset_folders
-from ming_recipes.files import write_text
 from ming_recipes.world.motion import FPS, clip_of
 from ming_recipes.world.phrases import FOLLOW_UPS, PHRASES
 from ming_recipes.world.render import render
@@ -176,7 +176,7 @@ def main() -> None:
     folders = preset_folders("nano")
     place = folders["backbone"] / "config.json"
     config = json.loads(place.read_text("utf-8")) | {SECTION: section()}
-    write_text(place, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write_file(place, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     model = load("nano")
     media = {"image": ("vision", pictures("train", PICTURES)), "audio": ("audio", sounds(SOUNDS))}
     for modality, (part, those) in media.items():

@@ -17,8 +17,8 @@ from ming_core.api import OmniModel
 from ming_core.media import Message
 from ming_core.model.config import AUDIO, IMAGE, TEXT
 from ming_core.model.routing import Routing
+from ming_core.output import replacing
 from ming_core.training.balance import expert_counts
-from ming_recipes.files import replacing
 from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
 from ming_recipes.perception.hearing import LANGUAGES, request, spoken, utterances, why_unheard
 

@@ -39,8 +39,8 @@ from ming_core.checkpoints.writing import export
 from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
+from ming_core.output import write_file
 from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights
-from ming_recipes.files import write_text
 from ming_recipes.keeping import Keep
 from ming_recipes.logs import read_rows
 from ming_recipes.perception.config import NanoPerception
@@ -455,7 +455,7 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "audio": (omni.encoders["audio"], identity_slots(omni.encoders["audio"])),
     }
     preprocessor = out / "preprocessor_config.json"
-    write_text(preprocessor, json.dumps(PREPROCESSOR, indent=2) + "\n")
+    write_file(preprocessor, json.dumps(PREPROCESSOR, indent=2) + "\n")
     words = tokenizer_files(config)
     vision = {"vision_config", "mlp_depth", "vision_tasks"}
     audio = {"audio_config", "mlp_depth", "audio_tasks"}
@@ -492,7 +492,7 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     for written in (*(parts / name for name in shares), folder):  # the last one ends the run
-        write_text(written / REPORT, text)
+        write_file(written / REPORT, text)
 
 
 def training_seconds(log: Path) -> int:

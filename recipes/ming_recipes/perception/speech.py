@@ -21,7 +21,7 @@ from ming_audio.config import Ear, WhisperConfig
 from ming_audio.lengths import RATE
 from ming_core.chat.prompt import TextEncoder
 from ming_core.model.encoder import Features, by_modality
-from ming_recipes.files import remove_parts, replacing
+from ming_core.output import remove_parts, replacing
 from ming_recipes.perception.augment import LONGEST, plain, vary
 from ming_recipes.world.scene import generator, pick, seed_of
 from ming_recipes.world.speech import Utterance, followed_by, utterance_of, without_words

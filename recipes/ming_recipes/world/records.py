@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ming_core.errors import BadConfig
-from ming_recipes.files import replacing
+from ming_core.output import replacing
 from ming_recipes.world.language import KINDS, VIDEO_KINDS, follow_up, questions
 from ming_recipes.world.motion import clip_of
 from ming_recipes.world.render import render

@@ -23,7 +23,7 @@ from tokenizers import (
     trainers,
 )
 
-from ming_recipes.files import write_text
+from ming_core.output import write_file
 from ming_recipes.world.corpus import sentences
 from ming_recipes.world.scene import generator
 from ming_recipes.world.vocabulary import chinese_words, english_words
@@ -116,9 +116,9 @@ def train_tokenizer(folder: Path | str, seed: int = 0) -> Tokenizer:
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    write_file(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     config = json.dumps(_tokenizer_config(tokenizer), ensure_ascii=False, indent=2)
-    write_text(folder / "tokenizer_config.json", config + "\n")
+    write_file(folder / "tokenizer_config.json", config + "\n")
     return tokenizer
 
 

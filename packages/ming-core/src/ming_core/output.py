@@ -1,6 +1,7 @@
-"""The one way in which results are written: a file is complete or it is not there.
+"""The one way in which files are written: a file is complete or it is not there.
 
-Commands ask `check_target` before the work, and `write_file` writes after it.
+That holds also when the disk is full, or when the process is killed. Commands ask `check_target`
+before the work and `write_file` after it. `replacing` is for who writes a file piece by piece.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from ming_core.errors import CannotWrite
@@ -21,6 +23,41 @@ from ming_core.text import valid
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _MOST_LINKS = 40
+_PART = ".{key}.part"
+"""The name of a file while it is written; a process that is killed leaves one behind."""
+
+
+@contextmanager
+def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends without an error.
+
+    It is written beside `path`, since a rename is all or nothing on one file system only, and it is
+    on the disk before it is renamed. A link stays a link. A file that is there gives its mode to
+    the new one. before: where the file that had the place is kept. Raises OSError.
+    """
+    path = path.resolve()
+    part, number = _part(path)
+    try:
+        with os.fdopen(number, "wb") as file:
+            # Before the first byte, so that nobody reads what is private. A new file has no mode to
+            # keep, and not every disk has modes.
+            with suppress(OSError):
+                os.chmod(part, stat.S_IMODE(path.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None and path.exists():
+            path.replace(before)
+        part.replace(path)
+        _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left of the files in a folder. No other may write there now."""
+    for part in folder.glob(_PART.format(key="*")):
+        part.unlink(missing_ok=True)
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:
@@ -53,13 +90,13 @@ def check_target(path: str | Path) -> None:
                 raise PermissionError
             return
         try:
-            temporary, number = _temporary(target)
+            part, number = _part(target)
         except OSError:
             if not _may_be_overwritten(target):
                 raise
             return
         os.close(number)
-        temporary.unlink()
+        part.unlink()
 
 
 def names_no_format(path: str | Path) -> bool:
@@ -86,34 +123,35 @@ def _target(path: str | Path) -> Path:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    """Write beside the target, then put it in its place."""
-    try:
-        temporary, number = _temporary(target)
-    except OSError:
-        if not _may_be_overwritten(target):
-            raise
-        target.write_bytes(data)
-        return
-    try:
-        with os.fdopen(number, "wb") as handle:
-            # Before the first byte, so that nobody reads what is private. A new file has no mode to
-            # keep, and not every disk has modes.
-            with suppress(OSError):
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            handle.write(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(replacing(target))
+        except OSError:
+            if not _may_be_overwritten(target):
+                raise
+            target.write_bytes(data)
+            return
+        file.write(data)
 
 
-def _temporary(target: Path) -> tuple[Path, int]:
+def _part(target: Path) -> tuple[Path, int]:
     """A new file beside the target and its descriptor.
 
     Nobody can foresee its name, so that no planted link is followed and two writers do not meet.
     """
-    path = target.with_name(f".{uuid4().hex}.partial")
+    path = target.with_name(_PART.format(key=uuid4().hex))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return path, os.open(path, flags, 0o666)
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut, where the system can do that."""
+    if os.name == "posix":
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 def _may_be_overwritten(target: Path) -> bool:
