@@ -17,6 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ming_core.devices import find_device
+
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
@@ -90,6 +92,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """Where tests marked `gpu` compute; in float32 without shortcuts, so that a CPU can agree."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return find_device("auto")
 
 
 @pytest.fixture(scope="session")

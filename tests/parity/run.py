@@ -61,13 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--golden", type=Path, required=True, help="folder <component>/<case>/")
     parser.add_argument("--component", help="only this component")
     parser.add_argument("--case", help="only cases of this name")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (float32 without TF32)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the cases are tiny
+    torch.backends.cudnn.allow_tf32 = False  # for products it is off by default
 
     cases = [
         case
-        for case in golden_cases(options.golden)
+        for case in golden_cases(options.golden, options.device)
         if options.component in (None, case.component) and options.case in (None, case.name)
     ]
     if not cases:

@@ -248,3 +248,17 @@ def test_front_ends_that_do_not_fit() -> None:
 def test_a_config_without_hearing() -> None:
     with pytest.raises(BadConfig, match=r"config\.json has no 'audio_config'"):
         make(LLM)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", [FLASH, LITE_1_0], ids=["flash", "lite-1.0"])
+def test_a_gpu_gives_the_same(config: dict[str, Any], gpu: torch.device) -> None:
+    encoder = make(config)
+    sounds = [noise(0.5), noise(0.3, "transcribe"), noise(0.9)]
+    (features,) = by_modality([encoder.processor([sound]) for sound in sounds])
+    with torch.no_grad():
+        expected = encoder(features)
+        values = encoder.to(gpu)(features.to(gpu, torch.float32))
+        half = encoder.bfloat16()(features.to(gpu, torch.bfloat16))
+    torch.testing.assert_close(values.cpu(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.cosine_similarity(half.float().cpu(), expected).min() > 0.98

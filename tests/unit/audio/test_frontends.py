@@ -108,3 +108,12 @@ def test_sounds_below_one_frame_are_refused() -> None:
         log_mel(np.zeros(200, np.float32))
     with pytest.raises(BadMedia, match=r"399 samples .* at least 400"):
         fbank(np.zeros(399, np.float32))
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same(gpu: torch.device) -> None:
+    sound = torch.from_numpy(tone(440, 1.3) + 0.1 * tone(1234, 1.3))
+    for front_end in (log_mel, fbank, lambda samples: fbank_features(samples, released_cmvn())):
+        features = front_end(sound.to(gpu))
+        assert features.device.type == gpu.type
+        torch.testing.assert_close(features.cpu(), front_end(sound), rtol=1e-3, atol=1e-3)

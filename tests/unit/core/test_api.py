@@ -620,3 +620,38 @@ def test_confidence_is_the_mean_probability(model: OmniModel) -> None:
     assert 0 < answer.confidence < 1
     assert batched.confidence == pytest.approx(answer.confidence, abs=1e-5)
     assert answer.to_dict()["confidence"] == round(answer.confidence, 4)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_model_says_the_same(
+    session_model: OmniModel, checkpoint: Path, tmp_path: Path, gpu: torch.device
+) -> None:
+    model, there = forgetful(session_model), load(checkpoint, device=gpu, dtype="float32")
+    there.encoder("image")
+    weights = [*there.omni.parameters(), *there.omni.buffers()]
+    assert {(w.device.type, w.dtype) for w in weights} == {(gpu.type, torch.float32)}
+    options: dict[str, Any] = {"max_new_tokens": TOKENS}
+    red, blue = picture(2), picture(3)
+    assert str(there.ask("what?", red, **options)) == str(model.ask("what?", red, **options))
+    talk = [user(red, "what?"), assistant("a circle"), user(blue, "and now?")]
+    for turns in (talk[:1], talk):
+        streamed = "".join(there.chat(turns, stream=True, **options)).strip()
+        assert streamed == str(model.chat(turns, **options))
+    rows = [[user("hello")], talk, [user(blue, "how many?")]]
+    both = [m.answer_batch(rows, **options) for m in (model, there)]
+    assert list(map(str, both[0])) == list(map(str, both[1]))
+    drawn = [str(there.ask("what?", red, temperature=1.0, seed=3, **options)) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+
+    saved = load(there.save(tmp_path / "saved"), device="cpu", dtype="float32")
+    assert str(saved.ask("what?", red, **options)) == str(model.ask("what?", red, **options))
+
+
+@pytest.mark.gpu
+def test_half_precision_on_a_gpu_keeps_expert_biases(checkpoint: Path, gpu: torch.device) -> None:
+    model = load(checkpoint, device=gpu)
+    assert model.omni.backbone.lm_head.weight.dtype == torch.bfloat16
+    biases = [b for name, b in model.omni.backbone.named_buffers() if "expert_bias" in name]
+    assert biases
+    assert {(b.device.type, b.dtype) for b in biases} == {(gpu.type, torch.float32)}
+    assert model.ask("what?", picture(2), max_new_tokens=TOKENS).tokens == TOKENS

@@ -340,3 +340,68 @@ def test_positions_far_along_are_rotated_in_float32(tiny_llm: TinyLlm) -> None:
     turned = rotate(x, cos, sin)
     assert turned.dtype == torch.bfloat16
     assert (turned[0, 0, 0] - turned[0, 0, 1]).abs().max() > 0.1
+
+
+def parts_of(
+    backbone: Backbone, tokens: Tokens, chunks: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """Hidden states [T, D] of one row in chunks, computed on a device with a cache."""
+    there = Tokens(*(x.to(device) for x in (tokens.ids, tokens.positions, tokens.modality)))
+    cache, ends = Cache(), list(accumulate(chunks))
+    spans = zip([0, *ends], ends)
+    return torch.cat([run_part(backbone, there, *span, cache) for span in spans])
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_the_same_values_and_gradients(
+    backbone: Backbone, gpu: torch.device
+) -> None:
+    tokens, chunks = random_tokens(13), (7, 1, 1, 4)
+    with torch.no_grad():
+        expected = parts_of(backbone, tokens, chunks, torch.device("cpu"))
+    ids = tokens.ids[None]
+    next_token_loss(backbone.lm_head(run(backbone, tokens)[None]), ids).backward()
+    wanted = {k: p.grad for k, p in backbone.named_parameters() if p.grad is not None}
+    backbone.zero_grad()
+
+    backbone.to(gpu)
+    with torch.no_grad():
+        close(parts_of(backbone, tokens, chunks, gpu).cpu(), expected, 1e-4)
+    there = Tokens(*(x.to(gpu) for x in (tokens.ids, tokens.positions, tokens.modality)))
+    next_token_loss(backbone.lm_head(run(backbone, there)[None]), ids.to(gpu)).backward()
+    found = {k: p.grad for k, p in backbone.named_parameters() if p.grad is not None}
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        assert gradient is not None
+        torch.testing.assert_close(gradient.cpu(), wanted[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_half_precision_on_a_gpu(backbone: Backbone, gpu: torch.device) -> None:
+    tokens, chunks = random_tokens(13), (7, 1, 1, 4)
+    expected = parts_of(backbone, tokens, chunks, torch.device("cpu"))
+    backbone.to(gpu, torch.bfloat16)
+    biases = [value for name, value in backbone.named_buffers() if name.endswith("expert_bias")]
+    assert all((b.dtype, b.device.type) == (torch.float32, gpu.type) for b in biases)
+    half = parts_of(backbone, tokens, chunks, gpu)
+    assert half.dtype == torch.bfloat16
+    # A token whose experts are nearly tied may take another one; most do not.
+    alike = torch.cosine_similarity(half.float().cpu(), expected)
+    assert alike.median() > 0.99
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_a_step_on_a_gpu_never_waits_for_the_host(backbone: Backbone, gpu: torch.device) -> None:
+    tokens = random_tokens(9)
+    backbone.to(gpu, torch.bfloat16)
+    there = Tokens(*(x.to(gpu) for x in (tokens.ids, tokens.positions, tokens.modality)))
+    cache = Cache()
+    run_part(backbone, there, 0, 4, cache)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for start, end in ((4, 7), (7, 8), (8, 9)):
+            backbone.lm_head(run_part(backbone, there, start, end, cache)).argmax(dim=-1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -100,3 +100,20 @@ def test_bad_configuration(
 def test_a_config_without_sight(lite_tower: Any) -> None:
     with pytest.raises(BadConfig, match=r"config\.json has no 'vision_config'"):
         lite_tower.kind.from_config({"llm_config": {"hidden_size": 8}, "mlp_depth": 2}, {})
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same(tower: Any, gpu: torch.device) -> None:
+    encoder, batch = tower.make(), tower.features()
+    weight = torch.randn(sum(batch.tokens), 24)
+    expected = encoder(batch)
+    (expected * weight).sum().backward()
+    wanted = gradients(encoder)
+    values = encoder.to(gpu)(batch.to(gpu, torch.float32))
+    (values * weight.to(gpu)).sum().backward()
+    torch.testing.assert_close(values.cpu(), expected, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients(encoder).items():
+        torch.testing.assert_close(gradient.cpu(), wanted[name], rtol=1e-3, atol=1e-4)
+    half = encoder.bfloat16()(batch.to(gpu, torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    assert torch.cosine_similarity(half.float().cpu(), expected).min() > 0.98

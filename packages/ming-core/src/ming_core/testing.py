@@ -94,9 +94,13 @@ def _recorded(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One folder `<component>/<case>/` of recorded inputs and outputs (docs/formats.md)."""
+    """One folder `<component>/<case>/` of recorded inputs and outputs (docs/formats.md).
+
+    device: where its tensors are, and what its adapter makes.
+    """
 
     folder: Path
+    device: str = "cpu"
 
     @property
     def component(self) -> str:
@@ -177,7 +181,7 @@ class GoldenCase:
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         path = self.folder / name
-        return load_file(path) if path.exists() else {}
+        return load_file(path, device=self.device) if path.exists() else {}
 
     def _json(self, name: str) -> Recorded:
         path = self.folder / name
@@ -250,7 +254,7 @@ class Check:
             return False
         if not self.expected.is_floating_point():
             return bool((self._difference() == 0).all())
-        limit = atol + rtol * self.expected.double().abs().nan_to_num(posinf=0.0)
+        limit = atol + rtol * self.expected.cpu().double().abs().nan_to_num(posinf=0.0)
         return bool((self._difference() <= limit).all())
 
     def where(self) -> str:
@@ -289,10 +293,10 @@ class Outcome:
     where: str = ""  # only for a failure
 
 
-def golden_cases(root: Path) -> Iterator[GoldenCase]:
+def golden_cases(root: Path, device: str = "cpu") -> Iterator[GoldenCase]:
     """Every case folder below `root`, in name order."""
     for meta in sorted(root.glob("*/*/meta.json")):
-        yield GoldenCase(meta.parent)
+        yield GoldenCase(meta.parent, device)
 
 
 def run_case(case: GoldenCase, adapters: Path) -> list[Outcome]:
@@ -304,10 +308,11 @@ def run_case(case: GoldenCase, adapters: Path) -> list[Outcome]:
     """
     run = load_adapter(adapters, case.component)
     outcomes = []
-    for check in run(case):
-        passed = check.passed(case.atol, case.rtol)
-        where = "" if passed else check.where()
-        outcomes.append(Outcome(check.name, check.error(), passed, where))
+    with torch.device(case.device):
+        for check in run(case):
+            passed = check.passed(case.atol, case.rtol)
+            where = "" if passed else check.where()
+            outcomes.append(Outcome(check.name, check.error(), passed, where))
     assert outcomes, f"the adapter of {case.component}/{case.name} compared nothing"
     complaints = KnownKeys.of(adapters, case.component).complaints(case.keys(read=False))
     if complaints:
