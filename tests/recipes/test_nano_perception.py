@@ -21,7 +21,8 @@ from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
 from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.media import Image, Message, Video, assistant, user
-from ming_core.model.config import AUDIO, IMAGE, TEXT, BackboneConfig
+from ming_core.modalities import AUDIO, IMAGE, TEXT
+from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
 from ming_recipes.checkpoints import before, save_state

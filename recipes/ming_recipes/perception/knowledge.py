@@ -21,7 +21,7 @@ from PIL import Image as pil
 from PIL import ImageDraw
 from safetensors.torch import save_file
 
-from ming_core.api import MODALITIES, OmniModel, load
+from ming_core.api import OmniModel, load
 from ming_core.engine.knowledge import SECTION, Familiar, familiar_name
 from ming_core.media import Audio, Frames, Image, Media, Video
 from ming_core.model.seen import Seen, encode
@@ -165,7 +165,7 @@ def encoded_media(model: OmniModel, media: Iterable[Media]) -> Iterator[torch.Te
     """Embeddings [tokens, D] of each medium."""
     group: list[Seen] = []
     for medium in media:
-        group.append(Seen(model.encoder(MODALITIES[type(medium)]).processor([medium])))
+        group.append(Seen(model.encoder(medium.modality).processor([medium])))
         if len(group) == 64:
             yield from _encode(model, group)
             group = []

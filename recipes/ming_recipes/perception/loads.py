@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from ming_core.api import OmniModel
 from ming_core.media import Message
-from ming_core.model.config import AUDIO, IMAGE, TEXT
+from ming_core.modalities import MODALITY_IDS, TEXT
 from ming_core.model.routing import Routing
 from ming_core.output import replacing
 from ming_core.training.balance import expert_counts
 from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
 from ming_recipes.perception.hearing import LANGUAGES, request, spoken, utterances, why_unheard
 
-MODALITIES = {"text": TEXT, "image": IMAGE, "audio": AUDIO}
 DEAD = 0.01
 """An expert with less than this part of its even share is dead."""
 
@@ -60,7 +59,7 @@ def router_loads(model: OmniModel, talks: Iterable[Sequence[Message]]) -> Loads:
     mixtures = model.omni.backbone.mixtures
     counts: dict[int, list[Tensor]] = {
         id: [torch.zeros(len(part.gates[0].weight)) for part in mixtures]
-        for id in MODALITIES.values()
+        for id in MODALITY_IDS.values()
     }
 
     def count(layer: int, part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -81,7 +80,7 @@ def router_loads(model: OmniModel, talks: Iterable[Sequence[Message]]) -> Loads:
     finally:
         for hook in hooks:
             hook.remove()
-    found = {name: torch.stack(counts[id]).numpy() for name, id in MODALITIES.items()}
+    found = {name: torch.stack(counts[id]).numpy() for name, id in MODALITY_IDS.items()}
     return {name: rows / rows.mean(-1, keepdims=True) for name, rows in found.items() if rows.any()}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ming_audio.encoder import AudioEncoder, unit_length
-from ming_core.model.config import AUDIO, IMAGE
+from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Routing
 from ming_core.training.balance import router_z_loss, sequence_balance_loss

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ming_core.model.config import AUDIO, IMAGE
+from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.routing import Gate, Routing
 from ming_core.training.balance import bias_update, expert_counts

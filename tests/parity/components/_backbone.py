@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.engine.generate import Sampling, generate
+from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.cache import Cache
-from ming_core.model.config import AUDIO, IMAGE
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.routing import Routing
 from ming_core.model.transformer import Backbone

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ming_core.checkpoints.keymap import Slot, backbone_slots
-from ming_core.model.config import AUDIO, IMAGE, BackboneConfig
+from ming_core.modalities import AUDIO, IMAGE
+from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.testing import GoldenCase
 

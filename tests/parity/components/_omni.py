@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ming_audio.encoder import AudioEncoder
 from ming_core.checkpoints.keymap import identity_slots
 from ming_core.engine.generate import Sampling, generate
-from ming_core.model.config import AUDIO, IMAGE, BackboneConfig
+from ming_core.modalities import AUDIO, IMAGE
+from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import PositionRule, rope_index

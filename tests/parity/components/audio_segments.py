@@ -19,7 +19,7 @@ from ming_audio.encoder import AudioEncoder, unit_length
 from ming_audio.processing import AudioProcessor
 from ming_audio.sanm import SanmTower
 from ming_core.checkpoints.keymap import identity_slots
-from ming_core.model.config import AUDIO
+from ming_core.modalities import AUDIO
 from ming_core.model.encoder import Features
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.transformer import Backbone

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.cache import Cache
-from ming_core.model.config import AUDIO, IMAGE, TEXT, BackboneConfig, RopeConfig
+from ming_core.model.config import BackboneConfig, RopeConfig
 from ming_core.model.kernels.attention import PLAIN_UP_TO, attend, plain_attention
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.rotary import Rotary, frequency_axes, rotate

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ming_core.model.config import AUDIO, IMAGE, TEXT
+from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.encoder import Features, by_modality
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.transformer import Backbone

@@ -22,8 +22,8 @@ from ming_core import Audio, Image, OmniModel, Text, Video, assistant, system, u
 from ming_core.chat import Tokenizer
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Frames, Media, Message, VideoSampling, with_max_frames, with_sound
+from ming_core.modalities import IMAGE, TEXT
 from ming_core.model.cache import Cache
-from ming_core.model.config import IMAGE, TEXT
 from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded

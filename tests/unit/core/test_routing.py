@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ming_core.model.config import AUDIO, IMAGE, TEXT, RouterConfig
+from ming_core.modalities import AUDIO, IMAGE, TEXT
+from ming_core.model.config import RouterConfig
 from ming_core.model.routing import Gate, grouped_sigmoid_topk, route, softmax_topk
 
 SOFTMAX = RouterConfig("softmax", top_k=3)

@@ -62,9 +62,7 @@ class AudioProcessor:
         heard_by: list[Ear] = []
         for part in parts:
             if not isinstance(part, media.Audio):
-                raise BadMedia(
-                    f"this encoder hears sounds, it cannot read {type(part).__name__.lower()} input"
-                )
+                raise BadMedia(f"this encoder hears sounds, it cannot read {part.kind} input")
             transcribed = part.purpose == "transcribe"
             ear = self.config.transcribing if transcribed else self.config.listening
             frames.append(self.frames(read(part, ear), ear))

@@ -25,10 +25,8 @@ from ming_core.errors import BadConfig, NotFinite, UnknownName
 from ming_core.loading import Sources, open_sources
 from ming_core.media import (
     Audio,
-    Image,
     Media,
     Message,
-    Video,
     as_medium,
     names_medium,
     system,
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ming_core.engine.generate import SamplingOptions
-
-MODALITIES: dict[type[Media], str] = {Image: "image", Video: "image", Audio: "audio"}
-"""Which encoder reads a kind of media; images and video share one."""
 
 LOOPED = (
     "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
@@ -425,7 +420,7 @@ class OmniModel:
         return prompt, seen
 
     def _read(self, medium: Media) -> Features:
-        return self.encoder(MODALITIES[type(medium)]).processor([medium])
+        return self.encoder(medium.modality).processor([medium])
 
     def _positions(
         self, ids: Tensor, attention_mask: Tensor, media: Sequence[Seen]

@@ -20,6 +20,7 @@ from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.devices import DTYPES, find_device, find_dtype
 from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
 from ming_core.fields import Section
+from ming_core.modalities import MODALITY_IDS
 from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
@@ -162,7 +163,7 @@ def _parts(parts: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if parts is None:
         return None
     names = (parts,) if isinstance(parts, str) else tuple(parts)
-    known = {"text", "image", "audio"}  # with or without the packages that bring them
+    known = set(MODALITY_IDS)  # with or without the packages that bring them
     known.update(str(entry.extra["modality"]) for entry in get_plugins().encoders)
     for name in names:
         if not isinstance(name, str) or name not in known:

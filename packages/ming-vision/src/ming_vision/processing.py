@@ -150,9 +150,7 @@ class ImageProcessor:
             elif isinstance(part, media.Video):
                 item, grid, times = self.video_patches(part)
             else:
-                raise BadMedia(
-                    f"this encoder reads images and videos, not {type(part).__name__.lower()} input"
-                )
+                raise BadMedia(f"this encoder reads images and videos, not {part.kind} input")
             rows.append(item)
             grids.append(grid)
             seconds.append(times)

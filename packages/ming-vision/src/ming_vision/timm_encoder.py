@@ -52,7 +52,7 @@ class FixedSizeProcessor:
         for part in parts:
             if not isinstance(part, media.Image):
                 raise BadMedia(
-                    f"this encoder reads still images, not {type(part).__name__.lower()} input; "
+                    f"this encoder reads still images, not {part.kind} input; "
                     "give single frames as images"
                 )
         rows, columns = self.tokens

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.errors import BadCheckpoint, UnknownName
 from ming_core.media import Role
-from ming_core.model.config import AUDIO, IMAGE, BackboneConfig
+from ming_core.modalities import AUDIO, IMAGE
+from ming_core.model.config import BackboneConfig
 
 ROLE_NAMES: Mapping[Role, str] = MappingProxyType(
     {"system": "SYSTEM", "user": "HUMAN", "assistant": "ASSISTANT"}

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from ming_core.chat.formats import ROLE_NAMES, ChatFormat, MediaBlock
 from ming_core.errors import BadMedia, MingError
-from ming_core.media import Audio, Image, Media, Message, Role, Text, Video
-from ming_core.model.config import TEXT
+from ming_core.media import Media, Message, Role, Text
+from ming_core.modalities import TEXT
 from ming_core.text import is_blank
 
 IGNORED = -100
@@ -202,8 +202,8 @@ def render(
     if add_generation_prompt:
         segments += _role("assistant", format)
 
-    kinds = {type(part) for part in media_parts(messages)}
-    if format.shared_patches and {Image, Video} <= kinds:
+    kinds = {part.kind for part in media_parts(messages)}
+    if format.shared_patches and {"image", "video"} <= kinds:
         raise BadMedia(
             f"the {format.name} models cannot read images and videos in one conversation; "
             "ask about them in two conversations"
@@ -244,13 +244,12 @@ def _content(
     message: Message, format: ChatFormat, prefix: str, counter: Iterator[int]
 ) -> Iterator[Segment]:
     """Parts in their order; `prefix` precedes the first text."""
-    blocks = {Image: format.image, Video: format.video, Audio: format.audio}
     for part in message.parts:
         if isinstance(part, Text):
             yield Chars(prefix + part.text, target=message.role == "assistant")
             prefix = ""
         else:
-            yield Slot(next(counter), blocks[type(part)])
+            yield Slot(next(counter), getattr(format, part.kind))
     if prefix:
         yield Chars(prefix)
 

@@ -165,7 +165,7 @@ def _present(part: Medium) -> Medium:
             "sound or video"
         )
     if part.path is not None and not part.path.is_dir():
-        MediaFile.find(part.path, type(part).__name__.lower()).open().close()
+        MediaFile.find(part.path, part.kind).open().close()
     return part
 
 

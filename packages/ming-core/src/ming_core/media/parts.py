@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media.files import MediaFile, MediaSource
-from ming_core.media.sniffing import Kind
+from ming_core.modalities import KINDS
 from ming_core.text import one_line
 
 Role = Literal["system", "user", "assistant"]
@@ -38,7 +38,13 @@ class Media:
     Two media are equal only if they are the same object, because arrays cannot be compared so.
     """
 
+    kind: ClassVar[str]
     source: Any
+
+    @property
+    def modality(self) -> str:
+        """Whose encoder reads it: "image" or "audio"."""
+        return KINDS[self.kind].modality
 
     @property
     def path(self) -> Path | None:
@@ -51,11 +57,13 @@ class Media:
             return self.source.name
         if self.path is not None:
             return one_line(str(self.path))
-        return f"{type(self).__name__.lower()} in memory ({type(self.source).__name__})"
+        return f"{self.kind} in memory ({type(self.source).__name__})"
 
 
 class Image(Media):
     """One still picture. `source`: a path, URI, bytes, PIL picture or uint8 array [H, W, 3]."""
+
+    kind = "image"
 
 
 Channel = int | Literal["mix"]
@@ -84,6 +92,7 @@ class Audio(Media):
     Raises BadConfig for any other channel.
     """
 
+    kind = "audio"
     purpose: Literal["listen", "transcribe"] = "listen"
     channel: Channel = "mix"
 
@@ -151,6 +160,7 @@ class Video(Media):
         channel: Channel of this sound, as in `Audio`.
     """
 
+    kind = "video"
     sampling: VideoSampling | None = None
     sound: bool = False
     channel: Channel = "mix"
@@ -307,24 +317,15 @@ def with_max_frames(message: Message, max_frames: int) -> Message:
     return replace(message, parts=tuple(limited(part) for part in message.parts))
 
 
-_SUFFIXES: dict[type[Image] | type[Audio] | type[Video], str] = {
-    Image: ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .avif .jp2 .ppm .pgm .pbm .pnm",
-    Audio: ".wav .flac .mp3 .mp2 .ogg .oga .opus .spx .m4a .m4b .aac .aif .aiff .aifc .wma .amr "
-    ".ac3 .eac3 .au .snd .caf .w64 .wv .tta .ape .mka",
-    Video: ".mp4 .mkv .mov .webm .avi .m4v .3gp .3g2 .ts .mts .m2ts .mpg .mpeg .vob .wmv .asf .flv "
-    ".ogv .ivf .y4m",
-}
-_KINDS: dict[Kind, type[Image] | type[Audio] | type[Video]] = {
-    "image": Image,
-    "audio": Audio,
-    "video": Video,
+_CLASSES: dict[str, type[Image] | type[Audio] | type[Video]] = {
+    part.kind: part for part in (Image, Audio, Video)
 }
 
 
 def kind_of_name(path: str | Path) -> type[Image] | type[Audio] | type[Video] | None:
     """What the suffix of a name says; for lists of files, of which not each can be opened."""
     suffix = Path(path).suffix.lower()
-    return next((kind for kind, known in _SUFFIXES.items() if suffix in known.split()), None)
+    return next((_CLASSES[k.name] for k in KINDS.values() if suffix in k.suffixes), None)
 
 
 def media_from_path(source: MediaSource) -> Image | Audio | Video:
@@ -339,7 +340,7 @@ def media_from_path(source: MediaSource) -> Image | Audio | Video:
     kind = None
     with suppress(BadMedia):  # who opens it to read it explains what is wrong
         kind = file.content()
-    found = _KINDS[kind] if kind else kind_of_name(file.path or "") or Image
+    found = _CLASSES[kind] if kind else kind_of_name(file.path or "") or Image
     if isinstance(source, bytes | bytearray | memoryview):
         return found(source)
     if file.data is not None:

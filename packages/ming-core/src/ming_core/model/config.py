@@ -16,8 +16,6 @@ from ming_core.fields import EXPERTS, LAYERS, MERGE, WIDTH, Section, shown
 RopeKind = Literal["1d", "mrope", "video_rope"]
 RouterKind = Literal["softmax", "grouped_sigmoid"]
 
-TEXT, IMAGE, AUDIO = 0, 1, 2
-"""Modality ids of tokens; video patches are IMAGE (they use the image router)."""
 
 GATES = ("gate", "image_gate", "audio_gate")
 """Released router names, indexed by modality id."""

@@ -9,12 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ming_core.modalities import MODALITY_IDS
 from ming_core.model.cache import Cache
-from ming_core.model.config import AUDIO, IMAGE
 from ming_core.model.encoder import Encoder, Features
 from ming_core.model.transformer import Backbone, BackboneOutput
-
-MODALITY_IDS = {"image": IMAGE, "audio": AUDIO}
 
 
 @dataclass(frozen=True)

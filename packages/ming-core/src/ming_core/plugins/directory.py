@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from ming_core.errors import MissingPlugin
+from ming_core.modalities import KINDS
 from ming_core.plugins import get_plugins, version_of
 
 
@@ -57,9 +58,9 @@ def missing(what: str, package: str | None) -> MissingPlugin:
 
 
 def missing_media(modality: str) -> MissingPlugin:
-    """For media (`image`, `audio`, `video`) that no installed encoder reads."""
-    noun = {"image": "images", "video": "videos", "audio": "sound"}.get(modality, modality)
-    return missing(f"reading {noun}", package_for("media", modality))
+    """For media of a modality (`image`, `audio`) that no installed encoder reads."""
+    kind = KINDS.get(modality)
+    return missing(f"reading {kind.nouns if kind else modality}", package_for("media", modality))
 
 
 def missing_encoder(name: str) -> MissingPlugin:
