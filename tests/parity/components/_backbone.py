@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from ming_core.checkpoints.keymap import backbone_slots
-from ming_core.engine.generate import Sampling, generate
+from ming_core.engine.sampling import Sampling
 from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.cache import Cache
+from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.routing import Routing
 from ming_core.model.transformer import Backbone
 from ming_core.testing import Check, GoldenCase
 from ming_core.training.losses import next_token_loss
 
-from ._common import golden_backbone, modality, segments
+from ._common import decode, golden_backbone, modality, padded, segments
 
 
 def run(case: GoldenCase) -> Iterator[Check]:
@@ -169,28 +170,18 @@ def _generated(
     deltas: Tensor,
     common: dict[str, Tensor],
 ) -> Iterator[Check]:
-    expected, eos = case.outputs["new_tokens"], backbone.config.eos_token_id
-    steps = list(
-        generate(
-            backbone,
-            embeds,
-            positions,
-            deltas,
-            prompt_ids=case.inputs["input_ids"].tolist(),
-            eos=[eos],
-            pad=backbone.config.pad_token_id,
-            sampling=Sampling(max_new_tokens=expected.shape[1]),
-            modality_ids=common["modality_ids"],
-            segment_ids=common["segment_ids"],
+    expected, config = case.outputs["new_tokens"], backbone.config
+    ids, modality_ids, own = case.inputs["input_ids"], common["modality_ids"], common["segment_ids"]
+    batch = OmniBatch(ids, positions, modality_ids, own)
+    sampling = Sampling(max_new_tokens=expected.shape[1])
+    rows = decode(backbone, embeds, batch, deltas, sampling, keep=["last"])
+    yield Check("new_tokens", padded(rows, expected.shape, config.pad_token_id), expected)
+    for i in range(max(len(row.tokens) for row in rows)):
+        active = [number for number, row in enumerate(rows) if i < len(row.tokens)]
+        states = torch.cat([rows[number].states["last"][i] for number in active])
+        yield Check(
+            f"step_logits.{i}", backbone.lm_head(states), case.outputs["step_logits"][active, i]
         )
-    )
-    pad = torch.full_like(expected, backbone.config.pad_token_id)
-    pad[:, : len(steps)] = torch.stack([step.tokens for step in steps], dim=1)
-    yield Check("new_tokens", pad, expected)
-    active = torch.ones(expected.shape[0], dtype=torch.bool)
-    for i, step in enumerate(steps):
-        yield Check(f"step_logits.{i}", step.logits, case.outputs["step_logits"][active, i])
-        active = active & (step.tokens != eos)
 
 
 def _gradients(

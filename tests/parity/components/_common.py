@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from ming_core.checkpoints.keymap import Slot, backbone_slots
+from ming_core.engine.decoding import Batch, Row
+from ming_core.engine.sampling import Sampling
 from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.config import BackboneConfig
-from ming_core.model.transformer import Backbone
+from ming_core.model.omni import OmniBatch
+from ming_core.model.transformer import Backbone, Layer
 from ming_core.testing import GoldenCase
 
 
@@ -99,3 +102,35 @@ class ToyTokenizer:
     def encode_with_specials(self, text: str) -> list[int]:
         pieces = enumerate(self._pattern.split(text))
         return [i for k, s in pieces for i in ([self._ids[s]] if k % 2 else self.encode(s))]
+
+
+def decode(
+    backbone: Backbone,
+    embeds: Tensor,
+    batch: OmniBatch,
+    deltas: Tensor,
+    sampling: Sampling,
+    keep: Sequence[Layer] = (),
+) -> list[Row]:
+    """The rows of a batch, padded on the left, decoded; their states begin with the last token."""
+    eos, (_, length) = backbone.config.eos_token_id, batch.input_ids.shape
+    real = torch.ones_like(batch.input_ids) if batch.segment_ids is None else batch.segment_ids + 1
+    rows = [
+        Row(ids[own.bool()].tolist(), sampling, [eos], keep, keep_from=-1)
+        for ids, own in zip(batch.input_ids, real, strict=True)
+    ]
+    running = Batch(backbone)
+    running.prefill(rows, embeds, batch, length + deltas.squeeze(1))
+    running.drop([row for row in rows if row.end])
+    while running.rows:
+        running.step()
+        running.drop([row for row in rows if row.end])
+    return rows
+
+
+def padded(rows: Sequence[Row], shape: Size, pad: int) -> Tensor:
+    """The tokens [B, T] of rows."""
+    tokens = torch.full(shape, pad)
+    for place, row in zip(tokens, rows, strict=True):
+        place[: len(row.tokens)] = torch.tensor(row.tokens)
+    return tokens

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ming_audio.encoder import AudioEncoder
 from ming_core.checkpoints.keymap import identity_slots
-from ming_core.engine.generate import Sampling, generate
+from ming_core.engine.sampling import Sampling
 from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, by_modality, split_grids
@@ -19,7 +19,7 @@ from ming_core.model.positions import PositionRule, rope_index
 from ming_core.plugins import get_plugins
 from ming_core.testing import Check, GoldenCase, Unsupported
 
-from ._common import check_released, fill, golden_backbone, segments
+from ._common import check_released, decode, fill, golden_backbone, padded, segments
 from ._sounds import packed_sounds
 
 # The recorded configurations leave the model types out.
@@ -84,19 +84,8 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
     logits = omni.backbone.lm_head(hidden)
     yield Check("logits", logits[real], wanted["logits"][real])
     if "generated_ids" in wanted:
-        steps = generate(
-            omni.backbone,
-            embeds,
-            positions,
-            deltas,
-            prompt_ids=ids.tolist(),
-            eos=[config.eos_token_id],
-            pad=config.pad_token_id,
-            sampling=Sampling(max_new_tokens=5),
-            modality_ids=modality,
-            segment_ids=segments(attention),
-        )
-        made = torch.stack([step.tokens for step in steps], dim=1)
+        rows = decode(omni.backbone, embeds, batch, deltas, Sampling(max_new_tokens=5))
+        made = padded(rows, wanted["generated_ids"][:, ids.shape[1] :].shape, config.pad_token_id)
         yield Check("generated_ids", torch.cat([ids, made], dim=1), wanted["generated_ids"])
 
 

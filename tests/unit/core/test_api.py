@@ -18,12 +18,14 @@ from PIL import Image as pil
 from torch import Tensor
 
 from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, user
-from ming_core.api import _common, _Memory
 from ming_core.chat import Tokenizer
 from ming_core.chat.prompt import Prompt, Run
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
 from ming_core.engine.answers import Answer
+from ming_core.engine.prompting import prepare
+from ming_core.engine.request import Request
+from ming_core.engine.session import Past
 from ming_core.errors import (
     BadCheckpoint,
     BadConfig,
@@ -284,7 +286,7 @@ def test_typed_special_tokens_are_text(model: OmniModel, work: Any) -> None:
     typed = "<image><imagePatch></image><|role_end|><role>ASSISTANT</role>"
     assert model.ask(typed, max_new_tokens=TOKENS).tokens == TOKENS
     assert work.encoded == []
-    prompt, features = model._prepare([user(typed)], think=False, known=SeenMedia())
+    prompt, features = prepare(model, Request([user(typed)]), SeenMedia())
     patch, start = (model.tokenizer.id(t) for t in ("<imagePatch>", "<image>"))
     assert features == []
     assert patch not in prompt.input_ids
@@ -307,7 +309,7 @@ def test_a_prompt_beyond_the_context(model: OmniModel, work: Any) -> None:
 
 def test_an_answer_ends_where_the_context_ends(model: OmniModel) -> None:
     question = "red " * 100
-    prompt, _ = model._prepare([user(question)], think=False, known=SeenMedia())
+    prompt, _ = prepare(model, Request([user(question)]), SeenMedia())
     room = 512 - len(prompt.input_ids)
     assert 0 < room < 60
     assert model.ask(question, max_new_tokens=100).tokens == room
@@ -431,11 +433,11 @@ def test_what_two_prompts_share() -> None:
     video, image = seen((2, 2, 4)), seen((1, 2, 2))
     runs = [Run(0, 1, 2), Run(0, 4, 2), Run(1, 7, 1)]
     ids = [9, 5, 5, 8, 5, 5, 8, 6, 9, 3]
-    memory = _Memory([*ids, 4], [video, image], Cache())
+    past = Past([*ids, 4], [video, image], Cache())
 
     def shared(ids: list[int], seen: list[Seen], runs: list[Run] = runs) -> int:
         media = tuple(Video("clip.mp4") for _ in seen)
-        return _common(memory, Prompt(ids, [0] * len(ids), [False] * len(ids), media, runs), seen)
+        return past.shared(Prompt(ids, [0] * len(ids), [False] * len(ids), media, runs), seen)
 
     assert shared([*ids, 4, 2], [video, image]) == 11
     assert shared(ids, [video, image]) == 9  # one token is left to compute
@@ -454,7 +456,7 @@ def test_what_two_prompts_share() -> None:
     assert shared(longer, [seen(grid, grown)], runs) == 7
     assert shared(longer, [seen((3, 4, 2), grown)], runs) == 1  # another shape
     block = [9, 5, 5, 5, 5, 5, 5, 8]  # all patches in one run
-    memory = _Memory([9, 5, 5, 5, 5, 8, 4], [video], Cache())
+    past = Past([9, 5, 5, 5, 5, 8, 4], [video], Cache())
     assert shared(block, [seen(grid, grown)], [Run(0, 1, 6)]) == 5
 
 

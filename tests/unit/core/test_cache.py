@@ -83,3 +83,69 @@ def test_segments_may_begin_late() -> None:
     put(cache, torch.randn(1, 1, 3, 2), segment_ids=torch.tensor([[0, 0, -1]]))
     assert cache.segment_ids is not None
     assert cache.segment_ids.tolist() == [[0, 0, 0, 0, -1]]
+
+
+def everything(cache: Cache, layer: int = 0) -> Tensor:
+    """The keys [B, K, length, d] of a layer."""
+    return cache._keys[layer][:, :, : cache.length]
+
+
+def test_joined_rows_end_together_and_pad_the_left() -> None:
+    short, long = Cache(), Cache()
+    own, others = torch.randn(1, 2, 2, 3), torch.randn(2, 2, 5, 3)
+    put(short, own, own + 1)
+    put(long, others, others + 1, segment_ids=torch.tensor([[-1, 0, 0, 0, 0], [0] * 5]))
+    joined = Cache.join([short, long])
+    assert joined.length == 5
+    assert joined.segment_ids is not None
+    assert joined.segment_ids.tolist() == [[-1, -1, -1, 0, 0], [-1, 0, 0, 0, 0], [0] * 5]
+    for layer in range(2):
+        keys = everything(joined, layer)
+        assert torch.equal(keys[0, :, 3:], own[0] + layer)
+        assert bool(keys[0, :, :3].isfinite().all())
+        assert torch.equal(keys[1:], others + layer)
+    new = torch.randn(3, 2, 1, 3)
+    assert torch.equal(put(joined, new, new)[0][:, :, 5:], new)
+    assert short.length == 2  # nothing was written into the parts
+
+
+def test_rows_of_equal_length_join_without_segments() -> None:
+    caches = [Cache(), Cache()]
+    for cache in caches:
+        put(cache, torch.randn(1, 1, 3, 2))
+    assert Cache.join(caches).segment_ids is None
+    assert Cache.join(caches[:1]) is caches[0]
+
+
+def test_a_buffer_with_room_keeps_it_when_a_row_joins() -> None:
+    running, late = Cache(), Cache()
+    for _ in range(5):
+        put(running, torch.randn(1, 1, 1, 2))
+    put(late, torch.randn(1, 1, 3, 2))
+    joined = Cache.join([running, late])
+    place = everything(joined).data_ptr()
+    for _ in range(3):  # 5 tokens lay in a buffer of 8
+        assert put(joined, torch.randn(2, 1, 1, 2))[0].data_ptr() == place
+
+
+def test_a_row_leaves_without_its_padding() -> None:
+    cache = Cache()
+    keys = torch.randn(2, 1, 4, 2)
+    put(cache, keys, segment_ids=torch.tensor([[0] * 4, [-1, 0, 0, 0]]))
+    row = cache.row(1, 3)
+    assert row.segment_ids is None
+    assert torch.equal(everything(row), keys[1:, :, 1:])
+    put(row, torch.zeros(1, 1, 1, 2))
+    assert torch.equal(everything(cache), keys)
+
+
+def test_trim_forgets_the_beginning() -> None:
+    cache = Cache()
+    keys = torch.randn(2, 1, 4, 2)
+    put(cache, keys, segment_ids=torch.tensor([[-1, -1, 0, 0], [-1, 0, 0, 0]]))
+    cache.trim(3)
+    assert cache.length == 3
+    assert cache.segment_ids is not None
+    assert cache.segment_ids.tolist() == [[-1, 0, 0], [0, 0, 0]]
+    new = torch.randn(2, 1, 2, 2)
+    assert torch.equal(put(cache, new)[0], torch.cat((keys[:, :, 1:], new), dim=2))

@@ -20,12 +20,15 @@ from torch import Tensor, nn
 
 from ming_core import Audio, Image, OmniModel, Text, Video, assistant, system, user
 from ming_core.chat import Tokenizer
+from ming_core.engine.prompting import prepare
+from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Frames, Media, Message, VideoSampling, with_max_frames, with_sound
 from ming_core.modalities import IMAGE, TEXT
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
+from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded
 from ming_core.training.packing import Sample, pack, plan_packing
 
@@ -122,7 +125,7 @@ def flash(models: dict[str, OmniModel]) -> OmniModel:
 
 
 def forgotten(model: OmniModel) -> OmniModel:
-    model._memory, model._seen = None, SeenMedia()
+    model._memory = model.session().memory
     for name in ("image", "audio"):
         eyes(model, name).encoded = 0
         eyes(model, name).processor.read.clear()
@@ -156,7 +159,7 @@ def alone(model: OmniModel, talk: Sequence[Message]) -> str:
 
 
 def test_only_the_interleaved_format_writes_times(model: OmniModel) -> None:
-    prompt, seen = model._prepare([user(video(0), "what?")], think=False, known=SeenMedia())
+    prompt, seen = prepare(model, Request([user(video(0), "what?")]), SeenMedia())
     assert seen[0].seconds == (0.0, 1.0, 2.0)
     text = model.tokenizer.decode(prompt.input_ids, special=True)
     patch = model.format.video.patch
@@ -173,7 +176,7 @@ def test_a_video_is_understood_frame_by_frame(model: OmniModel) -> None:
     turned = frames[::-1].copy()
     questions = [[user(Video(x), "what happens?")] for x in (frames, turned, frames[:4])]
     first, *others = [
-        _logits(model, _single(model, *model._prepare(q, False, SeenMedia()))) for q in questions
+        _logits(model, _single(model, *prepare(model, Request(q), SeenMedia()))) for q in questions
     ]
     assert all((first[0, -1] - other[0, -1]).abs().max() > 0.01 for other in others)
 
@@ -211,12 +214,12 @@ def test_a_mixed_batch_equals_single_conversations(
 
 def test_typed_placeholders_stay_text(model: OmniModel) -> None:
     typed = "<VIDEO><video><framePatch><imagePatch></video><0.0 seconds><image><audioPatch>"
-    prompt, seen = model._prepare([user(typed)], think=False, known=SeenMedia())
+    prompt, seen = prepare(model, Request([user(typed)]), SeenMedia())
     assert seen == []
     assert set(prompt.modality_ids) == {TEXT}
     added = {model.tokenizer.id(token) for token in re.findall(r"<[a-zA-Z]+>", typed[7:])}
     assert added.isdisjoint(prompt.input_ids)
-    beside, _ = model._prepare([user(typed, video(0))], think=False, known=SeenMedia())
+    beside, _ = prepare(model, Request([user(typed, video(0))]), SeenMedia())
     assert beside.modality_ids.count(IMAGE) == 12
     assert beside.runs[0].start > len(model.tokenizer.encode(typed))
     assert model.ask(typed, video(0), max_new_tokens=NEW).tokens == NEW
@@ -227,7 +230,7 @@ def test_typed_placeholders_stay_text(model: OmniModel) -> None:
 
 def test_the_sound_of_a_video_follows_it(model: OmniModel) -> None:
     clip = Video("clip.mp4", sound=True)
-    prompt, seen = model._prepare([user(clip, "what is said?")], think=False, known=SeenMedia())
+    prompt, seen = prepare(model, Request([user(clip, "what is said?")]), SeenMedia())
     assert [type(part) for part in prompt.media] == [Video, Audio]
     assert prompt.media[1].source == "clip.mp4"
     assert prompt.media[1] is clip.track
@@ -273,7 +276,6 @@ def test_a_follow_up_opens_and_encodes_nothing_again(model: OmniModel) -> None:
 def test_interrupted_answers_leave_what_was_seen(flash: OmniModel) -> None:
     talk = [user(picture(8), "what?")]
     next(iter(flash.chat(talk, stream=True, max_new_tokens=NEW)))
-    assert flash._memory is None
     answer = flash.chat(talk, max_new_tokens=NEW)
     assert len(eyes(flash).processor.read) == 1
     assert answer.text == alone(flash, talk)
@@ -411,7 +413,7 @@ def test_samplings_that_ask_for_nothing(options: dict[str, Any], sentence: str) 
 
 
 def test_wrong_counts_are_caught(flash: OmniModel) -> None:
-    prompt, seen = flash._prepare([user(video(0), "what?")], think=False, known=SeenMedia())
+    prompt, seen = prepare(flash, Request([user(video(0), "what?")]), SeenMedia())
     batch = _single(flash, prompt, seen)
     image = batch.encoded["image"]
     for values, sentence in (
@@ -428,7 +430,7 @@ def test_wrong_counts_are_caught(flash: OmniModel) -> None:
     ids = torch.tensor([prompt.input_ids])
     more = [*seen, Seen(Reader("image")([picture(0)]))]
     with pytest.raises(ValueError, match="the tokens hold 0 image blocks, the image grids 1"):
-        flash._positions(ids, torch.ones_like(ids), more)
+        positions_of(flash, ids, torch.ones_like(ids), more)
 
 
 def test_a_video_without_times_is_refused_where_they_are_written(flash: OmniModel) -> None:
@@ -479,11 +481,17 @@ def conversation(pieces: list[Any], mixed: bool, seeds: itertools.count[int]) ->
     return [user(*parts, "?")]
 
 
+def positions_of(
+    model: OmniModel, ids: Tensor, attention: Tensor, seen: list[Seen]
+) -> tuple[Tensor, Tensor]:
+    return rope_index(model.config, ids, attention, *split_grids([s.features for s in seen]))
+
+
 def _single(model: OmniModel, prompt: Any, seen: list[Seen]) -> OmniBatch:
     with torch.no_grad():
         encode(model.omni, seen, "cpu", torch.float32)
     ids = torch.tensor([prompt.input_ids])
-    positions, _ = model._positions(ids, torch.ones_like(ids), seen)
+    positions, _ = positions_of(model, ids, torch.ones_like(ids), seen)
     return OmniBatch(ids, positions, torch.tensor([prompt.modality_ids]), encoded=encoded(seen))
 
 
@@ -498,8 +506,8 @@ def prepared(
 ) -> tuple[list[Any], list[list[Seen]], list[OmniBatch]]:
     seeds = itertools.count()
     both = [
-        model._prepare(
-            conversation(talk, not model.format.shared_patches, seeds), False, SeenMedia()
+        prepare(
+            model, Request(conversation(talk, not model.format.shared_patches, seeds)), SeenMedia()
         )
         for talk in talks
     ]
@@ -530,13 +538,13 @@ def test_batched_is_single(
         modality[row, places[-1]] = single.modality_ids[0]
         segments[row, places[-1]] = 0
     media = [item for items in seen for item in items]
-    positions, deltas = model._positions(ids, segments + 1, media)
+    positions, deltas = positions_of(model, ids, segments + 1, media)
     logits = _logits(model, OmniBatch(ids, positions, modality, segments, encoded=encoded(media)))
     for row, (single, place) in enumerate(zip(singles, places, strict=True)):
         assert torch.equal(positions[:, row, place], single.position_ids[:, 0])
         # The first new token continues the row, whatever the padding.
         alone = single.input_ids
-        _, delta = model._positions(alone, torch.ones_like(alone), seen[row])
+        _, delta = positions_of(model, alone, torch.ones_like(alone), seen[row])
         assert length + int(deltas[row]) == alone.shape[1] + int(delta)
         close(logits[row, place], _logits(model, single)[0])
 

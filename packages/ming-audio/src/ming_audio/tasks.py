@@ -35,7 +35,7 @@ from ming_core.notes import collected_notes
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
     from ming_core.engine.answers import Answer
-    from ming_core.engine.generate import SamplingOptions
+    from ming_core.engine.sampling import SamplingOptions
 
 PIECE = 30.0
 """Seconds of sound that are heard at once, or fewer if the model cannot take so many."""

@@ -32,7 +32,7 @@ from ming_core.media import Image, Video
 from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
-    from ming_core.engine.generate import SamplingOptions
+    from ming_core.engine.sampling import SamplingOptions
 
 
 class Detail(StrEnum):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ming_core.api import OmniModel
     from ming_core.engine.answers import Answer
-    from ming_core.engine.generate import SamplingOptions
+    from ming_core.engine.sampling import SamplingOptions
 
 Detail = Literal["full", "short"]
 READING_TOKENS = 4096

@@ -34,7 +34,7 @@ from ming_vision.sampling import LISTED_FPS
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ming_core.engine.generate import SamplingOptions
+    from ming_core.engine.sampling import SamplingOptions
 
 FRAMES = 64
 """Frames that a session keeps unless told otherwise."""

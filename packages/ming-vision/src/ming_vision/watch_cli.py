@@ -27,7 +27,7 @@ from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
     from ming_core.engine.answers import Answer
-    from ming_core.engine.generate import SamplingOptions
+    from ming_core.engine.sampling import SamplingOptions
 
 
 AT_THE_END = math.inf

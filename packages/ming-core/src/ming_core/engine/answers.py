@@ -1,16 +1,21 @@
-"""The answer of a model: while it is written, and afterwards."""
+"""The answer of a model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ming_core.chat.thinking import Reasoned, parse_thinking
-from ming_core.engine.generate import End, Step
 from ming_core.output import write_file
 from ming_core.text import json_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ming_core.model.transformer import Layer
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Answer:
         sure: Whether the model knows such questions and media and the confidence is high enough.
             None for a model that does not say what it knows.
         error: Why there is no answer. Only in a batch whose other rows have answers.
+        states: Hidden states [tokens, D] of the layers that the request kept: of the prompt, then
+            of all generated tokens but the last. The state of a token chose the token after it.
     """
 
     text: str
@@ -35,6 +42,7 @@ class Answer:
     repeated: bool = False
     sure: bool | None = field(default=None, compare=False)
     error: str | None = None
+    states: Mapping[Layer, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def _parts(self) -> Reasoned:
@@ -80,27 +88,3 @@ class Answer:
         if Path(path).suffix.lower() == ".json":
             return write_file(path, json_text(self.to_dict()) + "\n")
         return write_file(path, self.answer + "\n")
-
-
-@dataclass
-class Row:
-    """One row of a batch while it is decoded."""
-
-    tokens: list[int] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)
-    end: End | None = None
-    sure: bool | None = None
-
-    @property
-    def confidence(self) -> float:
-        """Mean probability of the tokens; 0 without any."""
-        return sum(self.probabilities) / max(1, len(self.tokens))
-
-    def add(self, step: Step, row: int) -> None:
-        """Take in what a step brought for this row, if it was still going."""
-        if self.end is not None:
-            return
-        self.end = step.ended.get(row)
-        if self.end != "broken":
-            self.tokens.append(int(step.tokens[row]))
-            self.probabilities.append(step.probabilities[row])

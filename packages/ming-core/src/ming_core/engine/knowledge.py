@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.fields import Section
+from ming_core.media import Audio, Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ming_core.checkpoints.formats import Checkpoint
+    from ming_core.model.seen import Seen
 
 SECTION = "knows"
 _FAMILIAR = "familiar-"
@@ -93,6 +95,23 @@ class Knowledge:
         # Compiled, and kept by `re`, only as far as needed: all of them take several times as long
         # as to write them.
         return any(re.fullmatch(pattern, wanted) for pattern in self._patterns)
+
+    def is_sure(self, messages: Sequence[Message], seen: Sequence[Seen], confidence: float) -> bool:
+        """Whether the last question, its media and the answer's confidence lie within it.
+
+        What is spoken is not read, so that only what was answered tells whether it was understood.
+        """
+        asked = messages[-1]
+        spoken = any(isinstance(part, Audio) for part in asked.parts)
+        if confidence < self.confidence or not seen:
+            return False
+        if not spoken and not self.understands(asked.text):
+            return False
+        return all(
+            item.values is not None and self.familiar[item.features.modality].knows(item.values)
+            for item in seen
+            if item.features.modality in self.familiar
+        )
 
     @cached_property
     def _patterns(self) -> tuple[str, ...]:

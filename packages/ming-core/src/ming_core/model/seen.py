@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ming_core.media import Media
 from ming_core.model.encoder import Features, by_modality, item_seconds
@@ -22,11 +22,17 @@ class Seen:
 
     features: what its processor made. values: [tokens, D], None until it has been encoded; from
     then on `features` keeps the sizes only. finite: whether all values are finite numbers.
+    encoder: what encoded it; other encoders' values mean something else. None if that is not known.
     """
 
     features: Features
     values: Tensor | None = None
     finite: bool = True
+    encoder: ReferenceType[nn.Module] | None = None
+
+    def is_of(self, encoder: object) -> bool:
+        """Whether this encoder made its values, as far as that is known."""
+        return self.encoder is None or self.encoder() is encoder
 
     @property
     def tokens(self) -> int:
@@ -63,8 +69,10 @@ class SeenMedia:
         found: dict[Media, Seen] = {}
         for medium in (media := list(media)):
             if medium not in found:
-                given = medium.source if isinstance(medium.source, Seen) else None
-                found[medium] = given or self._known.get(medium) or Seen(read(medium))
+                known = (
+                    medium.source if isinstance(medium.source, Seen) else self._known.get(medium)
+                )
+                found[medium] = known if known and known.finite else Seen(read(medium))
         return [found[medium] for medium in media]
 
     def keep(self, media: Sequence[Media], seen: Sequence[Seen]) -> None:
@@ -90,6 +98,7 @@ def encode(
         for item, part in zip(group, parts, strict=True):
             item.values = part.clone()  # a view would keep all of them alive
             item.finite = bool(part.isfinite().all())
+            item.encoder = ref(omni.encoders[features.modality])
             item.features = replace(item.features, tensors={})
 
 

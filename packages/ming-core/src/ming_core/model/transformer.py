@@ -7,7 +7,9 @@ modalities and segments are explicit inputs: nothing is guessed from padding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +23,21 @@ from ming_core.model.moe import MLP, ModalityMoE
 from ming_core.model.rotary import Rotary
 from ming_core.model.routing import Routing
 
+Layer = int | Literal["last"]
+"""Where hidden states are taken: 0 is what enters the first layer, n is what the layer number n
+gives, counted from 1, and "last" is what the final norm makes of it."""
+
 
 @dataclass(frozen=True)
 class BackboneOutput:
-    """hidden [B, T, D] after the final norm; routing of every mixture layer, in layer order."""
+    """hidden [B, T, D] after the final norm; routing of every mixture layer, in layer order.
+
+    kept: hidden states [B, T, D] of the layers that were asked for.
+    """
 
     hidden: Tensor
     routing: list[Routing]
+    kept: Mapping[Layer, Tensor] = field(default_factory=dict)
 
 
 class DecoderLayer(nn.Module):
@@ -91,6 +101,7 @@ class Backbone(nn.Module):
         segment_ids: Tensor | None = None,
         mask: Tensor | None = None,
         cache: Cache | None = None,
+        keep: Collection[Layer] = (),
     ) -> BackboneOutput:
         """Run the decoder; apply `lm_head` to the hidden states whose logits are wanted.
 
@@ -98,7 +109,8 @@ class Backbone(nn.Module):
         modality_ids [B, T] (TEXT, IMAGE, AUDIO), None: text; segment_ids [B, T]: tokens see
         earlier tokens of their own segment only, -1 is padding, None: one segment; mask bool
         [B, 1, T, S] replaces causality and segments where a caller needs another pattern.
-        With a cache the new tokens follow the cached ones (S = cache.length + T).
+        With a cache the new tokens follow the cached ones (S = cache.length + T). keep: the layers
+        whose hidden states are wanted.
         """
         if position_ids.dim() == 2:
             position_ids = position_ids.expand(3, -1, -1)
@@ -106,13 +118,19 @@ class Backbone(nn.Module):
             mask = visibility(segment_ids, embeds.shape[1], cache, embeds.device)
         cos, sin = self.rotary(position_ids)
         x, routing = embeds, []
-        for layer in self.layers:
+        kept: dict[Layer, Tensor] = {0: x} if 0 in keep else {}
+        for number, layer in enumerate(self.layers, 1):
             x, routed = layer(x, cos, sin, mask, modality_ids, cache)
             if routed is not None:
                 routing.append(routed)
+            if number in keep:
+                kept[number] = x
         if cache is not None:
             cache.advance(embeds.shape[1], segment_ids)
-        return BackboneOutput(self.norm(x), routing)
+        hidden = self.norm(x)
+        if "last" in keep:
+            kept["last"] = hidden
+        return BackboneOutput(hidden, routing, kept)
 
 
 def visibility(

@@ -1,0 +1,363 @@
+"""The engine of a model: it answers many requests at once, which come and go at any time.
+
+There is no thread of its own. Whoever waits for an answer calls `step`, which serves all requests,
+and one lock keeps the threads apart:
+
+    while the answer has not ended:
+        compute the prompts that wait, and let them join the batch
+        or, if none waits, decode one token of every row
+        let go of the rows that ended
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import RLock
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import torch
+
+from ming_core.chat.dialects import as_messages
+from ming_core.chat.prompt import Prompt
+from ming_core.chat.tokenizer import StreamDecoder
+from ming_core.engine.answers import Answer
+from ming_core.engine.decoding import Batch, Row
+from ming_core.engine.prompting import prepare, room_for, tensors_of
+from ming_core.engine.request import Request
+from ming_core.engine.sampling import loop_of
+from ming_core.engine.session import Memory, Past, Session
+from ming_core.errors import BadConfig, MingError, NotFinite
+from ming_core.model.cache import Cache
+from ming_core.model.seen import Seen, SeenMedia, encode
+from ming_core.notes import note_to_user
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+
+LOOPED = (
+    "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
+)
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request in the engine, and what has come of it so far.
+
+    memory: of the session that it is a turn of. error: why there is no answer.
+    """
+
+    request: Request
+    prompt: Prompt
+    seen: Sequence[Seen]
+    row: Row
+    memory: Memory | None = None
+    error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or self.row.end is not None
+
+
+class Engine:
+    """Answers requests of any number of sessions and threads with one model."""
+
+    def __init__(self, model: OmniModel) -> None:
+        self._ref = ref(model)  # the model holds its engine, and must not be held by it
+        self._lock = RLock()
+        self._busy = False
+        self._waiting: list[Ticket] = []
+        self._running: list[Ticket] = []
+        self._batch: Batch | None = None
+
+    @property
+    def model(self) -> OmniModel:
+        """Raises MingError if the model is gone."""
+        model = self._ref()
+        if model is None:
+            raise MingError("the model of this engine is gone; keep the model while you use it")
+        return model
+
+    # One request
+
+    def submit(
+        self, request: Request, session: Session | None = None, known: SeenMedia | None = None
+    ) -> Ticket:
+        """Take in a request: its media are opened and its prompt is written, but not computed.
+
+        session: the conversation that it goes on with. known: media that are not opened again.
+        Raises BadConfig, BadMedia or MissingPlugin.
+        """
+        model = self.model
+        if session is not None and session.model is not model:
+            raise BadConfig(
+                f"the session belongs to another model than {model.name}; make one with "
+                "model.session()"
+            )
+        memory = None if session is None else session.memory
+        request = replace(request, messages=as_messages(request.messages))
+        with self._lock:
+            known = memory.seen if memory else SeenMedia() if known is None else known
+            prompt, seen = prepare(model, request, known)
+            room = room_for(model, request, prompt, seen)
+            limit = min(request.sampling.max_new_tokens, room)
+            row = Row(
+                prompt.input_ids,
+                replace(request.sampling, max_new_tokens=limit),
+                stop=(model.tokenizer.id(model.format.stop),),
+                keep=request.keep,
+                keep_from=request.keep_from,
+            )
+            known.keep(prompt.media, seen)
+            ticket = Ticket(request, prompt, seen, row, memory)
+            self._waiting.append(ticket)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Stop to work on a request; nothing happens if it has ended."""
+        if not ticket.done:
+            ticket.row.end = "cancelled"
+        # Another thread that is at work, or this one, lets go of it at its next step.
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._busy:
+                    self._let_go()
+            finally:
+                self._lock.release()
+
+    def wait(self, ticket: Ticket) -> Answer:
+        """The answer, once it has ended; if it was cancelled, what there is of it.
+
+        An answer has an `error` if values were not finite. All other errors are raised.
+        """
+        try:
+            while not ticket.done:
+                self._serve(ticket)
+        finally:
+            self.cancel(ticket)
+        return self._answer(ticket)
+
+    def answer(self, request: Request, session: Session | None = None) -> Answer:
+        """Answer one request. Raises also NotFinite."""
+        ticket = self.submit(request, session)
+        return self._told(ticket, self.wait(ticket))
+
+    def stream(self, request: Request, session: Session | None = None) -> Iterator[str]:
+        """Pieces of the text of an answer; closing cancels the request. Raises also NotFinite."""
+        return self._pieces(self.model, request, session)
+
+    def _pieces(self, model: OmniModel, request: Request, session: Session | None) -> Iterator[str]:
+        """model: kept while there are pieces to come."""
+        ticket = self.submit(request, session)
+        decoder, said = StreamDecoder(model.tokenizer), 0
+        try:
+            while not ticket.done or said < len(ticket.row.tokens):
+                if said == len(ticket.row.tokens):
+                    self._serve(ticket)
+                for token in ticket.row.tokens[said:]:
+                    said += 1
+                    if piece := decoder.push(token):
+                        yield piece
+        finally:
+            self.cancel(ticket)
+        self._told(ticket, self._answer(ticket))
+        if piece := decoder.flush():
+            yield piece
+
+    def room(self, request: Request, session: Session) -> int:
+        """Number of tokens that the context has left for an answer; below 1 if there is no room.
+
+        What is opened for it is known when the request is submitted. Raises BadMedia.
+        """
+        with self._lock:
+            prompt, seen = prepare(self.model, request, session.memory.seen)
+            session.memory.seen.keep(prompt.media, seen)
+        return self.model.config.max_position_embeddings - len(prompt.input_ids)
+
+    # Many requests
+
+    def run(self, requests: Iterable[Request], batch: int | None = None) -> Iterator[Answer]:
+        """Answers in the order of the requests, which are taken in while others are decoded.
+
+        batch: highest number of requests that are worked on at once; None is all of them. An answer
+        has an `error` if values were not finite. All other errors are raised, and end the run.
+        """
+        for ticket in self._each(requests, batch, self.submit):
+            yield self.wait(ticket)
+
+    def _each(
+        self, requests: Iterable[Request], batch: int | None, submit: Callable[..., Ticket]
+    ) -> Iterator[Ticket]:
+        """Tickets in the order of the requests, as soon as they are done."""
+        left = iter(requests)
+        # Several requests may be about the same picture.
+        known = SeenMedia(self.model.config.max_position_embeddings)
+        taken: deque[Ticket] = deque()
+        more = True
+        try:
+            while more or taken:
+                while more and (batch is None or sum(not t.done for t in taken) < batch):
+                    request = next(left, None)
+                    more = request is not None
+                    if request is not None:
+                        taken.append(submit(request, known=known))
+                while taken and taken[0].done:
+                    yield taken.popleft()
+                if taken:
+                    self._serve(taken[0])
+        finally:
+            for ticket in taken:
+                self.cancel(ticket)
+
+    # The work
+
+    def step(self) -> None:
+        """Compute the prompts that wait or, if none waits, one more token of every answer."""
+        with self._lock:
+            self._busy = True
+            try:
+                self._let_go()
+                if self._waiting:
+                    self._prefill()
+                elif self._batch and self._running:
+                    with self._blaming(self._running):
+                        self._batch.step()
+                self._let_go()
+            finally:
+                self._busy = False
+
+    def _serve(self, ticket: Ticket) -> None:
+        """A step, unless another thread has brought the request to its end meanwhile."""
+        with self._lock:
+            if not ticket.done:
+                self.step()
+
+    def _prefill(self) -> None:
+        """Compute the prompts that wait: all at once, but one by one if they go on from a past."""
+        model = self.model
+        tickets, self._waiting = self._waiting, []
+        self._batch = self._batch or Batch(model.omni.backbone)
+        with self._blaming(tickets), torch.inference_mode():
+            media = [item for ticket in tickets for item in ticket.seen]
+            encode(model.omni, media, model.sources.device, model.sources.dtype)
+        fresh = []
+        for ticket in tickets:
+            if not all(item.finite for item in ticket.seen):
+                ticket.row.end = "broken"
+            elif not ticket.done:
+                past = ticket.memory.take() if ticket.memory else Past()
+                known = past.shared(ticket.prompt, ticket.seen)
+                if ticket.request.keep:  # states are kept of what is computed only
+                    known = min(known, ticket.row.first_kept)
+                if known:
+                    past.cache.crop(known)
+                    self._join([ticket], past.cache)
+                else:
+                    fresh.append(ticket)
+        if fresh:
+            self._join(fresh)
+
+    def _join(self, tickets: Sequence[Ticket], cache: Cache | None = None) -> None:
+        """Compute prompts and let their rows join. cache: the start of a single one."""
+        model = self.model
+        assert self._batch
+        with self._blaming(tickets), torch.inference_mode():
+            batch, positions = tensors_of(
+                model.config,
+                [ticket.prompt for ticket in tickets],
+                [item for ticket in tickets for item in ticket.seen],
+                cache.length if cache else 0,
+            )
+            device = model.sources.device
+            batch = batch.to(device, model.sources.dtype)
+            rows = [ticket.row for ticket in tickets]
+            embeds = model.omni.embed(batch)
+            self._batch.prefill(rows, embeds, batch, positions.to(device), cache)
+            self._running += tickets
+
+    def _let_go(self) -> None:
+        """Take the rows that ended out of the batch; sessions keep what was computed of theirs."""
+        self._waiting = [ticket for ticket in self._waiting if not ticket.done]
+        ended = [ticket for ticket in self._running if ticket.done]
+        if not ended or self._batch is None:
+            return
+        for ticket in ended:
+            row = ticket.row
+            if ticket.memory and ticket.error is None and row.end != "broken":
+                cache = self._batch.cache_of(row)
+                ticket.memory.past = Past(row.ids[: cache.length], ticket.seen, cache)
+        self._batch.drop([ticket.row for ticket in ended])
+        self._running = [ticket for ticket in self._running if not ticket.done]
+
+    @contextmanager
+    def _blaming(self, tickets: Sequence[Ticket]) -> Iterator[None]:
+        """An error inside is that of these requests.
+
+        An interruption may come at any moment, so that nothing that is computed can be trusted.
+        """
+        try:
+            yield
+        except Exception as error:
+            for ticket in tickets:
+                ticket.error = error
+        except BaseException as error:
+            for ticket in [*tickets, *self._running]:
+                ticket.error = MingError(f"the answer was interrupted ({type(error).__name__})")
+            raise
+
+    # Answers
+
+    def _answer(self, ticket: Ticket) -> Answer:
+        """What became of a request that has ended."""
+        if ticket.error is not None:
+            raise ticket.error
+        model, row = self.model, ticket.row
+        tokens, looped = row.tokens, row.end == "loop"
+        if looped:
+            length = row.sampling.max_loop
+            tokens = tokens[: len(tokens) - length + loop_of(tokens, length)]
+        error = self._broken(ticket)
+        sure = None
+        if model.knowledge is not None:
+            messages = ticket.request.messages
+            sure = not looped and model.knowledge.is_sure(messages, ticket.seen, row.confidence)
+        return Answer(
+            "" if error else model.tokenizer.decode(tokens).strip(),
+            len(row.tokens),
+            stopped=row.end == "stop",
+            confidence=row.confidence,
+            repeated=looped,
+            sure=sure,
+            error=error,
+            states={layer: torch.cat(parts) for layer, parts in row.states.items()},
+        )
+
+    def _broken(self, ticket: Ticket) -> str | None:
+        """Why a request whose values are not finite has no answer."""
+        if ticket.row.end != "broken":
+            return None
+        name = self.model.name
+        for medium, seen in zip(ticket.prompt.media, ticket.seen, strict=True):
+            if not seen.finite:
+                return (
+                    f"the encoder of {name} made values of {medium} that are no finite numbers; "
+                    "check the file, and the weights of the model"
+                )
+        return (
+            f"{name} computed values that are no finite numbers, so there is no answer; check its "
+            "weights and config.json, or load it with dtype float32"
+        )
+
+    def _told(self, ticket: Ticket, answer: Answer) -> Answer:
+        """The answer, after the notes about it. Raises NotFinite."""
+        if answer.error:
+            raise NotFinite(answer.error)
+        model = self.model
+        if answer.repeated:
+            note_to_user(LOOPED)
+        if answer.sure is False and model.knowledge is not None and ticket.row.end != "cancelled":
+            note_to_user(f"{model.short_name} is not sure: it knows only {model.knowledge.summary}")
+        return answer

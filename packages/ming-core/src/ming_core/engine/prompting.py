@@ -1,0 +1,110 @@
+"""From conversations to the tensors of a prefill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ming_core.chat.dialects import as_messages
+from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
+from ming_core.engine.fitting import thin_out
+from ming_core.engine.request import Request
+from ming_core.errors import BadConfig, BadMedia
+from ming_core.media import Media, Message, with_sound
+from ming_core.model.config import BackboneConfig
+from ming_core.model.encoder import Features, split_grids
+from ming_core.model.omni import OmniBatch
+from ming_core.model.positions import rope_index
+from ming_core.model.seen import Seen, SeenMedia, encoded
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+
+
+def prepare(model: OmniModel, request: Request, known: SeenMedia) -> tuple[Prompt, list[Seen]]:
+    """Token ids of a request, and its media; those in `known` are not opened again.
+
+    Raises BadConfig, BadMedia or MissingPlugin.
+    """
+    messages = [with_sound(message) for message in as_messages(request.messages)]
+    media = media_parts(messages)
+    seen = known.look(media, partial(_read, model))
+    for medium, item in zip(media, seen, strict=True):
+        if not item.is_of(model.encoder(item.features.modality)):
+            raise BadMedia(
+                f"{medium} was seen by another model than {model.name}, which cannot read what "
+                "that one made of it; give the file or the frames"
+            )
+    sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
+    prompt = build_prompt(
+        messages, model.format, model.tokenizer, sizes, think=request.think, begin=request.begin
+    )
+    return prompt, seen
+
+
+def room_for(model: OmniModel, request: Request, prompt: Prompt, seen: Sequence[Seen]) -> int:
+    """How many tokens an answer may have. Raises BadConfig if the prompt leaves none."""
+    length, context = len(prompt.input_ids), model.config.max_position_embeddings
+    if length < context:
+        return context - length
+
+    def again(messages: Sequence[Message], *, known: SeenMedia) -> tuple[Prompt, list[Seen]]:
+        return prepare(model, replace(request, messages=messages), known)
+
+    way_out = "shorten the text or use smaller media"
+    if any(item.seconds for item in seen):
+        way_out = thin_out(as_messages(request.messages), prompt, seen, context - 1, again)
+    raise BadConfig(
+        f"the prompt has {length} tokens and the context of {model.name} holds {context}; "
+        + way_out
+    )
+
+
+def tensors_of(
+    config: BackboneConfig,
+    prompts: Sequence[Prompt],
+    media: Sequence[Seen],
+    known: int = 0,
+) -> tuple[OmniBatch, Tensor]:
+    """Prompts as one batch on the CPU, padded on the left, and next positions [B] of its rows.
+
+    media: of all prompts, encoded. known: so many tokens of a single prompt are computed already
+    and left out.
+    """
+    sizes = [len(prompt.input_ids) for prompt in prompts]
+    length = max(sizes)
+    ids = torch.full((len(prompts), length), config.pad_token_id, device="cpu")
+    modality, segments = torch.zeros_like(ids), torch.full_like(ids, -1)
+    for row, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
+        ids[row, length - size :] = torch.tensor(prompt.input_ids, device="cpu")
+        modality[row, length - size :] = torch.tensor(prompt.modality_ids, device="cpu")
+        segments[row, length - size :] = 0
+    stills, videos = split_grids([item.features for item in media])
+    positions, deltas = rope_index(config, ids, segments + 1, stills, videos)
+    skip = [0] * len(media) if not known else _written(prompts[0], known)
+    shown = [(item, n) for item, n in zip(media, skip, strict=True) if n < item.tokens]
+    batch = OmniBatch(
+        ids[:, known:],
+        positions[:, :, known:],
+        modality[:, known:],
+        segments if len(prompts) > 1 else None,
+        encoded=encoded([item for item, _ in shown], [n for _, n in shown]),
+    )
+    return batch, length + deltas.squeeze(1)
+
+
+def _read(model: OmniModel, medium: Media) -> Features:
+    return model.encoder(medium.modality).processor([medium])
+
+
+def _written(prompt: Prompt, known: int) -> list[int]:
+    """How many tokens of each medium are among the first `known` of the prompt."""
+    counts = [0] * len(prompt.media)
+    for run in prompt.runs:
+        counts[run.index] += min(max(known - run.start, 0), run.count)
+    return counts

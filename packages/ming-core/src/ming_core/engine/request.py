@@ -1,0 +1,53 @@
+"""What is asked of a model at once: a conversation and how it is to be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ming_core.chat.thinking import THINKING_TOKENS
+from ming_core.engine.sampling import Sampling, SamplingOptions
+from ming_core.errors import UnknownName
+from ming_core.media import Message
+
+if TYPE_CHECKING:
+    from ming_core.model.transformer import Layer
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer that is wanted.
+
+    Attributes:
+        messages: The conversation. The last message is the user's.
+        think: Let the model reason before it answers.
+        begin: Text with which the answer begins. The answer does not repeat it.
+        sampling: How tokens are chosen.
+        keep: Layers whose hidden states the answer brings, see `Layer`.
+        keep_from: First token whose hidden states are kept. A negative number counts from the end
+            of the prompt: -1 is the token whose state chose the first token of the answer.
+        inputs: What else a head is told, by name.
+    """
+
+    messages: Sequence[Message]
+    think: bool = False
+    begin: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    keep: Sequence[Layer] = ()
+    keep_from: int = 0
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sampling_of(think: bool, options: SamplingOptions) -> Sampling:
+    """Settings of one answer from keyword arguments; reasoning gets room for it.
+
+    Raises UnknownName or BadConfig.
+    """
+    known = [field.name for field in fields(Sampling)]
+    for name in options:
+        if name not in known:
+            raise UnknownName("option of an answer", name, known)
+    if think:
+        options = {"max_new_tokens": THINKING_TOKENS, **options}
+    return Sampling(**options)
