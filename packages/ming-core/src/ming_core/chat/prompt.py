@@ -16,6 +16,7 @@ from ming_core.chat.formats import ROLE_NAMES, ChatFormat, MediaBlock
 from ming_core.errors import BadMedia, MingError
 from ming_core.media import Media, Message, Role, Text
 from ming_core.modalities import TEXT
+from ming_core.model.queries import NO_QUERY, Queries
 from ming_core.text import is_blank
 
 IGNORED = -100
@@ -75,7 +76,20 @@ class Patches:
         return self.block.patch * self.count
 
 
-Segment = Special | Chars | Slot | Patches
+@dataclass(frozen=True)
+class QueryPatches:
+    """`count` patch tokens, to be replaced by the query vectors from number `first` on."""
+
+    first: int
+    block: MediaBlock
+    count: int
+
+    @property
+    def text(self) -> str:
+        return self.block.patch * self.count
+
+
+Segment = Special | Chars | Slot | Patches | QueryPatches
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,8 @@ class Prompt:
     """Token ids of a conversation; `media` and `runs` are in reading order.
 
     modality_ids: 0 text, 1 image or video patch, 2 audio patch. targets: whether the token belongs
-    to an assistant's answer, its end token included.
+    to an assistant's answer, its end token included. query_ids: the number of the query vector that
+    stands for a token, -1 for all others; empty if no head adds queries.
     """
 
     input_ids: list[int]
@@ -112,6 +127,7 @@ class Prompt:
     targets: list[bool]
     media: tuple[Media, ...] = ()
     runs: list[Run] = field(default_factory=list)
+    query_ids: list[int] = field(default_factory=list)
 
     @property
     def labels(self) -> list[int]:
@@ -133,17 +149,22 @@ def build_prompt(
     add_generation_prompt: bool = True,
     think: bool = False,
     begin: str = "",
+    queries: Queries | None = None,
 ) -> Prompt:
     """Token ids that ask the model for the next answer.
 
     media: sizes of `media_parts(messages)`. think: let the model reason before it answers. begin:
-    how its answer begins, for it to go on from there.
+    how its answer begins, for it to go on from there. queries: what a head adds.
     Raises BadConversation for messages that the format cannot hold, BadMedia for media that it
     cannot hold or whose sizes are missing.
     """
-    segments = render(messages, format, add_generation_prompt=add_generation_prompt, think=think)
+    segments = render(
+        messages, format, add_generation_prompt=add_generation_prompt, think=think, queries=queries
+    )
     if begin:
         segments.append(Chars(begin))
+    if queries is not None and queries.where == "answer":
+        segments += _query_blocks(queries, format)
     return _encode(expand(segments, media), tokenizer, media_parts(messages))
 
 
@@ -179,8 +200,12 @@ def render(
     *,
     add_generation_prompt: bool = True,
     think: bool = False,
+    queries: Queries | None = None,
 ) -> list[Segment]:
-    """The conversation as segments, with a Slot for each medium."""
+    """The conversation as segments, with a Slot for each medium.
+
+    Only queries that stand in the question are among them.
+    """
     _check_conversation(messages, add_generation_prompt)
     segments: list[Segment] = []
     if messages[0].role == "system":
@@ -198,6 +223,8 @@ def render(
         prefix = format.think_prefix if think and questions and i == questions[-1] else ""
         segments += _role(message.role, format)
         segments += _content(message, format, prefix, counter)
+        if queries and queries.where == "question" and questions and i == questions[-1]:
+            segments += _query_blocks(queries, format)
         segments += _turn_end(format, target=answer)
     if add_generation_prompt:
         segments += _role("assistant", format)
@@ -276,6 +303,16 @@ def _block(slot: Slot, size: MediaTokens) -> Iterator[Segment]:
         yield Chars(block.after)
 
 
+def _query_blocks(queries: Queries, format: ChatFormat) -> Iterator[Segment]:
+    block: MediaBlock = getattr(format, queries.modality)
+    first = 0
+    for count in queries.counts:
+        yield Special(block.start)
+        yield QueryPatches(first, block, count)
+        yield Special(block.end)
+        first += count
+
+
 def _check_conversation(messages: Sequence[Message], asks: bool) -> None:
     roles = [message.role for message in messages]
     if not roles or roles == ["system"]:
@@ -300,10 +337,16 @@ def _encode(
     modalities: list[int] = []
     targets: list[bool] = []
     runs: list[Run] = []
+    queries: list[int] = []
     for segment in _joined(segments):
         target, modality = False, TEXT
         if isinstance(segment, Patches):
             runs.append(Run(segment.index, len(ids), segment.count))
+            piece = [tokenizer.id(segment.block.patch)] * segment.count
+            modality = segment.block.modality
+        elif isinstance(segment, QueryPatches):
+            queries += [NO_QUERY] * (len(ids) - len(queries))
+            queries += range(segment.first, segment.first + segment.count)
             piece = [tokenizer.id(segment.block.patch)] * segment.count
             modality = segment.block.modality
         elif isinstance(segment, Chars):
@@ -315,7 +358,9 @@ def _encode(
         ids += piece
         modalities += [modality] * len(piece)
         targets += [target] * len(piece)
-    return Prompt(ids, modalities, targets, media, runs)
+    if queries:
+        queries += [NO_QUERY] * (len(ids) - len(queries))
+    return Prompt(ids, modalities, targets, media, runs, queries)
 
 
 def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:

@@ -21,7 +21,8 @@ class OmniBatch:
 
     features: encoder inputs, per modality in reading order over the whole batch.
     encoded: what encoders gave already, [tokens, D] per modality in reading order; a modality is in
-    `features` or here.
+    `features` or here. queries [n, D]: vectors of heads; query_ids: which of them a token is, -1
+    for none.
     """
 
     input_ids: Tensor  # [B, T] int64
@@ -31,6 +32,8 @@ class OmniBatch:
     mask: Tensor | None = None  # [B, 1, T, T] bool
     features: Sequence[Features] = field(default_factory=tuple)
     encoded: Mapping[str, Tensor] = field(default_factory=dict)
+    query_ids: Tensor | None = None  # [B, T] int64
+    queries: Tensor | None = None  # [n, D]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> OmniBatch:
         def move(x: Tensor | None) -> Tensor | None:
@@ -45,6 +48,8 @@ class OmniBatch:
             mask=move(self.mask),
             features=[f.to(device, dtype) for f in self.features],
             encoded={name: values.to(device, dtype) for name, values in self.encoded.items()},
+            query_ids=move(self.query_ids),
+            queries=None if self.queries is None else self.queries.to(device, dtype),
         )
 
 
@@ -74,18 +79,25 @@ class Omni(nn.Module):
         return values
 
     def embed(self, batch: OmniBatch) -> Tensor:
-        """Token embeddings [B, T, D] with media features written over their placeholders.
+        """Token embeddings [B, T, D] with media features and queries written over their places.
 
-        Raises ValueError when there are more or fewer features than places.
+        Gradients reach the encoders and the vectors of the queries.
+        Raises ValueError when there are more or fewer features than places, or when a query has no
+        vector.
         """
         embeds = self.backbone.embed(batch.input_ids)
+        free = torch.ones_like(batch.modality_ids, dtype=torch.bool)
+        if batch.query_ids is not None:
+            free = batch.query_ids < 0
+            vectors = _vectors(batch.query_ids[~free], batch.queries)
+            embeds = embeds.masked_scatter(~free.unsqueeze(-1), vectors.to(embeds.dtype))
         given = dict(batch.encoded)
         for features in batch.features:
             if features.modality in given:
                 raise ValueError(f"{features.modality} features are given twice")
             given[features.modality] = self.encode(features)
         for modality, values in given.items():
-            places = batch.modality_ids == MODALITY_IDS[modality]
+            places = (batch.modality_ids == MODALITY_IDS[modality]) & free
             if int(places.sum()) != values.shape[0]:
                 raise ValueError(
                     f"{values.shape[0]} {modality} features for "
@@ -103,3 +115,10 @@ class Omni(nn.Module):
             mask=batch.mask,
             cache=cache,
         )
+
+
+def _vectors(numbers: Tensor, queries: Tensor | None) -> Tensor:
+    """The query vectors [n, D] of these numbers [n]."""
+    if queries is None or (len(numbers) and int(numbers.max()) >= len(queries)):
+        raise ValueError("the batch has query tokens without a vector")
+    return queries[numbers]

@@ -1,0 +1,191 @@
+"""Query tokens of heads: in prompts, embeddings and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from ming_core.chat import FLASH, LITE_1_5, Tokenizer, build_prompt
+from ming_core.chat.prompt import MediaTokens, Prompt
+from ming_core.media import Image, system, user
+from ming_core.modalities import AUDIO, IMAGE, TEXT
+from ming_core.model.encoder import Features, split_grids
+from ming_core.model.omni import Omni, OmniBatch
+from ming_core.model.positions import PositionRule, rope_index
+from ming_core.model.queries import Queries, cover_picture
+from ming_core.model.transformer import Backbone
+
+Make = Callable[[dict[str, Any]], Backbone]
+TinyLlm = Callable[[str], dict[str, Any]]
+
+
+def queries(*counts: int, **options: Any) -> Queries:
+    return Queries(tuple(torch.randn(count, 32) for count in counts), **options)
+
+
+def written(tokenizer: Tokenizer, prompt: Prompt) -> str:
+    return tokenizer.decode(prompt.input_ids, special=True)
+
+
+def test_queries_end_the_prompt_between_the_markers_of_a_picture(tokenizer: Tokenizer) -> None:
+    talk = [user("draw a star")]
+    plain = build_prompt(talk, LITE_1_5, tokenizer)
+    prompt = build_prompt(talk, LITE_1_5, tokenizer, queries=queries(2, 4))
+    patch = "<imagePatch>"
+    assert written(tokenizer, prompt) == (
+        f"{written(tokenizer, plain)}<image>{patch * 2}</image><image>{patch * 4}</image>"
+    )
+    added = [TEXT, IMAGE, IMAGE, TEXT, TEXT, IMAGE, IMAGE, IMAGE, IMAGE, TEXT]
+    start = len(plain.input_ids)
+    assert prompt.modality_ids[start:] == added
+    assert prompt.query_ids == [-1] * start + [-1, 0, 1, -1, -1, 2, 3, 4, 5, -1]
+    assert (plain.query_ids, prompt.runs) == ([], [])
+    assert not any(prompt.targets)
+
+
+def test_queries_stand_behind_the_beginning_of_the_answer(tokenizer: Tokenizer) -> None:
+    prompt = build_prompt([user("a")], LITE_1_5, tokenizer, begin="Here:", queries=queries(1))
+    assert written(tokenizer, prompt).endswith("Here:<image><imagePatch></image>")
+
+
+def test_queries_in_the_question_stand_behind_its_media(tokenizer: Tokenizer) -> None:
+    talk = [system("s"), user(Image("a.png"), "paint it")]
+    asked = queries(2, where="question")
+    prompt = build_prompt(talk, FLASH, tokenizer, [MediaTokens(3)], queries=asked)
+    text = written(tokenizer, prompt)
+    assert text.endswith(
+        "paint it<image><imagePatch><imagePatch></image><|role_end|><role>ASSISTANT</role>"
+    )
+    assert [i for i in prompt.query_ids if i >= 0] == [0, 1]
+    assert prompt.modality_ids.count(IMAGE) == 5
+
+
+def test_queries_can_stand_for_sound(tokenizer: Tokenizer) -> None:
+    asked = queries(2, modality="audio")
+    prompt = build_prompt([user("say it")], LITE_1_5, tokenizer, queries=asked)
+    assert written(tokenizer, prompt).endswith("<audio><audioPatch><audioPatch></audio>")
+    assert prompt.modality_ids.count(AUDIO) == 2
+    assert asked.features(2).grid is None
+
+
+@pytest.mark.parametrize(
+    ("options", "grid"),
+    [
+        ({}, [[1, 2, 8], [1, 2, 18]]),
+        ({"layout": "grid"}, [[1, 4, 4], [1, 6, 6]]),
+        ({"layout": "picture"}, [[1, 4, 4], [1, 6, 6]]),
+    ],
+)
+def test_their_grids(options: dict[str, Any], grid: list[list[int]]) -> None:
+    features = queries(4, 9, **options).features(2)
+    assert features.grid is not None
+    assert features.grid.tolist() == grid
+    assert features.tokens == [4, 9]
+
+
+def test_impossible_queries_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one vector"):
+        Queries(())
+    with pytest.raises(ValueError, match="at least one vector"):
+        queries(4, 0)
+    with pytest.raises(ValueError, match="5 queries make no square"):
+        queries(5, layout="grid")
+
+
+@pytest.fixture
+def omni(make_backbone: Make, tiny_llm: TinyLlm) -> Omni:
+    return Omni(make_backbone(tiny_llm("lite-1.5")))
+
+
+def batch(query_ids: list[list[int]], vectors: torch.Tensor | None) -> OmniBatch:
+    """Two rows; tokens 1 and 2 of the first are a picture."""
+    ids = torch.randint(48, (2, 6))
+    numbers = torch.tensor(query_ids)
+    modality = torch.where(numbers >= 0, IMAGE, TEXT)
+    modality[0, 1:3] = IMAGE
+    return OmniBatch(
+        ids,
+        torch.arange(6).expand(3, 2, -1),
+        modality,
+        encoded={"image": torch.full((2, 32), 7.0)},
+        query_ids=numbers,
+        queries=vectors,
+    )
+
+
+QUERIES = [[-1, -1, -1, -1, 0, 1], [-1, 0, 1, -1, -1, -1]]
+
+
+def test_vectors_take_their_places_beside_pictures(omni: Omni) -> None:
+    vectors = torch.randn(2, 32)
+    made = batch(QUERIES, vectors)
+    embeds = omni.embed(made)
+    assert torch.equal(embeds[0, 4:], vectors)
+    assert torch.equal(embeds[1, 1:3], vectors)
+    assert (embeds[0, 1:3] == 7).all()
+    words = omni.backbone.embed(made.input_ids)
+    assert torch.equal(embeds[made.modality_ids == TEXT], words[made.modality_ids == TEXT])
+
+
+def test_gradients_reach_the_vectors_of_a_frozen_backbone(omni: Omni) -> None:
+    omni.requires_grad_(False)
+    vectors = torch.randn(2, 32, requires_grad=True)
+    omni(batch(QUERIES, vectors)).hidden.square().sum().backward()
+    assert vectors.grad is not None
+    assert (vectors.grad.abs().amax(dim=1) > 0).all()
+
+
+def test_the_image_router_scores_them(omni: Omni) -> None:
+    made = batch(QUERIES, torch.randn(2, 32))
+    taken = omni(made).routing[0].index
+    as_text = omni(replace(made, modality_ids=made.modality_ids * (made.query_ids < 0)))  # type: ignore[operator]
+    differ = (taken != as_text.routing[0].index).any(dim=-1).view(2, 6)
+    assert differ[made.query_ids >= 0].any()  # type: ignore[operator]
+    assert not differ[0, :4].any()
+
+
+def test_queries_without_a_vector_are_refused(omni: Omni) -> None:
+    for vectors in (None, torch.randn(1, 32)):
+        with pytest.raises(ValueError, match="query tokens without a vector"):
+            omni.embed(batch(QUERIES, vectors))
+
+
+def test_moving_a_batch_moves_its_queries() -> None:
+    made = batch(QUERIES, torch.randn(2, 32)).to("cpu", torch.bfloat16)
+    assert made.queries is not None
+    assert made.queries.dtype == torch.bfloat16
+    assert made.query_ids is not None
+    assert made.query_ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize("kind", ["mrope", "video_rope"])
+@pytest.mark.parametrize(("side", "size"), [(2, (2, 2)), (2, (4, 6)), (4, (2, 3))])
+def test_queries_cover_the_picture_of_the_prompt(
+    kind: Any, side: int, size: tuple[int, int]
+) -> None:
+    """Rows and columns are those of the picture's cells; time goes on."""
+    height, width = size
+    asked = queries(side * side, layout="picture")
+    rule = PositionRule(kind, image_patch=9, image_start=8)
+    count = side * side
+    ids = torch.tensor([[1, 8, *[9] * (height * width), 7, 2, 8, *[9] * count, 7]])
+    query_ids = torch.full_like(ids, -1)
+    query_ids[0, -1 - count : -1] = torch.arange(count)
+    picture = Features("image", {}, torch.tensor([[1, 2 * height, 2 * width]]), [height * width])
+    stills, _ = split_grids([picture, asked.features(2)])
+    positions, _ = rope_index(rule, ids, image_grid_thw=stills)
+    before = positions[:, 0].clone()
+    cover_picture(positions[:, 0], query_ids[0], asked, 2, size)
+    mine, cells = positions[:, 0, -1 - count : -1], before[:, 2 : 2 + height * width]
+    assert torch.equal(mine[0], before[0, -1 - count : -1])
+    grid = cells.view(3, height, width)
+    for place in range(count):
+        y, x = ((2 * place_ + 1) * n // (2 * side) for place_, n in zip(divmod(place, side), size))
+        assert mine[1:, place].tolist() == grid[1:, y, x].tolist()
+    rest = torch.ones_like(query_ids[0], dtype=torch.bool)
+    rest[-1 - count : -1] = False
+    assert torch.equal(positions[:, 0, rest], before[:, rest])
