@@ -14,8 +14,15 @@ from typing import Any, TypeGuard
 from ming_core.errors import BadCheckpoint
 from ming_core.fields import plain, shown
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+SUFFIX = ".safetensors"
+STEMS = ("model", "diffusion_pytorch_model")
+"""How files of weights are called, without their ending: by the releases and by diffusers."""
+
+SINGLE = f"{STEMS[0]}{SUFFIX}"
+INDEX = f"{SINGLE}.index.json"
+
+ENDINGS = ("", ".index.json")
+"""What follows `SUFFIX`: one file, or the index of several shards."""
 
 MAX_JSON_BYTES = 100_000_000
 """The safetensors format's own limit; the released index of 7,495 names has 0.7 MB."""
@@ -52,6 +59,28 @@ def weight_map(index: Path) -> dict[str, str]:
     return places
 
 
+def find_weights(root: Path, sub: str = "", stem: str = "") -> Path | None:
+    """The file of weights in a folder, or the index of its shards; None if there is neither.
+
+    sub: a folder below `root`, "" for `root` itself. stem: name of the file without its ending, ""
+    for those of `STEMS`. Raises BadCheckpoint for two sets of weights, and for a name that leads
+    out of `root`.
+    """
+    names = [f"{name}{SUFFIX}{end}" for name in ([stem] if stem else STEMS) for end in ENDINGS]
+    found = [path for name in names if (path := inside(root, joined(sub, name))).is_file()]
+    if len(found) > 1:
+        raise BadCheckpoint(
+            f"{root / sub} holds {found[0].name} and {found[1].name}, which are two sets of "
+            "weights; remove the one that does not belong to the release"
+        )
+    return found[0] if found else None
+
+
+def weight_files(path: Path) -> dict[str, str] | None:
+    """Tensor -> file name if `path` is an index, None if it is a file of weights itself."""
+    return weight_map(path) if path.suffix == ".json" else None
+
+
 def missing_files(folder: Path, beside: Iterable[str] = ()) -> list[str]:
     """Files of a checkpoint that are not here, by name; reads neither headers nor weights.
 
@@ -64,6 +93,11 @@ def missing_files(folder: Path, beside: Iterable[str] = ()) -> list[str]:
     else:
         names.append(SINGLE)
     return [name for name in names if not _is_here(folder / name)]
+
+
+def joined(sub: str, name: str) -> str:
+    """The path of a file in a sub-folder, "" for the folder itself."""
+    return f"{sub}/{name}" if sub else name
 
 
 def _is_here(path: Path) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,13 +25,16 @@ from ming_core.checkpoints.files import (
     MAX_JSON_BYTES,
     POINTER,
     SINGLE,
+    SUFFIX,
+    find_weights,
     inside,
+    joined,
     listing,
     parse_object,
     read_json,
     refuse_pointer,
     texts,
-    weight_map,
+    weight_files,
 )
 from ming_core.errors import BadCheckpoint
 from ming_core.fields import shown
@@ -116,14 +120,28 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint(Weights):
-    """A checkpoint folder: its weights, config.json and preprocessor_config.json ({} if absent)."""
+    """A folder of weights: config.json and preprocessor_config.json ({} if absent) and tensors.
 
+    root: the folder of the whole model. sub: where below it this one lies, "" for `root` itself.
+    """
+
+    tensors: Headers
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any]
+    root: Path
+    sub: str = ""
 
     @property
     def folder(self) -> Path:
         return self.source
+
+    def path(self, name: str) -> Path:
+        """A file of this folder. Raises BadCheckpoint if it leads out of the model's folder."""
+        return inside(self.root, joined(self.sub, name))
+
+    def nbytes(self) -> int:
+        """Size of the files of its weights; looks at neither headers nor tensors."""
+        return self.tensors.nbytes()
 
 
 def open_checkpoint(folder: Path | str) -> Checkpoint:
@@ -132,14 +150,35 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
     Raises BadCheckpoint for a missing, truncated, lying or unsafe file (pickles, paths that leave
     the folder), naming it.
     """
-    folder = Path(folder)
-    config = read_config(folder)
-    preprocessor = inside(folder, "preprocessor_config.json")
+    checkpoint = open_part(folder)
+    checkpoint.tensors.check()
+    return checkpoint
+
+
+def open_part(root: Path | str, sub: str = "", stem: str = "") -> Checkpoint:
+    """Open a model's folder, or one below it, and read nothing but its JSON files.
+
+    A header is read when one of the tensors of its file is asked for; the errors of
+    `open_checkpoint` are raised then. stem: name of the file of weights without its ending, "" for
+    `model` and `diffusion_pytorch_model`. Only the folder of the model itself must have a
+    config.json. Raises BadCheckpoint.
+    """
+    root = Path(root)
+    if sub and not inside(root, sub).is_dir():
+        raise BadCheckpoint(
+            f"{root} has no folder {shown(sub)}; finish the download or copy it from the release"
+        )
+    folder = root / sub
+    own = inside(root, joined(sub, "config.json"))
+    config = read_json(own) if sub and own.is_file() else {} if sub else read_config(root)
+    preprocessor = inside(root, joined(sub, "preprocessor_config.json"))
     return Checkpoint(
         source=folder,
-        tensors=_folder_tensors(folder),
+        tensors=Headers(root, sub, stem),
         config=config,
         preprocessor=read_json(preprocessor) if preprocessor.is_file() else {},
+        root=root,
+        sub=sub,
     )
 
 
@@ -158,7 +197,9 @@ def open_weights(path: Path | str) -> Weights:
     """Open one safetensors file, or the weights of a folder that needs no config.json."""
     path = Path(path)
     if path.is_dir():
-        return Weights(path, _folder_tensors(path))
+        headers = Headers(path)
+        headers.check()
+        return Weights(path, headers)
     if not path.is_file():
         raise BadCheckpoint(f"{path} does not exist; expected a safetensors file or a folder")
     _refuse_pickle(path.name, path)
@@ -268,40 +309,107 @@ def _tensor_info(path: Path, name: str, claim: Any, base: int, stamp: Stamp) -> 
     return TensorInfo(path, base + begin, nbytes, dtype, tuple(claim["shape"]), stamp)
 
 
-def _folder_tensors(folder: Path) -> dict[str, TensorInfo]:
-    single, index = inside(folder, SINGLE), inside(folder, INDEX)
-    if single.is_file():
-        return read_header(single)
-    if index.is_file():
-        return _sharded_tensors(folder, index)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-    if pickles:
-        _refuse_pickle(pickles[0], folder)
-    raise BadCheckpoint(f"{folder} has no weights; expected {SINGLE} or {INDEX}")
+class Headers(Mapping[str, TensorInfo]):
+    """The tensors of a folder by name; the header of a file is read when it is needed."""
 
+    def __init__(self, root: Path, sub: str = "", stem: str = "") -> None:
+        self._root, self._sub, self._stem = root, sub, stem
+        self._shards: dict[str, Mapping[str, TensorInfo]] = {}
 
-def _sharded_tensors(folder: Path, index: Path) -> dict[str, TensorInfo]:
-    places = weight_map(index)
-    shards: dict[str, Mapping[str, TensorInfo]] = {}
-    names = sorted(set(places.values()))
-    paths = {name: inside(folder, name) for name in names}
-    for name in names:
-        _refuse_pickle(name, index)
-    missing = [name for name in names if not paths[name].is_file()]
-    if missing:
-        raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} of {len(names)} shards: {listing(missing)}; "
-            "finish the download or copy them again"
-        )
-    for name in names:
-        shards[name] = read_header(paths[name])
-    absent = [name for name, shard in places.items() if name not in shards[shard]]
-    if absent:
-        raise BadCheckpoint(
-            f"{index} places {shown(absent[0])} in {shown(places[absent[0]])}, which does not hold "
-            f"it ({len(absent)} such names); index and shards are of different downloads"
-        )
-    return {name: shards[shard][name] for name, shard in places.items()}
+    def check(self) -> None:
+        """Read all headers."""
+        if self._places is None:
+            _ = self._single
+        else:
+            for name in self._files:
+                self._shard(name)
+
+    def nbytes(self) -> int:
+        """Size of the files."""
+        if self._path is None:
+            return 0
+        return sum(path.stat().st_size for path in self._files.values() if path.is_file())
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        if self._places is None:
+            return self._single[name]
+        return self._shard(self._places[name])[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._single if self._places is None else self._places)
+
+    def __len__(self) -> int:
+        return len(self._single if self._places is None else self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in (self._single if self._places is None else self._places)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file of weights, or the index and its shards; empty if there are none."""
+        if self._path is None:
+            return []
+        return [self._path] if self._places is None else [self._path, *self._files.values()]
+
+    @cached_property
+    def _path(self) -> Path | None:
+        return find_weights(self._root, self._sub, self._stem)
+
+    @cached_property
+    def _places(self) -> Mapping[str, str] | None:
+        """Tensor -> shard; None if there are no shards."""
+        return None if self._path is None else weight_files(self._path)
+
+    @cached_property
+    def _files(self) -> Mapping[str, Path]:
+        """Shard -> path."""
+        if self._path is None:
+            return {}
+        if self._places is None:
+            return {self._path.name: self._path}
+        names = sorted(set(self._places.values()))
+        paths = {name: inside(self._root, joined(self._sub, name)) for name in names}
+        for name in names:
+            _refuse_pickle(name, self._path)
+        return paths
+
+    @cached_property
+    def _single(self) -> Mapping[str, TensorInfo]:
+        if self._path is None:
+            self._refuse()
+        return read_header(self._path)
+
+    def _shard(self, name: str) -> Mapping[str, TensorInfo]:
+        if name not in self._shards:
+            self._shards[name] = self._read_shard(name)
+        return self._shards[name]
+
+    def _read_shard(self, name: str) -> Mapping[str, TensorInfo]:
+        paths, places = self._files, self._places or {}
+        missing = [other for other in paths if not paths[other].is_file()]
+        if name in missing:
+            raise BadCheckpoint(
+                f"{self._root / self._sub} lacks {len(missing)} of {len(paths)} shards: "
+                f"{listing(missing)}; finish the download or copy them again"
+            )
+        shard = read_header(paths[name])
+        absent = [
+            tensor for tensor, at in self._places.items() if at == name and tensor not in shard
+        ]
+        if absent:
+            raise BadCheckpoint(
+                f"{self._path} places {shown(absent[0])} in {shown(name)}, which does not hold "
+                f"it ({len(absent)} such names); index and shards are of different downloads"
+            )
+        return shard
+
+    def _refuse(self) -> NoReturn:
+        folder = self._root / self._sub
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+        if pickles:
+            _refuse_pickle(pickles[0], folder)
+        expected = f"{self._stem}{SUFFIX}" if self._stem else f"{SINGLE} or {INDEX}"
+        raise BadCheckpoint(f"{folder} has no weights; expected {expected}")
 
 
 def _refuse_pickle(name: str, where: Path) -> None:

@@ -36,9 +36,9 @@ class Slot:
         return tensor[self.index] if self.index else tensor
 
 
-def identity_slots(module: nn.Module) -> dict[str, Slot]:
-    """Table of a module whose tensor names already are the released ones."""
-    return {name: Slot(name) for name in module.state_dict()}
+def identity_slots(module: nn.Module, prefix: str = "") -> dict[str, Slot]:
+    """Table of a module whose tensor names are the released ones, behind `prefix`."""
+    return {prefix + name: Slot(name) for name in module.state_dict()}
 
 
 def backbone_slots(config: BackboneConfig, prefix: str = "model.") -> dict[str, Slot]:

@@ -17,6 +17,9 @@ from ming_core.checkpoints.keymap import Slot
 from ming_core.errors import BadCheckpoint
 from ming_core.fields import plain
 
+Match = Mapping[str, Slot]
+"""Slots by the names that one checkpoint uses, among aliases."""
+
 Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes to read) after each tensor."""
 
@@ -81,7 +84,19 @@ def load_module(
     module is then unusable. Names are unexpected if they share their first component with one of
     `slots`: other parts of the checkpoint are nobody's business here.
     """
-    names = _match(module, checkpoint, slots)
+    fill(module, checkpoint, slots, match(module, checkpoint, slots), device, dtype, progress)
+
+
+def fill(
+    module: nn.Module,
+    checkpoint: Weights,
+    slots: Mapping[str, Slot],
+    names: Match,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+) -> None:
+    """The second half of `load_module`: read what `match` found. Raises BadCheckpoint."""
     _materialise(module, slots, torch.device(device), dtype)
     state = module.state_dict()
     infos = checkpoint.tensors
@@ -120,8 +135,19 @@ def module_tensors(module: nn.Module, slots: Mapping[str, Slot]) -> dict[str, Te
     return state
 
 
-def _match(module: nn.Module, checkpoint: Weights, slots: Mapping[str, Slot]) -> dict[str, Slot]:
-    """Slots by the names that this checkpoint uses; raises one error with all that is wrong."""
+def match(
+    module: nn.Module,
+    checkpoint: Weights,
+    slots: Mapping[str, Slot],
+    spare: tuple[str, ...] = (),
+    whole: bool = False,
+) -> Match:
+    """The first half of `load_module`: compare names, shapes and types; reads headers alone.
+
+    spare: how unexpected names begin that may be there. whole: the checkpoint holds nothing but
+    this module, so that every other name is unexpected, not only those that share their first
+    component with one of `slots`. Raises one BadCheckpoint with all that is wrong.
+    """
     state = module_tensors(module, slots)
     infos = checkpoint.tensors
     found, missing, misfits = {}, [], []
@@ -137,7 +163,13 @@ def _match(module: nn.Module, checkpoint: Weights, slots: Mapping[str, Slot]) ->
         elif info.dtype.is_floating_point != target.dtype.is_floating_point:
             misfits.append(f"{plain(name)} is {info.dtype}, expected {target.dtype}")
     owned = {name.split(".", 1)[0] for name in slots}
-    unexpected = [n for n in infos if n not in found and n.split(".", 1)[0] in owned]
+    unexpected = [
+        name
+        for name in infos
+        if name not in found
+        and (whole or name.split(".", 1)[0] in owned)
+        and not name.startswith(spare)
+    ]
     if not (missing or misfits or unexpected):
         return found
     parts = []
