@@ -393,9 +393,7 @@ class Headers(Mapping[str, TensorInfo]):
                 f"{listing(missing)}; finish the download or copy them again"
             )
         shard = read_header(paths[name])
-        absent = [
-            tensor for tensor, at in self._places.items() if at == name and tensor not in shard
-        ]
+        absent = [tensor for tensor, at in places.items() if at == name and tensor not in shard]
         if absent:
             raise BadCheckpoint(
                 f"{self._path} places {shown(absent[0])} in {shown(name)}, which does not hold "
