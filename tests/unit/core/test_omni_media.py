@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import itertools
-import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from ming_core.chat import Tokenizer
 from ming_core.engine.prompting import prepare
 from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import Frames, Media, Message, VideoSampling, with_max_frames, with_sound
+from ming_core.media import Frames, Media, Message, with_sound
 from ming_core.modalities import IMAGE, TEXT
 from ming_core.model.cache import Cache
-from ming_core.model.encoder import Features, by_modality, split_grids
+from ming_core.model.encoder import Features, Smaller, Taken, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encode, encoded
@@ -35,6 +35,13 @@ from ming_core.training.packing import Sample, pack, plan_packing
 MERGE = 2
 NEW = 6
 """Tokens of most answers."""
+
+
+@dataclass(frozen=True)
+class Few:
+    """How a video is read, which is between the caller and the processor."""
+
+    max_frames: int
 
 
 class Reader:
@@ -60,6 +67,22 @@ class Reader:
             seconds=[seconds for _, seconds in items],
             frames_per_patch=2,
         )
+
+    def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
+        """One limit for all videos; frames that were chosen stay."""
+        videos = [(item, len(item.features.seconds[0])) for item in media]
+        frames = 2 * max(patches for _, patches in videos)
+        while frames and surplus > sum(
+            max(0, patches - -(-frames // 2)) * (item.step or sum(item.features.tokens) // patches)
+            for item, patches in videos
+        ):
+            frames -= 1
+        fewer = {
+            item.part: replace(item.part, sampling=Few(frames))
+            for item, _ in videos
+            if frames and not isinstance(item.part.source, Frames)
+        }
+        return Smaller(fewer, f"take {frames} frames", "take fewer frames")
 
     def _one(self, part: Media) -> tuple[Tensor, tuple[float, ...]]:
         self.read.append(part)
@@ -344,70 +367,48 @@ def test_videos_beyond_the_context_say_how_many_frames_fit(model: OmniModel) -> 
     clip = numbers(10, 80, 8, 8)
     with pytest.raises(BadConfig, match=r"prompt has \d+ tokens and the context of") as error:
         model.ask("what?", Video(clip))
-    found = re.search(
-        r"; (\d+) frames of its video fit, so ask .*max_frames=\1\)", str(error.value)
-    )
+    found = re.search(r"; take (\d+) frames$", str(error.value))
     assert found
     fits = int(found[1])
     assert 20 < fits < 64
-    sampled = {n: Video(clip, VideoSampling(max_frames=n)) for n in (fits, fits + 6)}
+    sampled = {n: Video(clip, Few(n)) for n in (fits, fits + 6)}
     assert model.ask("what?", sampled[fits], max_new_tokens=1).tokens == 1
     with pytest.raises(BadConfig):
         model.ask("what?", sampled[fits + 6])
-    with pytest.raises(BadConfig, match=f"; {fits} frames"):
+    with pytest.raises(BadConfig, match=f"; take {fits} frames"):
         model.answer_batch([[user("red?")], [user(sampled[fits + 6], "what?")]])
 
 
 def test_a_guess_is_tried_out(flash: OmniModel) -> None:
     """Few frames are read at twice the size: the first guess does not fit."""
     clip = numbers(11, 12, 16, 16)
-    with pytest.raises(BadConfig, match="; 4 frames of its video fit") as error:
+    with pytest.raises(BadConfig, match="; take 4 frames"):
         flash.ask("what?", Video(clip), "red " * 28)
-    assert "max_frames=4" in str(error.value)
     tried = [p.sampling.max_frames for p in eyes(flash).processor.read if p.sampling]  # type: ignore[attr-defined]
     assert tried[0] > 4
     assert tried[-1] == 4
 
 
+def test_a_processor_that_knows_nothing_smaller_leaves_it_to_the_user(flash: OmniModel) -> None:
+    reader = eyes(flash).processor
+    flash.omni.encoders["image"].processor = lambda parts: reader(parts)  # type: ignore[assignment]
+    try:
+        with pytest.raises(BadConfig, match="; shorten the text or use smaller media"):
+            flash.ask("what?", Video(numbers(10, 80, 8, 8)))
+    finally:
+        flash.omni.encoders["image"].processor = reader  # type: ignore[assignment]
+
+
 def test_frames_that_were_chosen_are_not_thinned_out(flash: OmniModel) -> None:
     frames = Frames(list(numbers(12, 80, 8, 8)), [0.1 * i for i in range(80)])
-    with pytest.raises(BadConfig, match="take fewer frames of the video, see VideoSampling"):
+    with pytest.raises(BadConfig, match="; take fewer frames"):
         flash.ask("what?", Video(frames))
     assert len(eyes(flash).processor.read) == 1
     with pytest.raises(BadConfig, match="take fewer frames"):  # the text alone is too long
         flash.ask("red " * 600, video(0))
 
 
-def test_limits_of_frames_only_get_narrower() -> None:
-    given_to = [
-        None,
-        VideoSampling(fps=1.0),
-        VideoSampling(max_frames=3),
-        VideoSampling(frames=9, method="uniform"),
-    ]
-    message = with_max_frames(user("x", *(Video("a.mp4", s) for s in given_to), picture(0)), 5)
-    limited = [part.sampling for part in message.parts if isinstance(part, Video)]
-    assert limited == [
-        VideoSampling(max_frames=5),
-        VideoSampling(fps=1.0, max_frames=5),
-        VideoSampling(max_frames=3),
-        VideoSampling(max_frames=5, frames=5, method="uniform"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"fps": 0.0}, "fps of a video is 0.0; it must be above 0"),
-        ({"fps": math.nan}, "fps of a video is nan"),
-        ({"max_frames": 0}, "max_frames of a video is 0; it must be at least 1"),
-        ({"frames": -2}, "frames of a video is -2"),
-        ({"method": "random"}, "method of a video is 'random'; known: 'release', 'uniform'"),
-    ],
-)
-def test_samplings_that_ask_for_nothing(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(BadConfig, match=sentence):
-        VideoSampling(**options)
+def test_frames_need_as_many_times() -> None:
     with pytest.raises(ValueError, match="2 frames and 1 times"):
         Frames([1, 2], [0.0])
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ming_core.errors import BadMedia
+from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import VideoSampling
 from ming_vision.sampling import (
     FLASH,
@@ -139,3 +142,18 @@ def test_time_of_a_patch_is_the_mean_of_its_frames() -> None:
     assert patch_times([0.0, 0.5, 1.0, 1.5], 2) == [0.25, 1.25]
     assert patch_times([0.0, 0.5, 1.0], 2) == [0.25, 1.0]
     assert patch_times([3.0], 2) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"fps": 0.0}, "fps of a video is 0.0; it must be above 0"),
+        ({"fps": math.nan}, "fps of a video is nan"),
+        ({"max_frames": 0}, "max_frames of a video is 0; it must be at least 1"),
+        ({"frames": -2}, "frames of a video is -2"),
+        ({"method": "random"}, "method of a video is 'random'; known: 'release', 'uniform'"),
+    ],
+)
+def test_samplings_that_ask_for_nothing(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence):
+        VideoSampling(**options)

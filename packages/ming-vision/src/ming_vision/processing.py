@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from ming_core import media
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.fields import MERGE, Section
-from ming_core.model.encoder import Features
+from ming_core.model.encoder import Features, Smaller, Taken
 from ming_vision.config import PATCH
 from ming_vision.image import check_aspect, open_image
 from ming_vision.sampling import FLASH, LITE, MAX_SAMPLED, VideoRule, patch_times
+from ming_vision.shrinking import fewer_frames
 from ming_vision.square import WHOLE, Place, Square, filled_up
 from ming_vision.video import read_video
 
@@ -164,6 +165,10 @@ class ImageProcessor:
             seconds=seconds,
             frames_per_patch=self.temporal_patch_size,
         )
+
+    def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
+        """How videos take `surplus` tokens less: with fewer frames. None if there is none."""
+        return fewer_frames(media, surplus)
 
     def with_limits(self, min_pixels: int, max_pixels: int) -> Self:
         """The same processor with another pixel budget in stage 2."""

@@ -1,18 +1,22 @@
-"""A video that does not fit into the context: how many of its frames would."""
+"""A prompt that does not fit into the context: what the user can do about it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 from ming_core.chat.prompt import Prompt
 from ming_core.errors import MingError
-from ming_core.media import Message, with_max_frames
+from ming_core.media import Media, Message
+from ming_core.model.encoder import Shrinks, Smaller, Taken
 from ming_core.model.seen import Seen, SeenMedia
 
 TRIES = 5
-"""How often a video is read again to find out."""
+"""How often media are read again to find out."""
+
+SHORTEN = "shorten the text or use smaller media"
 
 
 class Prepare(Protocol):
@@ -23,70 +27,65 @@ class Prepare(Protocol):
     ) -> tuple[Prompt, list[Seen]]: ...
 
 
-def thin_out(
+def way_out(
     messages: Sequence[Message],
     prompt: Prompt,
     seen: Sequence[Seen],
     limit: int,
     prepare: Prepare,
+    processor: Callable[[str], Any],
 ) -> str:
-    """What to do about a prompt of more than `limit` tokens that holds a video, for the error."""
-    frames = fitting_frames(messages, prompt, seen, limit, prepare)
-    if frames is None:
-        return "take fewer frames of the video, see VideoSampling(max_frames=...) and --max-frames"
-    return (
-        f"{frames} frames of its video fit, so ask for fewer with "
-        f"VideoSampling(max_frames={frames}) or --max-frames {frames}"
-    )
+    """What to do about a prompt of more than `limit` tokens, for the error.
 
-
-def fitting_frames(
-    messages: Sequence[Message],
-    prompt: Prompt,
-    seen: Sequence[Seen],
-    limit: int,
-    prepare: Prepare,
-) -> int | None:
-    """A number of frames of each video with which the prompt has at most `limit` tokens.
-
-    Fewer frames may be read at a higher resolution. So a guess, which takes the tokens of a frame
-    for constant, is tried out and mended. None if no number was found, and for frames that the
-    caller has chosen.
+    processor: gives the processor of a modality. One that can make its media smaller is asked how.
+    It does not read them for that, so what it proposes is tried out, and it is asked again.
     """
     known = SeenMedia()
     known.keep(prompt.media, seen)
+    advice = SHORTEN
     for _ in range(TRIES):
-        frames = guess_frames(prompt, seen, limit)
-        if not frames:
-            return None
-        fewer = [with_max_frames(message, frames) for message in messages]
-        if fewer == list(messages):
-            return None
+        smaller = _smaller(prompt, seen, len(prompt.input_ids) - limit, processor)
+        if smaller is None:
+            break
+        advice = smaller.otherwise
+        if not smaller.parts:
+            break
+        fewer = [_with_parts(message, smaller) for message in messages]
         try:
             prompt, seen = prepare(fewer, known=known)
-        except MingError:  # the release cannot do with so few
-            return None
+        except MingError:  # the release cannot do with so little
+            break
         if len(prompt.input_ids) <= limit:
-            return frames
+            return smaller.advice
+        messages = fewer
+    return advice
+
+
+def _smaller(
+    prompt: Prompt, seen: Sequence[Seen], surplus: int, processor: Callable[[str], Any]
+) -> Smaller | None:
+    """What the first processor proposes that can make its media smaller."""
+    for modality in dict.fromkeys(item.features.modality for item in seen):
+        own = processor(modality)
+        if isinstance(own, Shrinks):
+            taken = [
+                Taken(medium, item.features, _step(prompt, index))
+                for index, (medium, item) in enumerate(zip(prompt.media, seen, strict=True))
+                if item.features.modality == modality
+            ]
+            if (smaller := own.smaller(taken, surplus)) is not None:
+                return smaller
     return None
 
 
-def guess_frames(prompt: Prompt, seen: Sequence[Seen], limit: int) -> int:
-    """Most frames of each video with which a prompt too long has at most `limit` tokens, or 0.
+def _step(prompt: Prompt, index: int) -> int | None:
+    """Most tokens from the start of one run of a medium to the next; None for a single run."""
+    starts = [run.start for run in prompt.runs if run.index == index]
+    return max((b - a for a, b in pairwise(starts)), default=None)
 
-    Every temporal patch is taken to cost what the dearest one of its video costs now, its
-    timestamp included.
-    """
-    videos: list[tuple[int, int, int]] = []  # temporal patches, frames in each, tokens of each
-    for i, item in enumerate(seen):
-        if item.seconds:
-            starts = [run.start for run in prompt.runs if run.index == i]
-            even = -(-item.tokens // len(item.seconds))
-            cost = max((b - a for a, b in pairwise(starts)), default=even)
-            videos.append((len(item.seconds), item.features.frames_per_patch, cost))
-    surplus = len(prompt.input_ids) - limit
-    for frames in range(max(patches * per for patches, per, _ in videos), 0, -1):
-        left_out = sum(max(0, p - -(-frames // per)) * cost for p, per, cost in videos)
-        if left_out >= surplus:
-            return frames
-    return 0
+
+def _with_parts(message: Message, smaller: Smaller) -> Message:
+    def put(part: Any) -> Any:
+        return smaller.parts.get(part, part) if isinstance(part, Media) else part
+
+    return replace(message, parts=tuple(map(put, message.parts)))

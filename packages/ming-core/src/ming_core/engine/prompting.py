@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ming_core.chat.dialects import as_messages
 from ming_core.chat.prompt import MediaTokens, Prompt, build_prompt, media_parts
-from ming_core.engine.fitting import thin_out
+from ming_core.engine.fitting import way_out
 from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Media, Message, with_sound
 from ming_core.model.config import BackboneConfig
-from ming_core.model.encoder import Features, split_grids
+from ming_core.model.encoder import Features, Processor, split_grids
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.model.seen import Seen, SeenMedia, encoded
@@ -52,16 +52,14 @@ def room_for(model: OmniModel, request: Request, prompt: Prompt, seen: Sequence[
     length, context = len(prompt.input_ids), model.config.max_position_embeddings
     if length < context:
         return context - length
+    messages = as_messages(request.messages)
 
     def again(messages: Sequence[Message], *, known: SeenMedia) -> tuple[Prompt, list[Seen]]:
         return prepare(model, replace(request, messages=messages), known)
 
-    way_out = "shorten the text or use smaller media"
-    if any(item.seconds for item in seen):
-        way_out = thin_out(as_messages(request.messages), prompt, seen, context - 1, again)
     raise BadConfig(
         f"the prompt has {length} tokens and the context of {model.name} holds {context}; "
-        + way_out
+        + way_out(messages, prompt, seen, context - 1, again, partial(_processor, model))
     )
 
 
@@ -99,7 +97,11 @@ def tensors_of(
 
 
 def _read(model: OmniModel, medium: Media) -> Features:
-    return model.encoder(medium.modality).processor([medium])
+    return _processor(model, medium.modality)([medium])
+
+
+def _processor(model: OmniModel, modality: str) -> Processor:
+    return model.encoder(modality).processor
 
 
 def _written(prompt: Prompt, known: int) -> list[int]:

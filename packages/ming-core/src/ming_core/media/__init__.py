@@ -23,7 +23,6 @@ from ming_core.media.parts import (
     names_medium,
     system,
     user,
-    with_max_frames,
     with_sound,
 )
 
@@ -48,6 +47,5 @@ __all__ = [
     "names_medium",
     "system",
     "user",
-    "with_max_frames",
     "with_sound",
 ]

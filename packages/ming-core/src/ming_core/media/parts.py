@@ -161,7 +161,7 @@ class Video(Media):
     """
 
     kind = "video"
-    sampling: VideoSampling | None = None
+    sampling: Any = None
     sound: bool = False
     channel: Channel = "mix"
 
@@ -301,20 +301,6 @@ def with_sound(message: Message) -> Message:
         if isinstance(part, Video) and part.sound:
             parts.append(part.track)
     return replace(message, parts=tuple(parts))
-
-
-def with_max_frames(message: Message, max_frames: int) -> Message:
-    """The message with at most so many frames of each video; `Frames` are chosen already."""
-
-    def limited(part: Part) -> Part:
-        if not isinstance(part, Video) or isinstance(part.source, Frames):
-            return part
-        sampling = part.sampling or VideoSampling()
-        frames = None if sampling.frames is None else min(sampling.frames, max_frames)
-        least = min(max_frames, sampling.max_frames or max_frames)
-        return replace(part, sampling=replace(sampling, frames=frames, max_frames=least))
-
-    return replace(message, parts=tuple(limited(part) for part in message.parts))
 
 
 _CLASSES: dict[str, type[Image] | type[Audio] | type[Video]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -89,6 +89,51 @@ class Processor(Protocol):
     """Turns media parts into `Features`; owns no weights and needs no device."""
 
     def __call__(self, parts: Sequence[Media]) -> Features: ...
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a medium takes in a prompt.
+
+    Attributes:
+        part: The medium.
+        features: What its processor made of it; the tensors may have been dropped.
+        step: Most tokens from the start of one run of its patches to the next, with the timestamp
+            between them. None if all patches are one run.
+    """
+
+    part: Media
+    features: Features
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """How media can use fewer tokens.
+
+    Attributes:
+        parts: What to put in the place of a medium, for all that can be smaller. Empty if nothing
+            that would be small enough is known.
+        advice: What the user should do if the prompt fits then.
+        otherwise: What the user should do if it does not.
+    """
+
+    parts: Mapping[Media, Media]
+    advice: str
+    otherwise: str
+
+
+@runtime_checkable
+class Shrinks(Protocol):
+    """A processor that can make its media smaller when a prompt does not fit into the context."""
+
+    def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
+        """How to use at least `surplus` tokens less, without opening anything.
+
+        media: all of this modality in a prompt. None if none of them can be smaller. The caller
+        reads what is proposed and asks again if that was not enough.
+        """
+        ...
 
 
 class Encoder(Protocol):

@@ -1,0 +1,57 @@
+"""Videos that do not fit into the context: how many of their frames would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ming_core.media import Frames, Media, Video, VideoSampling
+from ming_core.model.encoder import Smaller, Taken, item_seconds
+
+
+def fewer_frames(media: Sequence[Taken], surplus: int) -> Smaller | None:
+    """The videos with so many frames less that they take `surplus` tokens less; None without one.
+
+    Fewer frames may be read at a higher resolution. So the number is a guess, which takes the
+    tokens of a frame for constant. Frames that the user has chosen are not thinned out.
+    """
+    videos = [item for item in media if any(item_seconds(item.features))]
+    if not videos:
+        return None
+    frames = guess_frames(videos, surplus)
+    fewer = {item.part: with_max_frames(item.part, frames) for item in videos} if frames else {}
+    return Smaller(
+        parts={old: new for old, new in fewer.items() if old is not new},
+        advice=f"{frames} frames of its video fit, so ask for fewer with "
+        f"VideoSampling(max_frames={frames}) or --max-frames {frames}",
+        otherwise="take fewer frames of the video, see VideoSampling(max_frames=...) and "
+        "--max-frames",
+    )
+
+
+def guess_frames(videos: Sequence[Taken], surplus: int) -> int:
+    """Most frames of each video with which all together take `surplus` tokens less, or 0.
+
+    Every temporal patch is taken to cost what the dearest one of its video costs now, its
+    timestamp included.
+    """
+    costs: list[tuple[int, int, int]] = []  # temporal patches, frames in each, tokens of each
+    for item in videos:
+        patches = sum(map(len, item_seconds(item.features)))
+        even = -(-sum(item.features.tokens) // patches)
+        costs.append((patches, item.features.frames_per_patch, item.step or even))
+    for frames in range(max(patches * per for patches, per, _ in costs), 0, -1):
+        left_out = sum(max(0, p - -(-frames // per)) * cost for p, per, cost in costs)
+        if left_out >= surplus:
+            return frames
+    return 0
+
+
+def with_max_frames(part: Media, max_frames: int) -> Media:
+    """A video with at most so many frames; `Frames` are chosen already."""
+    if not isinstance(part, Video) or isinstance(part.source, Frames):
+        return part
+    sampling = part.sampling or VideoSampling()
+    frames = None if sampling.frames is None else min(sampling.frames, max_frames)
+    least = min(max_frames, sampling.max_frames or max_frames)
+    return replace(part, sampling=replace(sampling, frames=frames, max_frames=least))
