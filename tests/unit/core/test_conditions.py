@@ -1,4 +1,4 @@
-"""Conditions of heads: rows, nulls, files, errors."""
+"""Conditions and hidden states of heads: rows, nulls, files, errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 
 from ming_core.errors import BadMedia, CannotWrite
 from ming_core.heads.condition import Condition
+from ming_core.heads.states import states_of
+from ming_core.model.omni import OmniBatch
+from ming_core.model.transformer import BackboneOutput
 
 
 def condition(rows: int = 2, width: int = 3, head: str = "acme") -> Condition:
@@ -117,3 +120,21 @@ def test_a_condition_has_rows(tensors: dict[str, Any]) -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="and no \\['txt'\\]"):
         condition().null("txt")
+
+
+def test_states_of_a_packed_batch_come_sample_by_sample() -> None:
+    hidden = torch.randn(2, 5, 3, requires_grad=True)
+    segments = torch.tensor([[0, 0, 1, 1, 1], [-1, -1, 0, 0, 0]])
+    numbers = torch.tensor([[-1, 0, -1, 0, 1], [-1, -1, 0, -1, 1]])
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    batch = OmniBatch(ids, ids.expand(3, -1, -1), ids, segments, query_ids=numbers)
+    kept = {2: hidden, "last": 2 * hidden}
+    samples = states_of(batch, BackboneOutput(hidden, [], kept))
+    assert [len(states.modality_ids) for states in samples] == [2, 3, 3]
+    assert torch.equal(samples[1].hidden[2], hidden[0, 2:])
+    assert torch.equal(samples[0].of_queries(), 2 * hidden[0, 1:2])
+    assert torch.equal(samples[1].of_queries(2), hidden[0, 3:])
+    assert torch.equal(samples[2].of_queries(2), hidden[1, [2, 4]])
+    samples[2].of_queries().sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.abs().sum(dim=2).nonzero().tolist() == [[1, 2], [1, 4]]

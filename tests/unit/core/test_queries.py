@@ -6,14 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as pillow
 
+from ming_core import OmniModel
 from ming_core.chat import FLASH, LITE_1_5, Tokenizer, build_prompt
-from ming_core.chat.prompt import MediaTokens, Prompt
-from ming_core.media import Image, system, user
+from ming_core.chat.prompt import MediaTokens, Prompt, media_parts
+from ming_core.engine.request import Request
+from ming_core.engine.sampling import Sampling
+from ming_core.errors import BadConfig
+from ming_core.media import Image, assistant, system, user
 from ming_core.modalities import AUDIO, IMAGE, TEXT
-from ming_core.model.encoder import Features, split_grids
+from ming_core.model.encoder import Features, by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.queries import Queries, cover_picture
@@ -189,3 +195,108 @@ def test_queries_cover_the_picture_of_the_prompt(
     rest = torch.ones_like(query_ids[0], dtype=torch.bool)
     rest[-1 - count : -1] = False
     assert torch.equal(positions[:, 0, rest], before[:, rest])
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer: Tokenizer, make_model: Callable[..., OmniModel]) -> dict[str, OmniModel]:
+    return {family: make_model(family, tokenizer) for family in ("lite-1.0", "lite-1.5", "flash")}
+
+
+def scene(number: int) -> Image:
+    rng = np.random.default_rng(number)
+    return Image(pillow.fromarray(rng.integers(0, 255, (32, 48, 3), dtype=np.uint8)))
+
+
+def by_hand(model: OmniModel, request: Request) -> torch.Tensor:
+    """Hidden states of the queries as one pass over the prompt gives them."""
+    asked = request.queries
+    assert asked is not None
+    merge = model.config.spatial_merge_size
+    media = media_parts(request.messages)  # type: ignore[arg-type]
+    features = [model.encoder("image").processor([medium]) for medium in media]
+    sizes = [MediaTokens(sum(item.tokens)) for item in features]
+    prompt = build_prompt(
+        request.messages,  # type: ignore[arg-type]
+        model.format,
+        model.tokenizer,
+        sizes,
+        queries=asked,
+    )
+    ids = torch.tensor([prompt.input_ids])
+    stills, _ = split_grids([*features, asked.features(merge)])
+    positions, _ = rope_index(model.config, ids, None, stills)
+    numbers = torch.tensor([prompt.query_ids])
+    if asked.layout == "picture" and media:
+        run, (_, height, width) = prompt.runs[0], features[0].grid[0].tolist()  # type: ignore[index]
+        size = (height // merge, width // merge)
+        cover_picture(positions[:, 0], numbers[0], asked, run.start, size)
+    made = OmniBatch(
+        ids,
+        positions,
+        torch.tensor([prompt.modality_ids]),
+        features=by_modality(features),
+        query_ids=numbers,
+        queries=asked.joined(),
+    )
+    with torch.no_grad():
+        return model.omni(made).hidden[numbers >= 0]
+
+
+@pytest.mark.parametrize("family", ["lite-1.0", "lite-1.5", "flash"])
+def test_the_engine_answers_queries_and_questions_together(
+    models: dict[str, OmniModel], family: str
+) -> None:
+    model, picture = models[family], scene(1)
+    requests = [
+        Request([user("draw a red star")], queries=queries(4, 9), keep=("last",)),
+        Request([user("what is this?")], sampling=Sampling(max_new_tokens=5)),
+        Request([user(picture, "a blue one")], queries=queries(9), keep=("last", 0, 1)),
+        Request(
+            [user(scene(2), picture, "and now?")],
+            queries=queries(4, 16, layout="picture"),
+            keep=("last",),
+        ),
+        Request([user("x")], queries=queries(2, where="question"), keep=("last",)),
+    ]
+    answers = list(model.engine.run(requests))
+    for request, answer in zip(requests, answers, strict=True):
+        if request.queries is None:
+            assert answer.tokens == 5
+            assert answer.states is None
+            continue
+        assert (answer.text, answer.tokens, answer.stopped) == ("", 0, True)
+        assert answer.states is not None
+        found = answer.states.of_queries()
+        torch.testing.assert_close(found, by_hand(model, request), rtol=1e-4, atol=1e-4)
+        alone = model.engine.answer(request).states
+        assert alone is not None
+        torch.testing.assert_close(found, alone.of_queries(), rtol=1e-4, atol=1e-4)
+    states = answers[2].states
+    assert states is not None
+    assert set(states.hidden) == {"last", 0, 1}
+    assert torch.equal(states.of_queries(0), requests[2].queries.joined())  # type: ignore[union-attr]
+    (question,) = model.engine.run(requests[1:2])
+    assert question.text == answers[1].text
+
+
+def test_a_session_shares_all_but_the_queries(models: dict[str, OmniModel]) -> None:
+    """What was said before is computed once; other vectors at the same places are not mixed up."""
+    model, talk = models["flash"], [user("draw a long thin red line please")]
+    session = model.session()
+    for _ in range(2):
+        asked = queries(4)
+        request = Request(talk, queries=asked, keep=("last",), keep_from=-6)
+        (answer,) = [model.engine.answer(request, session)]
+        assert answer.states is not None
+        alone = model.engine.answer(replace(request, keep_from=0)).states
+        assert alone is not None
+        found = answer.states.of_queries()
+        torch.testing.assert_close(found, alone.of_queries(), rtol=1e-4, atol=1e-4)
+    later = [*talk, assistant("done"), user("thanks")]
+    said = session.chat(later, max_new_tokens=5)
+    assert said.text == model.session().chat(later, max_new_tokens=5).text
+
+
+def test_a_prompt_with_queries_must_fit(models: dict[str, OmniModel]) -> None:
+    with pytest.raises(BadConfig, match="the context of flash holds 512"):
+        models["flash"].engine.answer(Request([user("x")], queries=queries(600), keep=("last",)))

@@ -57,9 +57,11 @@ class Painter(nn.Module):
     gives = "image"
     reads = ("last",)
 
-    def __init__(self, front: nn.Module, transformer: nn.Module) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], parts: Mapping[str, Any], files: Mapping[str, Path]
+    ) -> None:
         super().__init__()
-        self.front, self.transformer = front, transformer
+        self.front, self.transformer = parts["front"], parts["transformer"]
         self.processor = Processor()
 
     @classmethod
@@ -68,12 +70,6 @@ class Painter(nn.Module):
             Component("front", Front, folder="mlp"),
             Component("transformer", Velocity, folder="transformer"),
         )
-
-    @classmethod
-    def from_parts(
-        cls, config: Mapping[str, Any], parts: Mapping[str, nn.Module], files: Mapping[str, Path]
-    ) -> Painter:
-        return cls(parts["front"], parts["transformer"])
 
     @property
     def queries(self) -> Queries:
@@ -113,6 +109,7 @@ class Painter(nn.Module):
         four = Condition.stack([null(), null("text"), null("reference"), condition])
         for step in range(count):
             time = torch.full((len(four),), step / count)
-            none, reference, text, both = self.transformer(x.repeat(4, 1, 1, 1), time, four).chunk(4)
+            velocity = self.transformer(x.repeat(4, 1, 1, 1), time, four)
+            none, reference, text, both = velocity.chunk(4)
             x = x + (both + (weight - 1) / 2 * (both - reference + text - none)) / count
         return (x.clamp(-1, 1) + 1) / 2

@@ -69,21 +69,17 @@ class Reader(nn.Module):
     queries = None
     rate = 16000
 
-    def __init__(self, flow: nn.Module, voices: Path, letters: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], parts: Mapping[str, Any], files: Mapping[str, Path]
+    ) -> None:
         super().__init__()
-        self.flow = flow
-        self.processor = Processor(json.loads(voices.read_text("utf-8")), letters)
+        self.flow = parts["flow"]
+        voices = json.loads(files["reader/voices.json"].read_text("utf-8"))
+        self.processor = Processor(voices, config["reader_config"]["letters"])
 
     @classmethod
     def components(cls, config: Mapping[str, Any]) -> Sequence[Component]:
         return (Component("flow", Flow, folder="reader", files=("voices.json",)),)
-
-    @classmethod
-    def from_parts(
-        cls, config: Mapping[str, Any], parts: Mapping[str, nn.Module], files: Mapping[str, Path]
-    ) -> Reader:
-        letters = config["reader_config"]["letters"]
-        return cls(parts["flow"], files["reader/voices.json"], letters)
 
     def condition(self, rows: Sequence[Row]) -> Condition:
         return Condition({"voice": torch.stack([r.inputs["voice"] for r in rows])}, "acme_reader")

@@ -59,9 +59,11 @@ class Talker(nn.Module):
     queries = None
     rate = 8000
 
-    def __init__(self, talker: nn.Module, codec: nn.Module) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], parts: Mapping[str, Any], files: Mapping[str, Path]
+    ) -> None:
         super().__init__()
-        self.talker, self.codec = talker, codec
+        self.talker, self.codec = parts["talker"], parts["codec"]
         self.processor = Processor()
 
     @classmethod
@@ -70,12 +72,6 @@ class Talker(nn.Module):
             Component("talker", Model, folder="talker", section="talker_config"),
             Component("codec", lambda _: nn.Embedding(CODES, HOP), folder="talker/codec"),
         )
-
-    @classmethod
-    def from_parts(
-        cls, config: Mapping[str, Any], parts: Mapping[str, nn.Module], files: Mapping[str, Path]
-    ) -> Talker:
-        return cls(parts["talker"], parts["codec"])
 
     def condition(self, rows: Sequence[Row]) -> Condition:
         """Prompts of different lengths: the mask says which positions are there."""

@@ -130,6 +130,12 @@ class Prompt:
     query_ids: list[int] = field(default_factory=list)
 
     @property
+    def first_query(self) -> int:
+        """Place of the first query token; the length of the prompt if it has none."""
+        places = (place for place, number in enumerate(self.query_ids) if number != NO_QUERY)
+        return next(places, len(self.input_ids))
+
+    @property
     def labels(self) -> list[int]:
         """Training labels: the ids of the targets, IGNORED elsewhere; not yet shifted."""
         return [i if t else IGNORED for i, t in zip(self.input_ids, self.targets)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +12,7 @@ from ming_core.output import write_file
 from ming_core.text import json_text
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ming_core.model.transformer import Layer
+    from ming_core.heads.states import States
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Answer:
         sure: Whether the model knows such questions and media and the confidence is high enough.
             None for a model that does not say what it knows.
         error: Why there is no answer. Only in a batch whose other rows have answers.
-        states: Hidden states [tokens, D] of the layers that the request kept: of the prompt, then
-            of all generated tokens but the last. The state of a token chose the token after it.
+        states: Hidden states of the layers that the request kept: of the prompt, then of all
+            generated tokens but the last. The state of a token chose the token after it.
     """
 
     text: str
@@ -42,7 +39,7 @@ class Answer:
     repeated: bool = False
     sure: bool | None = field(default=None, compare=False)
     error: str | None = None
-    states: Mapping[Layer, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    states: States | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def _parts(self) -> Reasoned:

@@ -26,7 +26,7 @@ class Row:
     prompt: all ids of its prompt. stop: tokens that end it. keep: layers whose hidden states are
     kept, from the token number `keep_from` on. states: those, in parts [tokens, D] that follow each
     other. The state of a token chose the next one; the last token has none, as it is not fed.
-    ids: prompt and tokens.
+    silent: only its prompt is computed. ids: prompt and tokens.
     """
 
     prompt: Sequence[int]
@@ -34,6 +34,7 @@ class Row:
     stop: Collection[int] = ()
     keep: Sequence[Layer] = ()
     keep_from: int = 0
+    silent: bool = False
     tokens: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     states: dict[Layer, list[Tensor]] = field(default_factory=dict)
@@ -45,8 +46,8 @@ class Row:
 
     @property
     def fed(self) -> int:
-        """Number of its tokens in the cache: all but the last one."""
-        return len(self.ids) - 1
+        """Number of its tokens in the cache: all but the last one that it chose."""
+        return len(self.ids) - bool(self.tokens)
 
     @property
     def first_kept(self) -> int:
@@ -174,7 +175,9 @@ class Batch:
         # One transfer from the device for each step. float32 holds every id below 2^24 exactly.
         found = torch.stack((tokens.float(), chances.exp(), finite.float())).tolist()
         for row, token, probability, whole in zip(rows, *found, strict=True):
-            if whole:
+            if whole and row.silent:
+                row.end = "stop"
+            elif whole:
                 row.add(int(token), probability)
             else:
                 row.end = "broken"

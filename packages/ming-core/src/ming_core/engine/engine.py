@@ -31,7 +31,9 @@ from ming_core.engine.request import Request
 from ming_core.engine.sampling import loop_of
 from ming_core.engine.session import Memory, Past, Session
 from ming_core.errors import BadConfig, MingError, NotFinite
+from ming_core.heads.states import States
 from ming_core.model.cache import Cache
+from ming_core.model.queries import NO_QUERY
 from ming_core.model.seen import Seen, SeenMedia, encode
 from ming_core.notes import note_to_user
 
@@ -110,6 +112,7 @@ class Engine:
                 stop=(model.tokenizer.id(model.format.stop),),
                 keep=request.keep,
                 keep_from=request.keep_from,
+                silent=request.queries is not None,
             )
             known.keep(prompt.media, seen)
             ticket = Ticket(request, prompt, seen, row, memory)
@@ -270,6 +273,7 @@ class Engine:
                 [ticket.prompt for ticket in tickets],
                 [item for ticket in tickets for item in ticket.seen],
                 cache.length if cache else 0,
+                [ticket.request.queries for ticket in tickets],
             )
             device = model.sources.device
             batch = batch.to(device, model.sources.dtype)
@@ -332,7 +336,7 @@ class Engine:
             repeated=looped,
             sure=sure,
             error=error,
-            states={layer: torch.cat(parts) for layer, parts in row.states.items()},
+            states=_states(ticket) if row.states else None,
         )
 
     def _broken(self, ticket: Ticket) -> str | None:
@@ -361,3 +365,16 @@ class Engine:
         if answer.sure is False and model.knowledge is not None and ticket.row.end != "cancelled":
             note_to_user(f"{model.short_name} is not sure: it knows only {model.knowledge.summary}")
         return answer
+
+
+def _states(ticket: Ticket) -> States:
+    """What was kept of a request: from its first kept token on."""
+    prompt, row = ticket.prompt, ticket.row
+    hidden = {layer: torch.cat(parts) for layer, parts in row.states.items()}
+    count, device = (one := next(iter(hidden.values()))).shape[0], one.device
+    modality = torch.zeros(count, dtype=torch.long)
+    query_ids = torch.full((count,), NO_QUERY)
+    for tensor, values in ((modality, prompt.modality_ids), (query_ids, prompt.query_ids)):
+        known = torch.tensor(values[row.first_kept :], dtype=torch.long)
+        tensor[: len(known)] = known
+    return States(hidden, modality.to(device), query_ids.to(device))

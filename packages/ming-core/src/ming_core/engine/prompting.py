@@ -20,6 +20,7 @@ from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, Processor, split_grids
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import rope_index
+from ming_core.model.queries import NO_QUERY, Queries, cover_picture
 from ming_core.model.seen import Seen, SeenMedia, encoded
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ def prepare(model: OmniModel, request: Request, known: SeenMedia) -> tuple[Promp
             )
     sizes = [MediaTokens(item.tokens, item.seconds) for item in seen]
     prompt = build_prompt(
-        messages, model.format, model.tokenizer, sizes, think=request.think, begin=request.begin
+        messages,
+        model.format,
+        model.tokenizer,
+        sizes,
+        think=request.think,
+        begin=request.begin,
+        queries=request.queries,
     )
     return prompt, seen
 
@@ -68,12 +75,14 @@ def tensors_of(
     prompts: Sequence[Prompt],
     media: Sequence[Seen],
     known: int = 0,
+    queries: Sequence[Queries | None] = (),
 ) -> tuple[OmniBatch, Tensor]:
     """Prompts as one batch on the CPU, padded on the left, and next positions [B] of its rows.
 
     media: of all prompts, encoded. known: so many tokens of a single prompt are computed already
-    and left out.
+    and left out. queries: what a head added to each prompt; empty if no prompt has any.
     """
+    queries = queries or [None] * len(prompts)
     sizes = [len(prompt.input_ids) for prompt in prompts]
     length = max(sizes)
     ids = torch.full((len(prompts), length), config.pad_token_id, device="cpu")
@@ -82,8 +91,20 @@ def tensors_of(
         ids[row, length - size :] = torch.tensor(prompt.input_ids, device="cpu")
         modality[row, length - size :] = torch.tensor(prompt.modality_ids, device="cpu")
         segments[row, length - size :] = 0
-    stills, videos = split_grids([item.features for item in media])
+    items = _items(prompts, media, queries, config.spatial_merge_size)
+    stills, videos = split_grids([item for row in items for item in row])
     positions, deltas = rope_index(config, ids, segments + 1, stills, videos)
+    query_ids, vectors = torch.full_like(ids, NO_QUERY), []
+    for row, (prompt, own) in enumerate(zip(prompts, queries, strict=True)):
+        if own is not None:
+            start = length - sizes[row]
+            numbers = torch.tensor(prompt.query_ids, device="cpu")
+            if own.layout == "picture":
+                place = positions[:, row, start:]
+                _cover(place, prompt, own, items[row], config.spatial_merge_size)
+            before = sum(map(len, vectors))
+            query_ids[row, start:] = torch.where(numbers >= 0, numbers + before, NO_QUERY)
+            vectors.append(own.joined())
     skip = [0] * len(media) if not known else _written(prompts[0], known)
     shown = [(item, n) for item, n in zip(media, skip, strict=True) if n < item.tokens]
     batch = OmniBatch(
@@ -92,8 +113,38 @@ def tensors_of(
         modality[:, known:],
         segments if len(prompts) > 1 else None,
         encoded=encoded([item for item, _ in shown], [n for _, n in shown]),
+        query_ids=query_ids[:, known:] if vectors else None,
+        queries=torch.cat(vectors) if vectors else None,
     )
     return batch, length + deltas.squeeze(1)
+
+
+def _items(
+    prompts: Sequence[Prompt],
+    media: Sequence[Seen],
+    queries: Sequence[Queries | None],
+    merge: int,
+) -> list[list[Features]]:
+    """Media and queries of each prompt in reading order: queries stand behind all media."""
+    left = iter(media)
+    rows = [[next(left).features for _ in prompt.media] for prompt in prompts]
+    for row, own in zip(rows, queries, strict=True):
+        if own is not None:
+            row.append(own.features(merge))
+    return rows
+
+
+def _cover(
+    positions: Tensor, prompt: Prompt, queries: Queries, items: Sequence[Features], merge: int
+) -> None:
+    """Lay queries over the first picture of their prompt; positions [3, T] are changed in place."""
+    for run in prompt.runs:
+        grid = items[run.index].grid
+        if prompt.media[run.index].kind == "image" and grid is not None:
+            _, height, width = grid[0].tolist()
+            numbers = torch.tensor(prompt.query_ids, device="cpu")
+            cover_picture(positions, numbers, queries, run.start, (height // merge, width // merge))
+            return
 
 
 def _read(model: OmniModel, medium: Media) -> Features:

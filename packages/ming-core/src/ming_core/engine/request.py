@@ -12,6 +12,7 @@ from ming_core.errors import UnknownName
 from ming_core.media import Message
 
 if TYPE_CHECKING:
+    from ming_core.model.queries import Queries
     from ming_core.model.transformer import Layer
 
 
@@ -27,6 +28,8 @@ class Request:
         keep: Layers whose hidden states the answer brings, see `Layer`.
         keep_from: First token whose hidden states are kept. A negative number counts from the end
             of the prompt: -1 is the token whose state chose the first token of the answer.
+        queries: Tokens that a head adds to the prompt. Its answer has no text: only the prompt is
+            computed, and `keep` says what is read of it.
         inputs: What else a head is told, by name.
     """
 
@@ -36,6 +39,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     keep: Sequence[Layer] = ()
     keep_from: int = 0
+    queries: Queries | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -33,9 +33,10 @@ class Past:
         """How many leading tokens a prompt shares with it, with the same media behind them.
 
         A video that has grown shares what it was before (`shared_tokens`). At least one token is
-        left over: its hidden state starts the answer.
+        left over: its hidden state starts the answer. Query tokens are not shared, as their ids do
+        not say which vectors stand for them.
         """
-        limit = min(len(self.ids), len(prompt.input_ids) - 1)
+        limit = min(len(self.ids), prompt.first_query, len(prompt.input_ids) - 1)
         pairs = zip(self.ids[:limit], prompt.input_ids, strict=False)
         shared = next((i for i, (old, new) in enumerate(pairs) if old != new), limit)
         left = [shared_tokens(old, new) for old, new in zip(self.seen, seen, strict=False)]

@@ -1,0 +1,21 @@
+"""Heads: what makes pictures and speech from the hidden states of the backbone, or from text."""
+
+from ming_core.heads.condition import Condition
+from ming_core.heads.protocols import Head, HeadProcessor, Painter, Row, Speaker, Speech
+from ming_core.heads.speaking import speak
+from ming_core.heads.states import States, states_of
+from ming_core.model.queries import Queries
+
+__all__ = [
+    "Condition",
+    "Head",
+    "HeadProcessor",
+    "Painter",
+    "Queries",
+    "Row",
+    "Speaker",
+    "Speech",
+    "States",
+    "speak",
+    "states_of",
+]

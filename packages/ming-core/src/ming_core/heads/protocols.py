@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ming_core.heads.condition import Condition
 from ming_core.heads.states import States
@@ -58,19 +58,22 @@ class Head(Protocol):
     reads: Sequence[Layer]
     processor: HeadProcessor
 
-    @classmethod
-    def components(cls, config: Mapping[str, Any]) -> Sequence[Component]:
-        """What it consists of on disk, from a whole config.json. Raises BadConfig."""
-        ...
-
-    @classmethod
-    def from_parts(
-        cls,
+    def __init__(
+        self,
         config: Mapping[str, Any],
         parts: Mapping[str, nn.Module],
         files: Mapping[str, Path],
-    ) -> Self:
-        """Put together its components, by name. files: those that its components ask for."""
+    ) -> None:
+        """Put its components together.
+
+        config: a whole config.json. parts: the modules of its components, by name. files: those
+        that its components ask for, by path below the model's folder.
+        """
+        ...
+
+    @classmethod
+    def components(cls, config: Mapping[str, Any]) -> Sequence[Component]:
+        """What it consists of on disk, from a whole config.json. Raises BadConfig."""
         ...
 
     @property
@@ -97,7 +100,7 @@ class Head(Protocol):
 
 
 class Painter(Head, Protocol):
-    """Makes pictures, all rows at once."""
+    """Makes pictures: rows go in, pictures come out."""
 
     def paint(
         self,
