@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 import torch
+from torch import Tensor
 
 from ming_core.chat.dialects import as_messages
 from ming_core.chat.prompt import Prompt
@@ -35,6 +36,7 @@ from ming_core.heads.states import States
 from ming_core.model.cache import Cache
 from ming_core.model.queries import NO_QUERY
 from ming_core.model.seen import Seen, SeenMedia, encode
+from ming_core.model.transformer import Layer
 from ming_core.notes import note_to_user
 
 if TYPE_CHECKING:
@@ -370,7 +372,7 @@ class Engine:
 def _states(ticket: Ticket) -> States:
     """What was kept of a request: from its first kept token on."""
     prompt, row = ticket.prompt, ticket.row
-    hidden = {layer: torch.cat(parts) for layer, parts in row.states.items()}
+    hidden: dict[Layer, Tensor] = {n: torch.cat(parts) for n, parts in row.states.items()}
     count, device = (one := next(iter(hidden.values()))).shape[0], one.device
     modality = torch.zeros(count, dtype=torch.long)
     query_ids = torch.full((count,), NO_QUERY)

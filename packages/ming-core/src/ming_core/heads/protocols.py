@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 class Row:
     """What a head is told for one medium.
 
-    states: hidden states of the layers that it reads; None for a head that reads nothing. inputs:
-    what its processor made of references, voice and text.
+    read: hidden states of the layers that it reads, as in `Answer.states`; None for a head that
+    reads nothing. inputs: what its processor made of references, voice and text.
     """
 
-    states: States | None = None
+    read: States | None = None
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def states(self) -> States:
+        """What was read. Raises ValueError if nothing was."""
+        if self.read is None:
+            raise ValueError("the head needs hidden states; give those of the layers that it reads")
+        return self.read
 
 
 class HeadProcessor(Protocol):

@@ -30,7 +30,9 @@ class States:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> States:
         """Moved to `device`, the hidden states as `dtype`."""
-        hidden = {layer: values.to(device, dtype) for layer, values in self.hidden.items()}
+        hidden: dict[Layer, Tensor] = {
+            layer: values.to(device, dtype) for layer, values in self.hidden.items()
+        }
         return States(hidden, self.modality_ids.to(device), self.query_ids.to(device))
 
 

@@ -1,1 +1,0 @@
-"""A third-party package with three heads, which the tests register and use."""
