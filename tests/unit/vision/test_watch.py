@@ -278,7 +278,7 @@ def scripted(flash: OmniModel, monkeypatch: pytest.MonkeyPatch) -> Any:
     def start(*answers: str) -> tuple[WatchSession, Script]:
         session = watch(flash, frames=8)
         script = Script(session, *answers)
-        monkeypatch.setattr(flash, "chat", script.chat, raising=False)
+        monkeypatch.setattr(session.conversation, "chat", script.chat, raising=False)
         return session, script
 
     return start

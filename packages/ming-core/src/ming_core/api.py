@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -17,7 +17,7 @@ from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Engine
 from ming_core.engine.knowledge import Knowledge, read_familiar
 from ming_core.engine.request import Request, sampling_of
-from ming_core.engine.session import Session
+from ming_core.engine.session import Memory, Session
 from ming_core.errors import BadConfig, NotFinite
 from ming_core.loading import Sources, open_sources
 from ming_core.media import Audio, Message, as_medium, names_medium, system, user
@@ -89,7 +89,20 @@ class OmniModel:
         told = Knowledge.from_config(sources.config)
         self.knowledge = told and replace(told, familiar=read_familiar(sources.checkpoints))
         self.engine = Engine(self)
-        self._memory = Session(self).memory
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has requests and conversations of its own.
+        own = ("engine", "_memory")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.engine = Engine(self)
+
+    @cached_property
+    def _memory(self) -> Memory:
+        """Of the session in which `chat` answers."""
+        return Session(self).memory
 
     @property
     def config(self) -> BackboneConfig:

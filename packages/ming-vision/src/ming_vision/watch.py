@@ -3,7 +3,7 @@
 The image encoders never look beyond a temporal patch (two frames in the releases). So each patch is
 encoded once, when its last frame arrives, and only its embeddings and its time are kept. A question
 is about a video of the kept patches. The backbone also computes the unchanged start of this video
-only once (`OmniModel.chat`).
+only once (`Session.chat`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from ming_core.api import OmniModel
 from ming_core.chat.prompt import MediaTokens, build_prompt
 from ming_core.engine.answers import Answer
+from ming_core.engine.session import Session
 from ming_core.errors import BadConfig, BadMedia, UnknownName
 from ming_core.media import Frames, Message, Video, assistant, user
 from ming_core.model.encoder import Features
@@ -101,11 +102,17 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A temporal patch: embeddings [tokens, D], its grid [1, 3] and the mean time of its frames."""
+    """A temporal patch as the model saw it, its grid [1, 3] and the mean time of its frames."""
 
-    values: Tensor
+    seen: Seen
     grid: Tensor
     seconds: float
+
+    @property
+    def values(self) -> Tensor:
+        """Its embeddings [tokens, D]."""
+        assert self.seen.values is not None
+        return self.seen.values
 
 
 def watch(
@@ -156,7 +163,8 @@ class WatchSession:
 
     It keeps embeddings of at most `past.capacity` temporal patches (and a second copy for the last
     question), the frames of an unfinished patch, and the last 8 questions with their answers.
-    standing: the questions that are asked again; remove one to stop it.
+    standing: the questions that are asked again; remove one to stop it. conversation: what the
+    model keeps of the last question.
     """
 
     model: OmniModel
@@ -165,12 +173,16 @@ class WatchSession:
     fps: float
     standing: list[Standing] = field(default_factory=list)
     turns: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=TURNS))
+    conversation: Session = field(init=False)
     _size: tuple[int, int] | None = None  # width and height of the first frame
     _start: float = 0.0  # time of the first frame
     _now: float | None = None  # time of the newest frame, dropped ones included
     _step: int = -1  # how many times 1 / fps after the first frame the last one was taken
     _waiting: list[tuple[pil.Image, float]] = field(default_factory=list)
     _video: Video | None = None  # what the last question was about, until more is seen
+
+    def __post_init__(self) -> None:
+        self.conversation = self.model.session()
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -230,7 +242,7 @@ class WatchSession:
         while self.turns and self._length(video, question) > self._context - ROOM:
             self.turns.popleft()
         messages = self._messages(video, question)
-        answer = self.model.chat(messages, think=think, **sampling)
+        answer = self.conversation.chat(messages, think=think, **sampling)
         self.turns.append((question, str(answer)))
         return answer
 
@@ -273,7 +285,7 @@ class WatchSession:
         for standing in self.standing:
             if standing.is_due(now):
                 messages = [user(self._seen_video(), standing.question)]
-                answer = self.model.chat(messages, **standing.options)
+                answer = self.conversation.chat(messages, **standing.options)
                 if standing.is_news(answer):
                     remarks.append(Remark(now, standing.question, answer))
         return remarks
@@ -298,9 +310,8 @@ class WatchSession:
         sources = self.model.sources
         with torch.inference_mode():
             encode(self.model.omni, [seen], sources.device, sources.dtype)
-        assert seen.values is not None
         assert features.grid is not None
-        return Patch(seen.values, features.grid, seen.seconds[0])
+        return Patch(seen, features.grid, seen.seconds[0])
 
     def _messages(self, video: Video, question: str) -> list[Message]:
         """The conversation, with the video in front of its first question."""
@@ -365,4 +376,4 @@ def _joined(patches: Sequence[Patch], depth: int) -> Seen:
         seconds=[tuple(patch.seconds for patch in patches)],
         frames_per_patch=depth,
     )
-    return Seen(features, values)
+    return Seen(features, values, encoder=patches[0].seen.encoder)

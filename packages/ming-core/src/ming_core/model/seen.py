@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -54,10 +53,6 @@ class SeenMedia:
     def __init__(self, capacity: float = math.inf) -> None:
         self.capacity = capacity
         self._known: WeakKeyDictionary[Media, Seen] = WeakKeyDictionary()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A copy of a model is about other media objects: what is known of these is left behind.
-        return SeenMedia, (self.capacity,)
 
     @property
     def tokens(self) -> int:
