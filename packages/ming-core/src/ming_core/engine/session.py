@@ -39,7 +39,9 @@ class Past:
         limit = min(len(self.ids), prompt.first_query, len(prompt.input_ids) - 1)
         pairs = zip(self.ids[:limit], prompt.input_ids, strict=False)
         shared = next((i for i, (old, new) in enumerate(pairs) if old != new), limit)
-        left = [shared_tokens(old, new) for old, new in zip(self.seen, seen, strict=False)]
+        left = [0] * len(seen)
+        for index, (old, new) in enumerate(zip(self.seen, seen, strict=False)):
+            left[index] = shared_tokens(old, new)
         for run in prompt.runs:
             if run.start >= shared:
                 break
