@@ -29,7 +29,8 @@ SIZE, FPS = (640, 360), 5
 PEAK = """
 import gc, resource, sys
 import av, torch
-from ming_core.media import Video, VideoSampling
+from ming_core.media import Video
+from ming_vision import VideoSampling
 from ming_vision.processing import ImageProcessor
 
 def peak():

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ming_core.errors import BadMedia
-from ming_core.media import Audio, Image, Video, VideoSampling
+from ming_core.media import Audio, Image, Video
 from ming_core.notes import note_to_user
+from ming_vision import VideoSampling
 
 OPTIONS = {"max_new_tokens": 256, "seed": None, "think": False}
 

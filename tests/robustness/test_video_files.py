@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ming_core.errors import BadMedia
-from ming_core.media import Frames, VideoSampling
+from ming_core.media import Frames
 from ming_core.notes import collected_notes
-from ming_vision import video_decoding, video_packets
+from ming_vision import VideoSampling, video_decoding, video_packets
 from ming_vision.image import MAX_PIXELS
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video

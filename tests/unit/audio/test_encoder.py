@@ -167,6 +167,8 @@ def test_one_ear_hears_whatever_the_purpose() -> None:
         encoder.processor([noise(0.5, purpose)]) for purpose in ("listen", "transcribe")
     )
     assert torch.equal(listen.tensors["mel"], write.tensors["mel"])
+    with pytest.raises(BadConfig, match="purpose of a sound is 'sing'; known: 'listen', 'trans"):
+        encoder.processor([noise(0.5, "sing")])
 
 
 def test_released_padding_changes_the_shorter_sounds_only() -> None:

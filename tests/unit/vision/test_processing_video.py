@@ -10,7 +10,8 @@ import torch
 from PIL import Image as pil
 
 from ming_core.errors import BadMedia
-from ming_core.media import Audio, Frames, Image, Media, Video, VideoSampling
+from ming_core.media import Audio, Frames, Image, Media, Video
+from ming_vision import VideoSampling
 from ming_vision.processing import ImageProcessor
 
 LITE = {"image_processor_type": "BailingMMImageProcessor"}

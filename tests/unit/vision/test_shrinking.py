@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ming_core.media import Frames, Image, Media, Video, VideoSampling
+from ming_core.media import Frames, Image, Media, Video
 from ming_core.model.encoder import Features, Taken
+from ming_vision import VideoSampling
 from ming_vision.shrinking import fewer_frames, with_max_frames
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ming_core.media import Frames, VideoSampling
+from ming_core.media import Frames
 from ming_core.notes import collected_notes
-from ming_vision import video_decoding, video_packets, video_parts
+from ming_vision import VideoSampling, video_decoding, video_packets, video_parts
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from ming_core.errors import BadMedia
 from ming_core.media import Image as Picture
-from ming_core.media import Video, VideoSampling, media_from_path
+from ming_core.media import Video, media_from_path
 from ming_core.notes import collected_notes
-from ming_vision import video_decoding, video_packets
+from ming_vision import VideoSampling, video_decoding, video_packets
 from ming_vision.sampling import FLASH, LITE
 from ming_vision.video import open_stream, read_video
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ming_core.media import VideoSampling
 from ming_core.notes import collected_notes
+from ming_vision import VideoSampling
 from ming_vision.sampling import LITE
 from ming_vision.video import open_stream, read_video
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ming_core.media import VideoSampling
+from ming_vision import VideoSampling
 from ming_vision.plugin import ming_doctor
 from ming_vision.sampling import LITE
 from ming_vision.video import open_stream, read_video

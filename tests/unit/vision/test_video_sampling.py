@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ming_core.media
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import VideoSampling
+from ming_core.media import Video
+from ming_vision import VideoSampling
+from ming_vision.processing import ImageProcessor
 from ming_vision.sampling import (
     FLASH,
     LITE,
@@ -157,3 +161,12 @@ def test_time_of_a_patch_is_the_mean_of_its_frames() -> None:
 def test_samplings_that_ask_for_nothing(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadConfig, match=sentence):
         VideoSampling(**options)
+
+
+def test_a_sampling_of_another_kind_is_refused() -> None:
+    with pytest.raises(BadConfig, match="sampling of a video is 8; give a VideoSampling, such as"):
+        ImageProcessor()([Video(np.zeros((4, 56, 56, 3), np.uint8), 8)])
+
+
+def test_the_core_hands_on_what_the_package_brings() -> None:
+    assert ming_core.VideoSampling is ming_core.media.VideoSampling is VideoSampling

@@ -23,7 +23,10 @@ from ming_core.model.encoder import Features
 
 @dataclass(frozen=True)
 class AudioProcessor:
-    """Which ear hears a sound is decided by its `purpose`."""
+    """Which ear hears a sound is decided by its `purpose`: "listen" or "transcribe".
+
+    Lite 1.0 has an encoder for each purpose; other releases have one for both.
+    """
 
     config: AudioConfig
 
@@ -63,8 +66,7 @@ class AudioProcessor:
         for part in parts:
             if not isinstance(part, media.Audio):
                 raise BadMedia(f"this encoder hears sounds, it cannot read {part.kind} input")
-            transcribed = part.purpose == "transcribe"
-            ear = self.config.transcribing if transcribed else self.config.listening
+            ear = self.ear(part.purpose)
             frames.append(self.frames(read(part, ear), ear))
             heard_by.append(ear)
         tensors = {}
@@ -85,6 +87,13 @@ class AudioProcessor:
             grid=None,
             tokens=[by.tokens(len(x)) for x, by in zip(frames, heard_by, strict=True)],
         )
+
+    def ear(self, purpose: str) -> Ear:
+        """The ear for a purpose. Raises BadConfig for one that nobody knows."""
+        ears = {"listen": self.config.listening, "transcribe": self.config.transcribing}
+        if purpose not in ears:
+            raise BadConfig(f"purpose of a sound is {purpose!r}; known: 'listen', 'transcribe'")
+        return ears[purpose]
 
     def frames(self, samples: np.ndarray | Tensor, ear: Ear) -> Tensor:
         """What an ear is given: [N] float32 at 16 kHz -> [T, F] float32.

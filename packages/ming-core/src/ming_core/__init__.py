@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         Message,
         Text,
         Video,
-        VideoSampling,
         assistant,
         system,
         user,
@@ -31,7 +30,6 @@ __all__ = [
     "OmniModel",
     "Text",
     "Video",
-    "VideoSampling",
     "assistant",
     "hookimpl",
     "load",
@@ -48,7 +46,12 @@ def __getattr__(name: str) -> Any:
 
         return version_of(CORE)
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ming_core.plugins.directory import find_options
+
+        found = None if name.startswith("_") else find_options(name)
+        if found is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return found
     return getattr(import_module(f"ming_core.{_MODULES.get(name, 'media')}"), name)
 
 

@@ -46,6 +46,11 @@ def ming_register_encoders(register: Registrar) -> None:
 
 
 @hookimpl
+def ming_register_options(register: Registrar) -> None:
+    register("VideoSampling", "ming_vision.options:VideoSampling", summary="frames of a video")
+
+
+@hookimpl
 def ming_register_presets(register: Registrar) -> None:
     register("nano", "ming_vision:presets/nano", part="vision", summary="sees 64 x 64 scenes")
 

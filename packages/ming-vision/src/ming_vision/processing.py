@@ -20,6 +20,7 @@ from ming_core.fields import MERGE, Section
 from ming_core.model.encoder import Features, Smaller, Taken
 from ming_vision.config import PATCH
 from ming_vision.image import check_aspect, open_image
+from ming_vision.options import sampling_of
 from ming_vision.sampling import FLASH, LITE, MAX_SAMPLED, VideoRule, patch_times
 from ming_vision.shrinking import fewer_frames
 from ming_vision.square import WHOLE, Place, Square, filled_up
@@ -257,7 +258,7 @@ class ImageProcessor:
         the last temporal patch. Frames are read, resized and let go one temporal patch at a time.
         The time of a patch is the mean of its frames'. Raises BadMedia.
         """
-        frames = read_video(video.source, self.video, video.sampling)
+        frames = read_video(video.source, self.video, sampling_of(video))
         count, depth = len(frames.seconds), self.temporal_patch_size
         padding = -count % depth
         first = next(frames.pictures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ming_core.errors import BadMedia
-from ming_core.media import VideoSampling
+from ming_vision.options import VideoSampling
 
 LISTED_FPS = 2.0
 """Frames per second that a folder or a list of frames without times is taken to have."""

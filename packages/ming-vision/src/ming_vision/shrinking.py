@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ming_core.media import Frames, Media, Video, VideoSampling
+from ming_core.media import Frames, Media, Video
 from ming_core.model.encoder import Smaller, Taken, item_seconds
+from ming_vision.options import VideoSampling, sampling_of
 
 
 def fewer_frames(media: Sequence[Taken], surplus: int) -> Smaller | None:
@@ -51,7 +52,7 @@ def with_max_frames(part: Media, max_frames: int) -> Media:
     """A video with at most so many frames; `Frames` are chosen already."""
     if not isinstance(part, Video) or isinstance(part.source, Frames):
         return part
-    sampling = part.sampling or VideoSampling()
+    sampling = sampling_of(part) or VideoSampling()
     frames = None if sampling.frames is None else min(sampling.frames, max_frames)
     least = min(max_frames, sampling.max_frames or max_frames)
     return replace(part, sampling=replace(sampling, frames=frames, max_frames=least))

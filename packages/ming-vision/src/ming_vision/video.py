@@ -20,10 +20,11 @@ import torch
 from PIL import Image as pil
 
 from ming_core.errors import BadMedia
-from ming_core.media import Frames, Image, VideoSampling, kind_of_name
+from ming_core.media import Frames, Image, kind_of_name
 from ming_core.media.files import MediaFile, MediaSource
 from ming_vision import animation
 from ming_vision.image import open_image
+from ming_vision.options import VideoSampling
 from ming_vision.sampling import LISTED_FPS, VideoRule, check_any, check_sampled
 from ming_vision.video_index import chosen
 from ming_vision.video_parts import every_picture, in_turn, parts_of, pictures_at

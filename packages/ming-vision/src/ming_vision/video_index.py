@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from ming_core.media import VideoSampling
+from ming_vision.options import VideoSampling
 from ming_vision.sampling import LISTED_FPS, VideoRule
 
 

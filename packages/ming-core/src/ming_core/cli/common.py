@@ -21,7 +21,6 @@ from ming_core.media import (
     Image,
     Media,
     Video,
-    VideoSampling,
     media_from_path,
 )
 from ming_core.media.files import MediaFile
@@ -129,6 +128,8 @@ def with_sampling(
     """A video with what the options say; another part as it is."""
     if not isinstance(part, Video):
         return part
+    from ming_core import VideoSampling
+
     sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
     return replace(part, sampling=sampling, sound=sound)
 

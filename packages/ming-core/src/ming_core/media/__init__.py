@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ming_core.media.parts import (
     Audio,
     Channel,
@@ -13,7 +15,6 @@ from ming_core.media.parts import (
     Role,
     Text,
     Video,
-    VideoSampling,
     as_medium,
     as_part,
     assistant,
@@ -37,7 +38,6 @@ __all__ = [
     "Role",
     "Text",
     "Video",
-    "VideoSampling",
     "as_medium",
     "as_part",
     "assistant",
@@ -49,3 +49,13 @@ __all__ = [
     "user",
     "with_sound",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Options of media, such as `VideoSampling`, come from the package that reads the media."""
+    from ming_core.plugins.directory import find_options
+
+    found = None if name.startswith("_") else find_options(name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found

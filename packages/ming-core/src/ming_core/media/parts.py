@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -85,50 +84,19 @@ class Audio(Media):
     """One sound. `source`: a path, a URI, bytes, an array [N] at 16 kHz or a pair (array, rate).
 
     Attributes:
-        purpose: "listen" for questions about the sound, or "transcribe". Lite 1.0 has one encoder
-            for each purpose.
+        purpose: What the sound is heard for, in a word that its encoder knows: "listen" for
+            questions about it, or "transcribe".
         channel: "mix" for all channels together, or the number of one channel, from 0.
 
     Raises BadConfig for any other channel.
     """
 
     kind = "audio"
-    purpose: Literal["listen", "transcribe"] = "listen"
+    purpose: str = "listen"
     channel: Channel = "mix"
 
     def __post_init__(self) -> None:
         checked_channel(self.channel)
-
-
-@dataclass(frozen=True)
-class VideoSampling:
-    """Which frames of a video are used. None always means the rule of the model's release.
-
-    Attributes:
-        fps: Frames per second.
-        max_frames: Highest number of frames.
-        frames: Exact number of frames.
-        method: "release" spreads the frames as in the training of the model. "uniform" cuts the
-            video into equal intervals and takes the middle frame of each.
-
-    Raises BadConfig for values that give no frame.
-    """
-
-    fps: float | None = None
-    max_frames: int | None = None
-    frames: int | None = None
-    method: Literal["release", "uniform"] = "release"
-
-    def __post_init__(self) -> None:
-        rate = self.fps
-        if rate is not None and not (isinstance(rate, Real) and 0 < float(rate) < float("inf")):
-            raise BadConfig(f"fps of a video is {rate!r}; it must be above 0")
-        for name in ("max_frames", "frames"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
-                raise BadConfig(f"{name} of a video is {value!r}; it must be at least 1")
-        if self.method not in ("release", "uniform"):
-            raise BadConfig(f"method of a video is {self.method!r}; known: 'release', 'uniform'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +122,8 @@ class Video(Media):
     [T, H, W, 3], or `Frames`.
 
     Attributes:
-        sampling: Which frames are used; None is the rule of the model's release.
+        sampling: Which frames are used, as the package that reads videos lets you say it
+            (`ming_vision.VideoSampling`). None is the rule of the model's release.
         sound: Also give the sound of the video to the model. Raises BadMedia if the source is not
             a file.
         channel: Channel of this sound, as in `Audio`.

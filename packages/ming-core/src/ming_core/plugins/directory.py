@@ -72,3 +72,16 @@ def missing_task(name: str) -> MissingPlugin | None:
     """For a task that some known package would bring; None for a name nobody knows."""
     package = package_for("tasks", name)
     return missing(f"task {name!r}", package) if package else None
+
+
+def find_options(name: str) -> Any:
+    """The class of options of media that a known package registers; None for another name.
+
+    Raises ImportError with the package to install, as it stands for a name that is imported.
+    """
+    package = package_for("options", name)
+    if package is None:
+        return None
+    if name not in get_plugins().options:
+        raise ImportError(str(missing(name, package)))
+    return get_plugins().options[name].load()

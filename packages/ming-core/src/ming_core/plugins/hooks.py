@@ -40,6 +40,15 @@ def ming_register_heads(register: Registrar) -> None:
 
 
 @hookspec
+def ming_register_options(register: Registrar) -> None:
+    """Add options of media: dataclasses that say how a medium is read (`ming_core.media.options`).
+
+    Users make one and give it to a medium. The fields that were made by `option` are also options
+    of `ming ask`. The module of the class must import nothing heavy.
+    """
+
+
+@hookspec
 def ming_register_tasks(register: Registrar) -> None:
     """Add tasks. A task has one name in Python and on the command line."""
 

@@ -60,6 +60,7 @@ class Plugins:
         self.manager.add_hookspecs(hooks)
         self.encoders = Registry("encoder")
         self.heads = Registry("head")
+        self.options = Registry("class of options")
         self.tasks = Registry("task")
         self.presets = Registry("preset", part="part")
         self.checkpoints = Registry("checkpoint family")
@@ -83,6 +84,7 @@ class Plugins:
         return {
             "encoders": self.encoders,
             "heads": self.heads,
+            "options": self.options,
             "tasks": self.tasks,
             "presets": self.presets,
             "checkpoints": self.checkpoints,
