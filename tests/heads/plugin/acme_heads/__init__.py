@@ -1,0 +1,1 @@
+"""A third-party package with three heads, which the tests register and use."""
