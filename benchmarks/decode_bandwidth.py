@@ -18,8 +18,8 @@ import torch
 
 from _bench import finish, options
 from ming_core.model.cache import Cache
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 
 LLM = {
     "model_type": "bailing_moe",
@@ -91,7 +91,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.manual_seed(0)
     peak = bandwidth(args.seconds / 2)
-    backbone = Backbone(BackboneConfig.from_dict(LLM)).eval()
+    backbone = Backbone(backbone_of({"llm_config": LLM})).eval()
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         backbone.to(dtype)

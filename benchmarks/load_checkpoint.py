@@ -27,8 +27,8 @@ from ming_core.checkpoints.formats import open_checkpoint, read_config
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.checkpoints.writing import export
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 
 CLAIM = 1.10
 LLM = {
@@ -77,7 +77,7 @@ METHODS: dict[str, Callable[[Path, torch.dtype], Backbone]] = {
 
 def empty_backbone(folder: Path) -> Backbone:
     with on_meta():
-        return Backbone(BackboneConfig.from_dict(read_config(folder)["llm_config"]))
+        return Backbone(backbone_of(read_config(folder)))
 
 
 def write_checkpoint(folder: Path, gigabytes: float) -> None:
@@ -88,13 +88,13 @@ def write_checkpoint(folder: Path, gigabytes: float) -> None:
 
     def nbytes(layers: int) -> int:
         with on_meta():
-            backbone = Backbone(BackboneConfig.from_dict(config(layers)))
+            backbone = Backbone(backbone_of({"llm_config": config(layers)}))
         return sum(tensor.nbytes for tensor in backbone.state_dict().values())
 
     per_layer = nbytes(2) - nbytes(1)
     layers = max(1, 1 + round((gigabytes * 1e9 - nbytes(1)) / per_layer))
     with on_meta():
-        backbone = Backbone(BackboneConfig.from_dict(config(layers)))
+        backbone = Backbone(backbone_of({"llm_config": config(layers)}))
     backbone.to_empty(device="cpu")
     for tensor in backbone.state_dict().values():
         tensor.uniform_(-1, 1)

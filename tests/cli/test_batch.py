@@ -25,7 +25,7 @@ def model(fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(name)
     Path("torn.png").write_bytes(Path("a.png").read_bytes()[:40])
-    fake.sources = type("Sources", (), {"config": {}})()
+    fake.wording = lambda section: ()
     for name in ("describe", "read", "ground", "click"):
         setattr(fake, name, partial(getattr(tasks, name), fake))
     return fake

@@ -43,7 +43,7 @@ def model(fake, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The fake model with ears, that says the number of each piece it hears."""
     processor = AudioProcessor(AudioConfig.from_dict(CONFIG))
     fake.name, fake.format = "fake", FLASH
-    fake.sources = SimpleNamespace(config={})
+    fake.wording = lambda section: ()
     fake.config = SimpleNamespace(max_position_embeddings=4096)
     fake.tokenizer = SimpleNamespace(id=lambda token: 0, encode=lambda text: [1] * len(text))
     fake.encoder = lambda modality: SimpleNamespace(processor=processor)

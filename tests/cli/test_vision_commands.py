@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ MakePicture = Callable[[str], str]
 @pytest.fixture
 def model(fake, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The fake model with the vision tasks as its methods, speaking as the releases do."""
-    fake.sources = SimpleNamespace(config={})
+    fake.wording = lambda section: ()
     for name in ("describe", "read", "ground", "click"):
         setattr(fake, name, partial(getattr(tasks, name), fake))
     return fake

@@ -129,22 +129,6 @@ def test_each_calls_plugin_by_plugin() -> None:
     assert plugins.failures == [Failure("two", "two", "ming_doctor raised RuntimeError: ill")]
 
 
-def test_detection_asks_the_core_last() -> None:
-    class Detect:
-        def __init__(self, answer: str | None) -> None:
-            self.answer = answer
-
-        @hookimpl
-        def ming_detect_checkpoint(self, config) -> str | None:
-            return self.answer
-
-    plugins = Plugins()
-    plugins.add(Detect("core"), "core", "ming-core")
-    plugins.add(Detect(None), "quiet", "quiet")
-    plugins.add(Detect("acme"), "acme", "acme")
-    assert plugins.hook.ming_detect_checkpoint(folder=None, config={}) == "acme"
-
-
 def test_entry_points_load_in_name_order_with_the_core_first(caplog) -> None:
     points = [
         entry("zeta", "math", "acme-zeta"),
@@ -263,13 +247,8 @@ def test_the_core_registers_itself_through_its_own_hooks() -> None:
     plugins = Plugins()
     plugins.add(ming_core.plugins.builtin, "core", "ming-core")
     assert plugins.failures == []
-    assert plugins.checkpoints.names() == ["flash", "lite-1.0", "lite-1.5"]
-    config = {
-        "llm_config": {"model_type": "bailing_moe_v2", "rope_scaling": {"type": "video_rope"}}
-    }
-    assert plugins.hook.ming_detect_checkpoint(folder=None, config=config) == "flash"
-    assert plugins.hook.ming_detect_checkpoint(folder=None, config={"model_type": "x"}) is None
-    assert callable(plugins.checkpoints["flash"].load())
+    assert plugins.releases.names() == ["flash", "lite-1.0", "lite-1.5", "nano"]
+    assert plugins.releases["flash"].load().name == "flash"
 
 
 def test_a_target_that_cannot_be_imported_names_its_package() -> None:
@@ -329,24 +308,24 @@ def test_a_hook_that_ends_the_program_is_left_out(error: BaseException) -> None:
             raise error
 
         @hookimpl
-        def ming_detect_checkpoint(self, config) -> str | None:
+        def ming_doctor(self) -> list[str]:
             raise error
 
     class Answers:
         @hookimpl
-        def ming_detect_checkpoint(self, config) -> str | None:
-            return "acme"
+        def ming_doctor(self) -> list[str]:
+            return ["acme"]
 
     plugins = Plugins()
     plugins.add(Answers(), "answers", "answers")
     plugins.add(Ends(), "ends", "ends")
     plugins.add(Encoders("fine"), "fine", "fine")
     assert plugins.encoders.names() == ["fine"]
-    assert plugins.first("ming_detect_checkpoint", folder=None, config={}) == "acme"
+    assert [answer for _, answer in plugins.each("ming_doctor")] == [["acme"], None]
     kind = type(error).__name__
     assert [failure.reason for failure in plugins.failures] == [
         f"ming_register_encoders raised {kind}: no licence",
-        f"ming_detect_checkpoint raised {kind}: no licence",
+        f"ming_doctor raised {kind}: no licence",
     ]
 
 

@@ -17,6 +17,7 @@ from ming_core.chat.tokenizer import Tokenizer
 from ming_core.loading import Sources
 from ming_core.model.moe import ModalityMoE
 from ming_core.presets import preset_folders
+from ming_core.release import release_of
 from ming_recipes.perception import evaluate as evaluation
 from ming_recipes.perception import hearing
 from ming_recipes.perception import loads as loading
@@ -54,7 +55,7 @@ def tiny() -> OmniModel:
     whisper = {**config["audio_config"]["whisper_encoder_config"], "n_layer": 1}
     config["audio_config"] = {**config["audio_config"], "whisper_encoder_config": whisper}
     place, dtype = torch.device("cpu"), torch.float32
-    sources = Sources(config, PREPROCESSOR, [], tokenizer, place, dtype, None)
+    sources = Sources(release_of(config), config, PREPROCESSOR, [], tokenizer, place, dtype, None)
     omni = build(config, seed=0).to(dtype).eval()
     for parameter in omni.parameters():
         if not parameter.any():  # training starts with layers that do nothing

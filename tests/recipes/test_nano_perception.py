@@ -15,16 +15,15 @@ import torch
 from ming_audio.encoder import AudioEncoder
 from ming_audio.prompts import parse
 from ming_core.api import load
-from ming_core.chat.formats import chat_format
 from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
 from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.modalities import AUDIO, IMAGE, TEXT
-from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
+from ming_core.release import backbone_of, release_of
 from ming_recipes.checkpoints import before, save_state
 from ming_recipes.perception import hearing, module, speech
 from ming_recipes.perception.augment import vary
@@ -237,8 +236,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def packer(tokenizer: Tokenizer) -> Packer:
     config = released_config(tokenizer)
     processor = QwenVisionEncoder.from_config(config, PREPROCESSOR).processor
-    backbone = BackboneConfig.from_dict(config["llm_config"])
-    return Packer(backbone, chat_format("flash"), tokenizer, processor, capacity=208)
+    backbone = backbone_of(config)
+    return Packer(backbone, release_of(config), tokenizer, processor, capacity=208)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +270,7 @@ def test_a_packed_conversation_is_the_prompt_of_the_chat_format(packer: Packer, 
             )
             ids = torch.tensor([whole.input_ids])
             grids = (None, frame_grids(shape)) if example.is_video else (shape, None)
-            positions, _ = rope_index(packer.config, ids, None, *grids)
+            positions, _ = rope_index(packer.rule, ids, None, *grids)
             mine = (omni.segment_ids[row] == 0) | (omni.segment_ids[row] == segment)
             assert omni.input_ids[row, mine].tolist() == whole.input_ids
             assert batch.labels[row, mine].tolist() == whole.labels
@@ -308,7 +307,7 @@ def test_packed_speech_is_the_prompt_of_the_chat_format(
             assert omni.input_ids[index, mine].tolist() == whole.input_ids
             assert omni.modality_ids[index, mine].tolist() == whole.modality_ids
             assert batch.labels[index, mine].tolist() == whole.labels
-            positions, _ = rope_index(packer.config, ids, None, None, None)
+            positions, _ = rope_index(packer.rule, ids, None, None, None)
             assert torch.equal(omni.position_ids[:, index, mine], positions[:, 0])
     places = [int(count) for count in (omni.modality_ids == AUDIO).sum(1)]
     assert sum(places) == sum(heard) == len(torch.nonzero(omni.modality_ids == AUDIO))

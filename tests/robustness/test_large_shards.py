@@ -17,8 +17,8 @@ from ming_core.checkpoints.formats import open_checkpoint, open_weights, read_he
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.reading import module_tensors, on_meta
 from ming_core.errors import BadCheckpoint
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 from ming_vision.encoder import QwenVisionEncoder
 
 GB = 2**30
@@ -93,7 +93,7 @@ def test_lite_1_0_as_it_is_published(tmp_path: Path, repository: Path) -> None:
 
 def shapes_of(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of the parts that this toolkit has."""
-    backbone_config = BackboneConfig.from_dict(config["llm_config"])
+    backbone_config = backbone_of(config)
     with on_meta():
         modules = [
             (backbone := Backbone(backbone_config), backbone_slots(backbone_config)),

@@ -25,8 +25,8 @@ from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.files import read_json
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
 from ming_core.fields import Section
-from ming_core.model.config import BackboneConfig
 from ming_core.presets import preset_folders
+from ming_core.release import backbone_of, release_of
 from ming_vision.config import Qwen3VisionConfig, VisionConfig
 from ming_vision.encoder import vision_sizes
 from ming_vision.processing import ImageProcessor
@@ -104,7 +104,7 @@ def attack(
 
 
 def test_language_model(files: tuple[dict, dict]) -> None:
-    attack(files[0]["llm_config"], BackboneConfig.from_dict)
+    attack(files[0]["llm_config"], lambda llm: backbone_of({"llm_config": llm}))
 
 
 def test_vision(files: tuple[dict, dict]) -> None:
@@ -144,11 +144,12 @@ def test_whole_config(files: tuple[dict, dict]) -> None:
     config, _ = files
 
     def use(values: dict[str, Any]) -> None:
-        BackboneConfig.from_dict(Section(values, "config.json").raw("llm_config"))
+        backbone_of({"llm_config": Section(values, "config.json").raw("llm_config")})
         vision_sizes(values)
         AudioConfig.from_dict(values)
-        vision_prompts(values)
-        audio_prompts(values, "flash")
+        release = release_of(values)
+        vision_prompts(release.worded("vision_tasks", values))
+        audio_prompts(release.worded("audio_tasks", values))
 
     flat = {key: value for key, value in config.items() if not isinstance(value, dict)}
     sections = {key: {} for key in config if key not in flat}

@@ -12,11 +12,11 @@ from torch import nn
 
 from ming_core import OmniModel
 from ming_core.chat import Tokenizer
-from ming_core.chat.formats import format_of, with_media_tokens
+from ming_core.chat.formats import with_media_tokens
 from ming_core.loading import Sources
-from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
+from ming_core.release import release_of
 from ming_vision.encoder import QwenVisionEncoder
 
 _TINY = {
@@ -106,9 +106,10 @@ def make_model(tiny_llm: Callable[[str], dict[str, Any]]) -> Callable[..., OmniM
     ) -> OmniModel:
         released = {"use_interleaved_frame_timestamp": family == "flash"}
         llm = tiny_llm(family) | {"vocab_size": tokenizer.vocab_size} | released | llm
-        config = BackboneConfig.from_dict(llm)
-        config = with_media_tokens(config, format_of(config), tokenizer)
         whole = {"vision_config": VISION, "llm_config": llm, "mlp_depth": 2}
+        release = release_of(whole)
+        config = release.backbone(whole)
+        config = with_media_tokens(config, release.chat(config), tokenizer)
         torch.manual_seed(0)
         backbone = Backbone(config)
         encoders = encoders or {"image": QwenVisionEncoder.from_config(whole, PREPROCESSOR)}
@@ -120,7 +121,7 @@ def make_model(tiny_llm: Callable[[str], dict[str, Any]]) -> Callable[..., OmniM
                     if name.endswith("weight") and parameter.ndim > 1:
                         parameter.mul_(2)
         device = torch.device("cpu")
-        sources = Sources(whole, PREPROCESSOR, (), tokenizer, device, torch.float32, None)
+        sources = Sources(release, whole, PREPROCESSOR, (), tokenizer, device, torch.float32, None)
         return OmniModel(family, Omni(backbone, encoders).eval(), sources)
 
     return make

@@ -15,7 +15,6 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from ming_core.chat.formats import ChatFormat
 from ming_core.chat.prompt import IGNORED, MediaTokens, Prompt, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.media import Image, Message, Video, assistant, user
@@ -24,6 +23,7 @@ from ming_core.model.encoder import Features, Processor, by_modality, item_secon
 from ming_core.model.masks import prefix_segment_mask
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
+from ming_core.release import Release
 from ming_recipes.perception.dense import token_of
 from ming_recipes.perception.speech import Sounds
 from ming_recipes.world.batch import Example, Mix, training_example
@@ -129,13 +129,14 @@ class Packer:
     def __init__(
         self,
         config: BackboneConfig,
-        format: ChatFormat,
+        release: Release,
         tokenizer: Tokenizer,
         processor: Processor,
         capacity: int,
     ) -> None:
         self.config = config
-        self.format = format
+        self.format = release.chat(config)
+        self.rule = release.positions(config)
         self.tokenizer = CachedTokenizer(tokenizer)
         self.processor = processor
         self.capacity = capacity
@@ -238,7 +239,7 @@ class Packer:
             grids = shown.grid
             is_video = bool(item_seconds(shown)[0])
             still, moving = (None, frame_grids(grids)) if is_video else (grids, None)
-            found, _ = rope_index(self.config, torch.tensor([ids]), None, still, moving)
+            found, _ = rope_index(self.rule, torch.tensor([ids]), None, still, moving)
             self._positions[key] = found[:, 0]
         return self._positions[key]
 

@@ -159,7 +159,7 @@ def request(model: OmniModel, sound: np.ndarray, listed: Sequence[str]) -> list[
 
 
 def _prompts(model: OmniModel) -> AudioPrompts:
-    return prompts_of(model.sources.config, model.format.name)
+    return prompts_of(model.wording("audio_tasks"))
 
 
 def error_rate(language: Language, pairs: Sequence[tuple[str, str]]) -> float:

@@ -30,16 +30,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from ming_audio.encoder import AudioEncoder
 from ming_audio.whisper import WhisperTower
 from ming_core.api import load
-from ming_core.chat.formats import chat_format
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint as weights_fingerprint
 from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots, identity_slots
 from ming_core.checkpoints.writing import export
-from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_core.output import write_file
+from ming_core.release import backbone_of, release_of
 from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights
 from ming_recipes.keeping import Keep
 from ming_recipes.logs import read_rows
@@ -205,7 +204,7 @@ def released_config(tokenizer: Tokenizer) -> dict[str, Any]:
 def build(config: dict[str, Any], seed: int) -> Omni:
     """A freshly initialised model in bf16."""
     torch.manual_seed(seed)
-    backbone = Backbone(BackboneConfig.from_dict(config["llm_config"]))
+    backbone = Backbone(backbone_of(config))
     eyes = QwenVisionEncoder.from_config(config, PREPROCESSOR)
     ears = AudioEncoder.from_config(config, PREPROCESSOR)
     width = config["llm_config"]["hidden_size"]
@@ -346,7 +345,7 @@ def _train(config: NanoPerception, command: str, run: Run) -> None:
     released = released_config(tokenizer)
     omni = build(released, config.seed)
     eye = cast(QwenVisionEncoder, omni.encoders["image"])
-    parts = omni.backbone.config, chat_format("flash"), tokenizer, eye.processor
+    parts = omni.backbone.config, release_of(released), tokenizer, eye.processor
     packer, senses = (Packer(*parts, size) for size in (config.capacity, config.senses_capacity))
     width = omni.backbone.config.hidden_size
     ear = cast(AudioEncoder, omni.encoders["audio"]).config.listening

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ming_audio.prompts import FLASH, TAG_END, AudioPrompts, question
+from ming_audio.prompts import TAG_END, AudioPrompts, question
 from ming_core.media import Audio, assistant, user
 from ming_core.training.packing import plan_packing
 from ming_recipes.perception.data import Conversation, Packer, Row, row_of
@@ -17,7 +17,7 @@ from ming_recipes.world.scene import TEXT_PROBABILITY, generator, seed_of
 from ming_recipes.world.speech import Utterance, context_of, heard_question
 
 PROMPTS: AudioPrompts = replace(
-    FLASH,
+    AudioPrompts(),
     # As published, but with spaces: a name is one entry of the tokenizer only behind a space.
     hotwords=" This audio may contains the following words or phrases: {hotwords}.",
     hotword_separator=", ",

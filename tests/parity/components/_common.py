@@ -16,9 +16,9 @@ from ming_core.checkpoints.keymap import Slot, backbone_slots
 from ming_core.engine.decoding import Batch, Row
 from ming_core.engine.sampling import Sampling
 from ming_core.modalities import AUDIO, IMAGE
-from ming_core.model.config import BackboneConfig
 from ming_core.model.omni import OmniBatch
 from ming_core.model.transformer import Backbone, Layer
+from ming_core.release import backbone_of
 from ming_core.testing import GoldenCase
 
 
@@ -58,7 +58,7 @@ def _released_keys() -> frozenset[str]:
 
 def golden_backbone(llm_config: dict[str, Any], weights: dict[str, Tensor]) -> Backbone:
     check_released(llm_config, "llm_config")
-    backbone = Backbone(BackboneConfig.from_dict(llm_config)).eval()
+    backbone = Backbone(backbone_of({"llm_config": llm_config})).eval()
     fill(backbone, backbone_slots(backbone.config, prefix=""), weights)
     return backbone
 

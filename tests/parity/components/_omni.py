@@ -62,7 +62,8 @@ def _perception(case: GoldenCase) -> Iterator[Check]:
         yield Check("audio_embeds", omni.encode(sounds[0]), expected)
 
     real = attention.bool()
-    positions, deltas = rope_index(config, ids, attention, *split_grids(items))
+    rule = PositionRule.from_config(config)
+    positions, deltas = rope_index(rule, ids, attention, *split_grids(items))
     if config.rope.kind == "1d":
         # One axis, and that release computes no deltas: decoding follows in `generated_ids`.
         yield Check("position_ids", positions[0][real], wanted["position_ids"][real])

@@ -10,6 +10,7 @@ from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.model.config import BackboneConfig
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.routing import Gate, route
+from ming_core.release import backbone_of
 from ming_core.testing import Check, GoldenCase
 from ming_core.training.balance import bias_update
 
@@ -33,7 +34,9 @@ FILLER = {
 
 def run(case: GoldenCase) -> Iterator[Check]:
     check_released(case.config, "llm_config")
-    config = BackboneConfig.from_dict({**FILLER, **case.config})
+    rope = {"type": "video_rope"} if case.config["model_type"] == "bailing_moe_v2" else None
+    llm = {**FILLER, "rope_scaling": rope, **case.config}
+    config = backbone_of({"llm_config": llm})
     if "tokens_per_expert" in case.inputs:
         bias = next(v for k, v in case.weights.items() if k.endswith("expert_bias"))
         for i, counts in enumerate(case.inputs["tokens_per_expert"]):

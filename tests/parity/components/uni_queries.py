@@ -16,12 +16,12 @@ from ming_core import Message, user
 from ming_core.chat.formats import LITE_1_5, ChatFormat
 from ming_core.chat.prompt import Prompt, build_prompt
 from ming_core.modalities import IMAGE
-from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, split_grids
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.queries import Queries
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 from ming_core.testing import Check, GoldenCase
 
 from ._common import ToyTokenizer
@@ -172,6 +172,6 @@ def _omni(case: GoldenCase) -> Omni:
         "rms_norm_eps": 1e-6,
         "rope_theta": 100.0,
     }
-    backbone = Backbone(BackboneConfig.from_dict(config))
+    backbone = Backbone(backbone_of({"llm_config": config}))
     backbone.word_embeddings.weight.data.copy_(words)
     return Omni(backbone.requires_grad_(False))

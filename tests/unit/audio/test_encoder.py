@@ -118,7 +118,7 @@ def test_released_configs_find_the_encoder(name: str) -> None:
     config, preprocessor = released(name)
     nothing: Any = None
     sources = Sources(
-        config, preprocessor, [], nothing, torch.device("cpu"), torch.float32, parts=None
+        nothing, config, preprocessor, [], nothing, torch.device("cpu"), torch.float32, parts=None
     )
     assert sources.encoder_entry("audio").load() is AudioEncoder
 

@@ -19,15 +19,16 @@ from ming_audio.config import AudioConfig
 from ming_audio.encoder import AudioEncoder
 from ming_audio.hotwords import with_listed
 from ming_audio.processing import AudioProcessor
-from ming_audio.prompts import FLASH, LITE, parse, prompts_of, question, tag_of
+from ming_audio.prompts import AudioPrompts, parse, prompts_of, question, tag_of
 from ming_audio.tasks import transcribe
 from ming_core import Audio, Video, load, user
-from ming_core.chat import FLASH as FLASH_CHAT
-from ming_core.chat import LITE_1_0, LITE_1_5
 from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
 from ming_core.media import Message
 from ming_core.plugins import get_plugins
+from ming_core.release import Release
+from ming_core.releases.flash import FLASH as FLASH_RELEASE
+from ming_core.releases.lite import LITE_1_0, LITE_1_5
 
 RATE = 16_000
 SENTENCE = "Please recognize the language of this speech and transcribe it. Format: oral."
@@ -56,7 +57,7 @@ class Scripted:
     """A model that answers `texts` in turn and remembers what it was asked."""
 
     texts: Sequence[str] = ()
-    format: Any = FLASH_CHAT
+    release: Release = FLASH_RELEASE
     section: Any = None
     n_ctx: int = 15_000
     window: int = 4096
@@ -68,8 +69,12 @@ class Scripted:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def sources(self) -> Any:
-        return SimpleNamespace(config={} if self.section is None else {"audio_tasks": self.section})
+    def format(self) -> Any:
+        return self.release.chat(SimpleNamespace(use_interleaved_frame_timestamp=True))  # type: ignore[arg-type]
+
+    def wording(self, section: str) -> Any:
+        assert section == "audio_tasks"
+        return self.release.wording.get(section, {}), self.section or {}
 
     @property
     def config(self) -> Any:
@@ -112,6 +117,10 @@ SHORT = speech((0.5, 0), (2, 0.1), (1, 0), (1, 0.1), (0.5, 0))
 # Prompts
 
 
+FLASH = AudioPrompts()
+LITE = prompts_of([LITE_1_0.wording["audio_tasks"]])
+
+
 def test_the_published_sentences() -> None:
     assert question(FLASH) == SENTENCE
     assert question(FLASH, punctuated=True).endswith("transcribe it. Format: oral, punctuated.")
@@ -120,9 +129,9 @@ def test_the_published_sentences() -> None:
         f"{SENTENCE}This is an audio about Culinary Traditions.This audio may contains the "
         "following words or phrases:Gansu Province,Uyghur,Xinjiang,clay sealing method,Umsh stew."
     )
-    for chat in (LITE_1_0, LITE_1_5):
-        assert question(prompts_of({}, chat.name)) == SENTENCE
-    assert prompts_of({}, "flash") == FLASH
+    assert question(LITE) == SENTENCE
+    assert prompts_of([LITE_1_5.wording["audio_tasks"]]) == LITE
+    assert prompts_of([FLASH_RELEASE.wording.get("audio_tasks", {})]) == FLASH
 
 
 def test_context_stands_before_the_hotwords() -> None:
@@ -174,7 +183,7 @@ def test_a_checkpoint_has_its_own_sentences() -> None:
         "languages": {"en": "en", "zh": "zh"},
         "no_repeat_ngram": 4,
     }
-    prompts = prompts_of({"audio_tasks": section}, "flash")
+    prompts = prompts_of([section])
     assert question(prompts, punctuated=True, hotwords=["a", "b"]) == (
         "write it down. words: a, b."
     )
@@ -202,7 +211,7 @@ def test_a_checkpoint_has_its_own_sentences() -> None:
 )
 def test_a_section_that_cannot_be_used(section: Any, sentence: str) -> None:
     with pytest.raises(MingError, match=sentence) as caught:
-        prompts_of({"audio_tasks": section}, "flash")
+        prompts_of(FLASH_RELEASE.worded("audio_tasks", {"audio_tasks": section}))
     assert isinstance(caught.value, BadConfig | UnknownName)
 
 
@@ -323,7 +332,7 @@ def test_a_hint_begins_the_answer() -> None:
 
 
 def test_context_and_hotwords_reach_the_model() -> None:
-    model = Scripted(["English\tx"], format=LITE_1_5)
+    model = Scripted(["English\tx"], release=LITE_1_5)
     words = ["Umsh  stew", "", "Ming", "Ming "]
     run(model, SHORT, context=" we\nleft. ", hotwords=words, domain="food", max_new_tokens=9)
     assert model.asked[0][0] == (
@@ -426,7 +435,7 @@ def test_the_beginning_is_not_repeated_but_read(model: Any) -> None:
 
 def test_a_model_without_ears() -> None:
     sources = replace(load("nano").sources, config={})
-    deaf = SimpleNamespace(sources=sources, format=FLASH_CHAT, encoder=sources.load_encoder)
+    deaf = SimpleNamespace(sources=sources, wording=lambda _: (), encoder=sources.load_encoder)
     with pytest.raises(MissingPlugin, match=r"this model has no part for audio: its config\.json"):
         transcribe(deaf, SHORT)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from ming_core.chat import Tokenizer
 from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 
 RELEASED = Path(__file__).parents[2] / "golden" / "released"
 
@@ -41,7 +42,7 @@ def make_backbone() -> Callable[[dict[str, Any]], Backbone]:
     """Builds a random backbone in eval mode; norms and expert biases are no constants either."""
 
     def make(llm: dict[str, Any]) -> Backbone:
-        backbone = Backbone(BackboneConfig.from_dict(llm)).eval()
+        backbone = Backbone(backbone_of({"llm_config": llm})).eval()
         with torch.no_grad():
             for name, tensor in backbone.state_dict().items():
                 if "norm" in name:
@@ -96,6 +97,6 @@ def released_config() -> Callable[[str], BackboneConfig]:
 
     def read(name: str) -> BackboneConfig:
         config = json.loads((RELEASED / name / "config.json").read_text("utf-8"))
-        return BackboneConfig.from_dict(config["llm_config"])
+        return backbone_of(config)
 
     return read

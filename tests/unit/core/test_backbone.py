@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.cache import Cache
-from ming_core.model.config import BackboneConfig, RopeConfig
+from ming_core.model.config import RopeConfig
 from ming_core.model.kernels.attention import PLAIN_UP_TO, attend, plain_attention
 from ming_core.model.moe import ModalityMoE
 from ming_core.model.rotary import Rotary, frequency_axes, rotate
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 from ming_core.training.losses import next_token_loss
 
 Make = Callable[[dict[str, Any]], Backbone]
@@ -335,7 +336,7 @@ def test_rotation_by_hand() -> None:
 
 def test_positions_far_along_are_rotated_in_float32(tiny_llm: TinyLlm) -> None:
     """A bfloat16 position 30001 would be 29952: half precision must not touch the angles."""
-    config = BackboneConfig.from_dict(tiny_llm("lite-1.0"))
+    config = backbone_of({"llm_config": tiny_llm("lite-1.0")})
     cos, sin = Rotary(config.rope)(torch.tensor([30001, 30002]).expand(3, 1, -1))
     x = torch.randn(1, 1, 1, 16, dtype=torch.bfloat16).expand(-1, -1, 2, -1)
     turned = rotate(x, cos, sin)

@@ -20,15 +20,14 @@ from ming_core.chat import (
     answer_ids,
     build_example,
     build_prompt,
-    chat_format,
-    format_of,
     media_parts,
     with_media_tokens,
 )
 from ming_core.chat.released import released_expansion, released_prompt
-from ming_core.errors import BadCheckpoint, BadMedia, UnknownName
+from ming_core.errors import BadCheckpoint, BadMedia
 from ming_core.media import Audio, Image, Message, Video, assistant, system, user
 from ming_core.model.config import BackboneConfig
+from ming_core.releases.flash import chat as flash_chat
 
 FORMATS = [LITE_1_0, LITE_1_5, FLASH]
 FLASH_HEAD = "<role>SYSTEM</role>你是一个友好的AI助手。\n\ndetailed thinking off<|role_end|>"
@@ -247,20 +246,12 @@ def test_released_sounds_without_a_placeholder_go_to_the_end() -> None:
     assert lite == "<audio><audioPatch></audio>a<audio><audioPatch></audio>"
 
 
-def test_formats_by_name() -> None:
-    assert chat_format("flash") is FLASH
-    with pytest.raises(UnknownName, match=r"did you mean 'lite-1\.5'"):
-        chat_format("lite1.5")
-
-
-def test_format_of_a_backbone(
+def test_a_video_without_times_is_one_block(
     released_config: Callable[[str], BackboneConfig], tokenizer: Tokenizer
 ) -> None:
-    assert format_of(released_config("ming-lite-omni-1.0")) is LITE_1_0
-    assert format_of(released_config("ming-lite-omni-1.5")) is LITE_1_5
     flash = released_config("ming-flash-omni")
-    assert format_of(flash) is FLASH
-    contiguous = format_of(replace(flash, use_interleaved_frame_timestamp=False))
+    assert flash_chat(flash) is FLASH
+    contiguous = flash_chat(replace(flash, use_interleaved_frame_timestamp=False))
     prompt = build_prompt([user(FILM)], contiguous, tokenizer, [MediaTokens(1)])
     assert "<video><framePatch></video>\n<|role_end|>" in written(tokenizer, prompt.input_ids)
 

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ming_core.checkpoints.detect import detect_family
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint, open_weights, read_config
 from ming_core.checkpoints.keymap import Slot, backbone_slots, identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.checkpoints.writing import export
 from ming_core.errors import BadCheckpoint
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of, release_of
 
 LITE = {
     "model_type": "bailing_moe",
@@ -56,7 +55,7 @@ FLASH = LITE | {
 def make(llm: dict, seed: int = 0) -> Backbone:
     """A backbone whose every tensor, biases included, is random."""
     torch.manual_seed(seed)
-    backbone = Backbone(BackboneConfig.from_dict(llm))
+    backbone = Backbone(backbone_of({"llm_config": llm}))
     for tensor in backbone.state_dict().values():
         tensor.copy_(torch.randn(tensor.shape))
     return backbone
@@ -64,7 +63,7 @@ def make(llm: dict, seed: int = 0) -> Backbone:
 
 def hollow(llm: dict) -> Backbone:
     with on_meta():
-        return Backbone(BackboneConfig.from_dict(llm))
+        return Backbone(backbone_of({"llm_config": llm}))
 
 
 def export_backbone(backbone: Backbone, folder: Path, llm: dict, **options) -> None:
@@ -250,7 +249,7 @@ backbones = st.builds(
 @given(llm=backbones, order=st.randoms(use_true_random=False))
 def test_key_map_is_a_bijection(llm: dict, order: random.Random) -> None:
     """Every element of the module belongs to one released tensor, in whatever order one goes."""
-    config = BackboneConfig.from_dict(llm)
+    config = backbone_of({"llm_config": llm})
     source = make(llm)
     slots = list(backbone_slots(config).items())
     order.shuffle(slots)
@@ -307,7 +306,12 @@ def test_fingerprint_depends_on_content_and_not_on_layout(tmp_path: Path) -> Non
     ],
 )
 def test_family_is_told_from_the_language_model(llm: object, family: str | None) -> None:
-    assert detect_family({"llm_config": llm, "model_type": "anything"}) == family
+    config = {"llm_config": llm, "model_type": "anything"}
+    if family is None:
+        with pytest.raises(BadCheckpoint, match="unknown checkpoint"):
+            release_of(config)
+    else:
+        assert release_of(config).name == family
 
 
 def test_hub_cache_links_are_followed_and_others_are_not(tmp_path: Path) -> None:
@@ -331,8 +335,8 @@ from pathlib import Path
 from ming_core.checkpoints.formats import open_checkpoint
 from ming_core.checkpoints.keymap import backbone_slots
 from ming_core.checkpoints.reading import load_module, on_meta
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -340,7 +344,7 @@ def peak():
 
 def load(folder):
     checkpoint = open_checkpoint(folder)
-    config = BackboneConfig.from_dict(checkpoint.config["llm_config"])
+    config = backbone_of(checkpoint.config)
     with on_meta():
         backbone = Backbone(config)
     load_module(backbone, checkpoint, backbone_slots(config), "cpu", torch.bfloat16)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ming_core.errors import BadConfig
+from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.model.config import BackboneConfig, RopeConfig, RouterConfig
+from ming_core.release import backbone_of
 
 ReadReleased = Callable[[str], BackboneConfig]
 TinyLlm = Callable[[str], dict[str, Any]]
@@ -34,24 +35,24 @@ def test_the_released_configurations(released_config: ReadReleased) -> None:
 
 
 def test_one_router_where_the_release_has_one(tiny_llm: TinyLlm) -> None:
-    lite = BackboneConfig.from_dict(tiny_llm("lite-1.5") | {"multi_gate": False})
-    flash = BackboneConfig.from_dict(tiny_llm("flash") | {"router_type": "topN"})
+    lite = backbone_of({"llm_config": tiny_llm("lite-1.5") | {"multi_gate": False}})
+    flash = backbone_of({"llm_config": tiny_llm("flash") | {"router_type": "topN"}})
     assert lite.gates == flash.gates == ("gate",)
 
 
 def test_the_width_of_a_head_defaults_to_an_equal_share(tiny_llm: TinyLlm) -> None:
     llm = tiny_llm("lite-1.0")
     del llm["head_dim"]
-    assert BackboneConfig.from_dict(llm).head_dim == 8
+    assert backbone_of({"llm_config": llm}).head_dim == 8
 
 
 def test_the_scaling_factor_by_either_name_or_the_default(tiny_llm: TinyLlm) -> None:
     llm = tiny_llm("flash")
     named = llm | {"moe_router_topk_scaling_factor": 1.5}
-    assert BackboneConfig.from_dict(llm).router.scaling == 2.5
-    assert BackboneConfig.from_dict(named).router.scaling == 1.5
+    assert backbone_of({"llm_config": llm}).router.scaling == 2.5
+    assert backbone_of({"llm_config": named}).router.scaling == 1.5
     named["routed_scaling_factor"] = 3
-    assert BackboneConfig.from_dict(named).router.scaling == 3.0
+    assert backbone_of({"llm_config": named}).router.scaling == 3.0
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_the_scaling_factor_by_either_name_or_the_default(tiny_llm: TinyLlm) -> 
 )
 def test_null_means_absent(llm: dict[str, Any], field: str) -> None:
     absent = {key: value for key, value in llm.items() if key != field}
-    assert BackboneConfig.from_dict(llm | {field: None}) == BackboneConfig.from_dict(absent)
+    assert backbone_of({"llm_config": llm | {field: None}}) == backbone_of({"llm_config": absent})
 
 
 @pytest.mark.parametrize("kind", [None, "llama", ["bailing_moe"]])
 def test_an_unknown_architecture(llm: dict[str, Any], kind: object) -> None:
-    with pytest.raises(BadConfig, match=r"unknown language model .* expected bailing_moe .*_v2"):
-        BackboneConfig.from_dict(llm | {"model_type": kind})
+    with pytest.raises(BadCheckpoint, match=r"unknown checkpoint: .* known are flash: .*_v2"):
+        backbone_of({"llm_config": llm | {"model_type": kind}})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_an_unknown_architecture(llm: dict[str, Any], kind: object) -> None:
 def test_a_missing_field_is_named(llm: dict[str, Any], field: str) -> None:
     del llm[field]
     with pytest.raises(BadConfig, match=f"llm_config lacks the field '{field}'"):
-        BackboneConfig.from_dict(llm)
+        backbone_of({"llm_config": llm})
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,8 @@ def test_a_missing_field_is_named(llm: dict[str, Any], field: str) -> None:
         ("num_experts_per_tok", 9, r"num_experts_per_tok 9 exceeds num_experts 8"),
         ("rope_theta", "high", r"rope_theta is 'high'; it must be a number from 1 to 1e\+15"),
         ("rms_norm_eps", [1], r"rms_norm_eps is \[1\]; it must be a number from 1e-30 to 1"),
-        ("rope_scaling", {"type": "yarn"}, r"unknown rope_scaling type 'yarn'; expected null"),
-        ("rope_scaling", "yarn", r"rope_scaling is 'yarn'; it must be an object"),
+        ("rope_scaling", {"type": "yarn"}, r"unknown checkpoint: .* rope_scaling 'yarn'; known"),
+        ("rope_scaling", "yarn", r"unknown checkpoint: .* rope_scaling 'yarn'; known"),
         ("use_sliding_window", True, r"use_sliding_window is True; only False is supported"),
         ("tie_word_embeddings", True, r"tie_word_embeddings is True; only False is supported"),
         ("hidden_act", "gelu", r"hidden_act is 'gelu'; only 'silu' is supported"),
@@ -100,8 +101,8 @@ def test_a_missing_field_is_named(llm: dict[str, Any], field: str) -> None:
 def test_a_wrong_value_is_named(
     llm: dict[str, Any], field: str, value: object, sentence: str
 ) -> None:
-    with pytest.raises(BadConfig, match=sentence):
-        BackboneConfig.from_dict(llm | {field: value})
+    with pytest.raises((BadConfig, BadCheckpoint), match=sentence):
+        backbone_of({"llm_config": llm | {field: value}})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_wrong_value_is_named(
 )
 def test_impossible_expert_groups(tiny_llm: TinyLlm, change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadConfig, match=sentence):
-        BackboneConfig.from_dict(tiny_llm("flash") | change)
+        backbone_of({"llm_config": tiny_llm("flash") | change})
 
 
 @pytest.mark.parametrize(
@@ -132,4 +133,4 @@ def test_a_rotary_width_that_cannot_be_split(
     tiny_llm: TinyLlm, name: str, change: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(BadConfig, match=sentence):
-        BackboneConfig.from_dict(tiny_llm(name) | change)
+        backbone_of({"llm_config": tiny_llm(name) | change})

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from ming_core.model.config import BackboneConfig
 from ming_core.model.kernels.experts import swiglu
 from ming_core.model.moe import MLP, Experts, ModalityMoE
+from ming_core.release import backbone_of
 
 TinyLlm = Callable[[str], dict[str, Any]]
 E, D, I, K = 6, 10, 7, 3
@@ -115,7 +115,7 @@ def test_swiglu_takes_the_gate_from_the_first_half() -> None:
 
 
 def test_the_mixture_adds_its_shared_experts(tiny_llm: TinyLlm) -> None:
-    moe = ModalityMoE(BackboneConfig.from_dict(tiny_llm("flash")))
+    moe = ModalityMoE(backbone_of({"llm_config": tiny_llm("flash")}))
     x, modality = torch.randn(2, 5, 32), torch.randint(3, (2, 5))
     with torch.no_grad():
         y, routing = moe(x, modality)
@@ -126,7 +126,7 @@ def test_the_mixture_adds_its_shared_experts(tiny_llm: TinyLlm) -> None:
 
 
 def test_a_mixture_without_shared_experts(tiny_llm: TinyLlm) -> None:
-    moe = ModalityMoE(BackboneConfig.from_dict(tiny_llm("lite-1.0") | {"num_shared_experts": 0}))
+    moe = ModalityMoE(backbone_of({"llm_config": tiny_llm("lite-1.0") | {"num_shared_experts": 0}}))
     assert not any("shared" in name for name in moe.state_dict())
     y, routing = moe(torch.randn(1, 4, 32), None)
     assert y.shape == (1, 4, 32)

@@ -485,7 +485,7 @@ def conversation(pieces: list[Any], mixed: bool, seeds: itertools.count[int]) ->
 def positions_of(
     model: OmniModel, ids: Tensor, attention: Tensor, seen: list[Seen]
 ) -> tuple[Tensor, Tensor]:
-    return rope_index(model.config, ids, attention, *split_grids([s.features for s in seen]))
+    return rope_index(model.rule, ids, attention, *split_grids([s.features for s in seen]))
 
 
 def _single(model: OmniModel, prompt: Any, seen: list[Seen]) -> OmniBatch:

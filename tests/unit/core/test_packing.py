@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ming_core.errors import BadConfig
-from ming_core.model.config import BackboneConfig
 from ming_core.model.masks import prefix_segment_mask, segment_mask
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of
 from ming_core.training.losses import IGNORE, next_token_loss, token_losses
 from ming_core.training.packing import Packed, Placement, Sample, pack, plan_packing
 
@@ -51,7 +51,7 @@ def backbone(kind: str) -> Backbone:
             "rope_scaling": {"type": "3D"},
             "multi_gate": True,
         }
-    return Backbone(BackboneConfig.from_dict(config)).double()
+    return Backbone(backbone_of({"llm_config": config})).double()
 
 
 def sample(length: int, start: int = 0) -> Sample:

@@ -141,7 +141,7 @@ def test_rule_of_a_config(released_config: Callable[[str], BackboneConfig]) -> N
     assert PositionRule.from_config(released_config("ming-lite-omni-1.0")).kind == "1d"
 
     ids, grid = torch.tensor([[5, 126347, 126346, 126346]]), grids((1, 2, 1))
-    found, delta = rope_index(config, ids, None, grid)
+    found, delta = rope_index(PositionRule.from_config(config), ids, None, grid)
     assert found[1].tolist() == [[0, 1, 2, 3]]
     assert torch.equal(found, rope_index(rule, ids, None, grid)[0])
     assert int(delta) == 0

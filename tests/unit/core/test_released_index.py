@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ming_core.checkpoints.detect import detect_family
 from ming_core.checkpoints.formats import read_config
 from ming_core.checkpoints.keymap import Slot, backbone_slots
 from ming_core.checkpoints.reading import module_tensors, on_meta
-from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
+from ming_core.release import backbone_of, release_of
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def released() -> Path:
 
 def account(folder: Path) -> tuple[dict[str, Slot], dict[str, int]]:
     """The key map of a release and the number of elements of each released tensor."""
-    config = BackboneConfig.from_dict(read_config(folder)["llm_config"])
+    config = backbone_of(read_config(folder))
     with on_meta():
         backbone = Backbone(config)
     slots = backbone_slots(config)
@@ -70,7 +69,7 @@ def test_flash_tensors(released: Path) -> None:
     ],
 )
 def test_families_of_the_real_configs(released: Path, folder: str, family: str) -> None:
-    assert detect_family(read_config(released / folder)) == family
+    assert release_of(read_config(released / folder)).name == family
 
 
 def test_the_repeated_auto_map_of_the_released_config_is_accepted(released: Path) -> None:

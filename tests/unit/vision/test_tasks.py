@@ -6,7 +6,6 @@ import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig, BadMedia, MingError, UnknownName
 from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins
+from ming_core.releases.flash import FLASH
 from ming_vision.documents import Document, Table, parse_tables, unfenced
 from ming_vision.prompts import RELEASED, language_of, prompts_of, say
 from ming_vision.tasks import click, describe, ground, read
@@ -40,10 +40,9 @@ class Scripted:
     section: Any = None
     asked: list[tuple[str, Any, dict[str, Any]]] = field(default_factory=list)
 
-    @property
-    def sources(self) -> Any:
-        config = {} if self.section is None else {"vision_tasks": self.section}
-        return SimpleNamespace(config=config)
+    def wording(self, section: str) -> Any:
+        assert section == "vision_tasks"
+        return {}, self.section or {}
 
     def ask(self, question: str, medium: Any, **options: Any) -> Answer:
         self.asked.append((question, medium, options))
@@ -67,7 +66,7 @@ def test_the_published_sentences() -> None:
     assert say(RELEASED.click, "en", name="search bar") == (
         "In the given image, could you find and tell me the coordinates of search bar?"
     )
-    assert prompts_of({}) == RELEASED
+    assert prompts_of([]) == prompts_of([{}, {}]) == RELEASED
 
 
 def test_words_of_a_user_are_not_filled_in_twice() -> None:
@@ -75,7 +74,7 @@ def test_words_of_a_user_are_not_filled_in_twice() -> None:
 
 
 def test_a_checkpoint_has_its_own_sentences() -> None:
-    prompts = prompts_of({"vision_tasks": NANO})
+    prompts = prompts_of([{}, NANO])
     assert (prompts.box_scale, prompts.box_style) == (64, "plain")
     assert say(prompts.ground, "zh", name="红星") == "定位红星。"
     assert say(prompts.click, "zh", name="红星") == "click the 红星."  # the only language it has
@@ -103,7 +102,7 @@ def test_a_checkpoint_has_its_own_sentences() -> None:
 )
 def test_a_section_that_cannot_be_used(section: Any, sentence: str) -> None:
     with pytest.raises(MingError, match=sentence) as caught:
-        prompts_of({"vision_tasks": section})
+        prompts_of(FLASH.worded("vision_tasks", {"vision_tasks": section}))
     assert isinstance(caught.value, BadConfig | UnknownName)
 
 

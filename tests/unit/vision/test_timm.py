@@ -134,6 +134,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sources(config: dict[str, Any], checkpoints: Sequence[Checkpoint] = ()) -> Sources:
     return Sources(
+        release=cast(Any, None),
         config=config,
         preprocessor={},
         checkpoints=checkpoints,

@@ -10,7 +10,7 @@ config.json (docs/tasks/transcribe.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
@@ -72,33 +72,26 @@ class AudioPrompts:
     compare_hotwords: bool = False
 
 
-FLASH = AudioPrompts()
-LITE = AudioPrompts(dialect="This is an audio in the dialect {dialect}.", no_repeat_ngram=10)
-RELEASED: Mapping[str, AudioPrompts] = MappingProxyType(
-    {"lite-1.0": LITE, "lite-1.5": LITE, "flash": FLASH}
-)
-"""By the name of the chat format."""
-
 _PLACES = ("domain", "dialect", "context", "hotwords")
 
 
-def prompts_of(config: Mapping[str, Any], release: str) -> AudioPrompts:
-    """The sentences for a model from its whole config.json and the name of its chat format.
+def prompts_of(wording: Iterable[Mapping[str, Any]]) -> AudioPrompts:
+    """The sentences for a model from `model.wording("audio_tasks")`.
 
     Raises BadConfig or UnknownName for a section `audio_tasks` that cannot be used.
     """
-    section = config.get("audio_tasks", {})
-    if not isinstance(section, Mapping):
-        raise BadConfig(f"audio_tasks must be an object of sentences, not {shown(section)}")
+    prompts = AudioPrompts()
     known = [field.name for field in fields(AudioPrompts)]
-    for key, value in section.items():
-        if key not in known:
-            raise UnknownName("key of audio_tasks", key, known)
-        _check(key, value)
-    own = dict(section)
-    if "transcribe" in own:  # it was taught this sentence, and no special form of it
-        own.setdefault("punctuated", own["transcribe"])
-    return replace(RELEASED[release], **own)
+    for section in wording:
+        for key, value in section.items():
+            if key not in known:
+                raise UnknownName("key of audio_tasks", key, known)
+            _check(key, value)
+        own = dict(section)
+        if "transcribe" in own:  # it was taught this sentence, and no special form of it
+            own.setdefault("punctuated", own["transcribe"])
+        prompts = replace(prompts, **own)
+    return prompts
 
 
 def question(

@@ -94,7 +94,7 @@ def transcribe(
     Raises MissingPlugin if the model cannot hear, BadMedia, UnknownName for an unknown language,
     and BadConfig, for example if hotwords and context do not fit.
     """
-    prompts = prompts_of(model.sources.config, model.format.name)
+    prompts = prompts_of(model.wording("audio_tasks"))
     longest, sound_tokens = _limits(model)
     if batch < 1:
         raise BadConfig(f"batch is {batch}; it must be at least 1")

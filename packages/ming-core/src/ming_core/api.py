@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from ming_core.chat.dialects import as_messages
-from ming_core.chat.formats import format_of
 from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Engine
 from ming_core.engine.knowledge import Knowledge, read_familiar
@@ -85,7 +84,9 @@ class OmniModel:
         self.omni = omni
         self.sources = sources
         self.tokenizer = sources.tokenizer
-        self.format = format_of(self.config)
+        self.release = sources.release
+        self.format = self.release.chat(self.config)
+        self.rule = self.release.positions(self.config)
         told = Knowledge.from_config(sources.config)
         self.knowledge = told and replace(told, familiar=read_familiar(sources.checkpoints))
         self.engine = Engine(self)
@@ -107,6 +108,12 @@ class OmniModel:
     @property
     def config(self) -> BackboneConfig:
         return self.omni.backbone.config
+
+    def wording(self, section: str) -> tuple[Mapping[str, Any], ...]:
+        """What a section of config.json, as `audio_tasks`, says the model was taught to be told:
+        the sentences of its release, then its own, which go before them. Raises BadConfig.
+        """
+        return self.release.worded(section, self.sources.config)
 
     @property
     def short_name(self) -> str:

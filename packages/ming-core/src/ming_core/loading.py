@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ming_core.chat.formats import format_of, with_media_tokens
+from ming_core.chat.formats import with_media_tokens
 from ming_core.chat.tokenizer import Tokenizer
-from ming_core.checkpoints.detect import unknown_family
 from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
-from ming_core.checkpoints.keymap import backbone_slots, identity_slots
+from ming_core.checkpoints.keymap import identity_slots
 from ming_core.checkpoints.reading import load_module, on_meta
 from ming_core.devices import DTYPES, find_device, find_dtype
 from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
@@ -27,6 +26,7 @@ from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing_encoder, missing_media
 from ming_core.plugins.registry import Entry
 from ming_core.presets import BACKBONE, preset_folders
+from ming_core.release import Release, release_of
 
 SMALL = 4 * 2**30
 """Bytes of weights below which CPU inference runs in float32, where it is fastest."""
@@ -44,6 +44,7 @@ class Sources:
     means all.
     """
 
+    release: Release
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any]
     checkpoints: Sequence[Checkpoint]
@@ -54,14 +55,14 @@ class Sources:
 
     def load_backbone(self) -> Backbone:
         """The language model with its weights. Raises BadCheckpoint or BadConfig."""
-        config = BackboneConfig.from_dict(self.config["llm_config"])
+        config = self.release.backbone(self.config)
         _check_size(config, self.checkpoints[0])
         _check_vocabulary(config, self.tokenizer)
-        config = with_media_tokens(config, format_of(config), self.tokenizer)
+        config = with_media_tokens(config, self.release.chat(config), self.tokenizer)
         self.tokenizer.limit = config.max_position_embeddings
         with on_meta():
             backbone = Backbone(config)
-        slots = backbone_slots(config)
+        slots = self.release.slots(config)
         load_module(backbone, self.checkpoints[0], slots, self.device, self.dtype)
         return backbone
 
@@ -125,12 +126,12 @@ def open_sources(
     for checkpoint in checkpoints:
         config |= checkpoint.config
         preprocessor |= checkpoint.preprocessor
-    if get_plugins().first("ming_detect_checkpoint", folder=folders[0], config=config) is None:
-        raise unknown_family(config)
+    release = release_of(config)
     if not preprocessor:
         _check_preprocessor(config, wanted)
     size = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
     return Sources(
+        release=release,
         config=config,
         preprocessor=preprocessor,
         checkpoints=checkpoints,

@@ -8,7 +8,7 @@ worded after them. A checkpoint that was trained on other sentences says so in a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -81,19 +81,24 @@ _STANDS_IN = {
 _NEEDS = {"ground": NAME, "click": NAME, "click_history": ACTIONS}
 
 
-def prompts_of(config: Mapping[str, Any]) -> VisionPrompts:
-    """The sentences for a model from its whole config.json.
+def prompts_of(wording: Iterable[Mapping[str, Any]]) -> VisionPrompts:
+    """The sentences for a model from `model.wording("vision_tasks")`.
 
     Raises BadConfig or UnknownName for a section `vision_tasks` that cannot be used.
     """
-    section = config.get("vision_tasks", {})
-    if not isinstance(section, Mapping):
-        raise BadConfig(f"vision_tasks must be an object of sentences, not {shown(section)}")
+    prompts = RELEASED
+    for section in wording:
+        prompts = _with(prompts, section)
+    return prompts
+
+
+def _with(prompts: VisionPrompts, section: Mapping[str, Any]) -> VisionPrompts:
     known = [field.name for field in fields(VisionPrompts)]
     for key in section:
         if key not in known:
             raise UnknownName("key of vision_tasks", key, known)
-    scale, style = section.get("box_scale", 1000), section.get("box_style", "brackets")
+    scale = section.get("box_scale", prompts.box_scale)
+    style = section.get("box_style", prompts.box_style)
     if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
         raise BadConfig(
             f"vision_tasks.box_scale is {shown(scale)}; it must be a whole number above 0"
@@ -110,7 +115,7 @@ def prompts_of(config: Mapping[str, Any]) -> VisionPrompts:
     for key, other in _STANDS_IN.items():
         if key not in sentences and other in sentences:
             sentences[key] = sentences[other]
-    return replace(RELEASED, **sentences, box_scale=scale, box_style=style)
+    return replace(prompts, **sentences, box_scale=scale, box_style=style)
 
 
 def say(sentences: Sentences, language: Language, **filled: str) -> str:

@@ -186,7 +186,7 @@ def click(
 
 
 def _prompts(model: OmniModel) -> VisionPrompts:
-    return prompts_of(model.sources.config)
+    return prompts_of(model.wording("vision_tasks"))
 
 
 def _place(model: OmniModel, picture: Picture) -> Place:

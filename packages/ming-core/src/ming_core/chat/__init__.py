@@ -7,8 +7,6 @@ from ming_core.chat.formats import (
     LITE_1_0,
     LITE_1_5,
     ChatFormat,
-    chat_format,
-    format_of,
     with_media_tokens,
 )
 from ming_core.chat.prompt import (
@@ -38,8 +36,6 @@ __all__ = [
     "answer_ids",
     "build_example",
     "build_prompt",
-    "chat_format",
-    "format_of",
     "media_parts",
     "with_media_tokens",
     "with_room",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ming_core.chat.tokenizer import Tokenizer
-from ming_core.errors import BadCheckpoint, UnknownName
+from ming_core.errors import BadCheckpoint
 from ming_core.media import Role
 from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.config import BackboneConfig
@@ -105,24 +105,6 @@ FLASH = ChatFormat(
     ),
     audio=LITE_1_5.audio,
 )
-
-_FORMATS = {f.name: f for f in (LITE_1_0, LITE_1_5, FLASH)}
-
-
-def chat_format(name: str) -> ChatFormat:
-    """A format by name: lite-1.0, lite-1.5 or flash. Raises UnknownName otherwise."""
-    if name not in _FORMATS:
-        raise UnknownName("chat format", name, _FORMATS)
-    return _FORMATS[name]
-
-
-def format_of(config: BackboneConfig) -> ChatFormat:
-    """The format that the backbone was trained with, told by its kind of positions."""
-    if config.rope.kind != "video_rope":
-        return LITE_1_0 if config.rope.kind == "1d" else LITE_1_5
-    if config.use_interleaved_frame_timestamp:
-        return FLASH
-    return replace(FLASH, video=replace(FLASH.video, frame=None, after="\n"))
 
 
 def with_media_tokens(

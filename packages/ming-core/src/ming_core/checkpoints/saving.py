@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ming_core.checkpoints.files import inside
-from ming_core.checkpoints.keymap import backbone_slots, identity_slots
+from ming_core.checkpoints.keymap import identity_slots
 from ming_core.checkpoints.writing import export
 from ming_core.engine.knowledge import familiar_files
 
@@ -27,7 +27,7 @@ def save_model(omni: Omni, sources: Sources, folder: str | Path) -> Path:
     become one. The folder appears at once, complete, or not at all. Raises BadCheckpoint if it
     exists and is not empty, or cannot be written.
     """
-    slots = {"backbone": (omni.backbone, backbone_slots(omni.backbone.config))}
+    slots = {"backbone": (omni.backbone, sources.release.slots(omni.backbone.config))}
     encoders = {name: (part, identity_slots(part)) for name, part in omni.encoders.items()}
     home = sources.tokenizer.folder
     others = (path for name in _OTHERS if (path := inside(home, name)).is_file())

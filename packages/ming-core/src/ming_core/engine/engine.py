@@ -271,7 +271,8 @@ class Engine:
         assert self._batch
         with self._blaming(tickets), torch.inference_mode():
             batch, positions = tensors_of(
-                model.config,
+                model.rule,
+                model.config.pad_token_id,
                 [ticket.prompt for ticket in tickets],
                 [item for ticket in tickets for item in ticket.seen],
                 cache.length if cache else 0,

@@ -16,10 +16,9 @@ from ming_core.engine.fitting import way_out
 from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.media import Media, Message, with_sound
-from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, Processor, split_grids
 from ming_core.model.omni import OmniBatch
-from ming_core.model.positions import rope_index
+from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.queries import NO_QUERY, Queries, cover_picture
 from ming_core.model.seen import Seen, SeenMedia, encoded
 
@@ -71,7 +70,8 @@ def room_for(model: OmniModel, request: Request, prompt: Prompt, seen: Sequence[
 
 
 def tensors_of(
-    config: BackboneConfig,
+    rule: PositionRule,
+    pad: int,
     prompts: Sequence[Prompt],
     media: Sequence[Seen],
     known: int = 0,
@@ -79,21 +79,22 @@ def tensors_of(
 ) -> tuple[OmniBatch, Tensor]:
     """Prompts as one batch on the CPU, padded on the left, and next positions [B] of its rows.
 
-    media: of all prompts, encoded. known: so many tokens of a single prompt are computed already
-    and left out. queries: what a head added to each prompt; empty if no prompt has any.
+    pad: id of the padding. media: of all prompts, encoded. known: so many tokens of a single prompt
+    are computed already and left out. queries: what a head added to each prompt; empty if no prompt
+    has any.
     """
     queries = queries or [None] * len(prompts)
     sizes = [len(prompt.input_ids) for prompt in prompts]
     length = max(sizes)
-    ids = torch.full((len(prompts), length), config.pad_token_id, device="cpu")
+    ids = torch.full((len(prompts), length), pad, device="cpu")
     modality, segments = torch.zeros_like(ids), torch.full_like(ids, -1)
     for row, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
         ids[row, length - size :] = torch.tensor(prompt.input_ids, device="cpu")
         modality[row, length - size :] = torch.tensor(prompt.modality_ids, device="cpu")
         segments[row, length - size :] = 0
-    items = _items(prompts, media, queries, config.spatial_merge_size)
+    items = _items(prompts, media, queries, rule.merge)
     stills, videos = split_grids([item for row in items for item in row])
-    positions, deltas = rope_index(config, ids, segments + 1, stills, videos)
+    positions, deltas = rope_index(rule, ids, segments + 1, stills, videos)
     query_ids, vectors = torch.full_like(ids, NO_QUERY), []
     for row, (prompt, own) in enumerate(zip(prompts, queries, strict=True)):
         if own is not None:
@@ -101,7 +102,7 @@ def tensors_of(
             numbers = torch.tensor(prompt.query_ids, device="cpu")
             if own.layout == "picture":
                 place = positions[:, row, start:]
-                _cover(place, prompt, own, items[row], config.spatial_merge_size)
+                _cover(place, prompt, own, items[row], rule.merge)
             before = sum(map(len, vectors))
             query_ids[row, start:] = torch.where(numbers >= 0, numbers + before, NO_QUERY)
             vectors.append(own.joined())

@@ -1,4 +1,4 @@
-"""The backbone's configuration, read from the `llm_config` section of a released config.json.
+"""The backbone's configuration; each release reads it from its own config.json.
 
 Field names are the released ones. What differs between the generations is not a version number
 but three small pieces of data: the rotary kind, the router kind and whether q and k are normed.
@@ -6,12 +6,10 @@ but three small pieces of data: the rotary kind, the router kind and whether q a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ming_core.errors import BadConfig
-from ming_core.fields import EXPERTS, LAYERS, MERGE, WIDTH, Section, shown
 
 RopeKind = Literal["1d", "mrope", "video_rope"]
 RouterKind = Literal["softmax", "grouped_sigmoid"]
@@ -19,16 +17,6 @@ RouterKind = Literal["softmax", "grouped_sigmoid"]
 
 GATES = ("gate", "image_gate", "audio_gate")
 """Released router names, indexed by modality id."""
-
-# Values that would change the mathematics and that no released model uses.
-_FIXED = {
-    "use_sliding_window": False,
-    "norm_head": False,
-    "norm_softmax": False,
-    "tie_word_embeddings": False,
-    "hidden_act": "silu",
-}
-_FIXED_IN_FLASH = {"use_qk_norm": True, "use_expert_bias": True}
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class RouterConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Everything the decoder needs. Build it with `from_dict` from a released `llm_config`."""
+    """Everything the decoder needs. `ming_core.release.backbone_of` reads it from a config.json."""
 
     vocab_size: int
     hidden_size: int
@@ -131,107 +119,3 @@ class BackboneConfig:
 
     def is_moe_layer(self, layer: int) -> bool:
         return layer >= self.first_k_dense_replace
-
-    @classmethod
-    def from_dict(cls, llm: Mapping[str, Any]) -> BackboneConfig:
-        """Read a released `llm_config`.
-
-        A null counts as absent. Raises BadConfig for another architecture, a missing field, a
-        value of the wrong type or out of range, or a setting that no released model uses (sliding
-        window, tied embeddings, another activation).
-        """
-        section = Section(llm, "llm_config")
-        kind = section.raw("model_type", None)
-        if kind not in ("bailing_moe", "bailing_moe_v2"):
-            raise BadConfig(
-                f"unknown language model {shown(kind)} in llm_config.model_type; "
-                "expected bailing_moe (Lite 1.0, 1.5) or bailing_moe_v2 (Flash)"
-            )
-        flash = kind == "bailing_moe_v2"
-        for key, value in (_FIXED | _FIXED_IN_FLASH if flash else _FIXED).items():
-            section.fixed(key, value)
-        return cls._from_section(section, flash)
-
-    @classmethod
-    def _from_section(cls, llm: Section, flash: bool) -> BackboneConfig:
-        width = llm.whole("hidden_size", most=WIDTH)
-        heads = llm.whole("num_attention_heads", most=WIDTH)
-        vocabulary = llm.whole("vocab_size", most=2**24)
-        head_dim = llm.whole("head_dim", max(1, width // heads), most=2**16)
-        rotary = llm.number("partial_rotary_factor", 1.0, least=0, most=100) if flash else 1.0
-        rope = RopeConfig(
-            kind=_rope_kind(llm),
-            theta=llm.number("rope_theta", least=1, most=1e15),
-            rotary_dim=int(head_dim * rotary),
-        )
-        chosen = llm.whole("num_experts_per_tok", most=EXPERTS)
-        if flash:
-            # `norm_topk_prob` is not read by the reference: Flash always normalises. The factor
-            # 2.5 exists only as its class default; the released key is a synonym of it.
-            key = "routed_scaling_factor"
-            if key not in llm:
-                key = "moe_router_topk_scaling_factor"
-            router = RouterConfig(
-                kind="grouped_sigmoid",
-                top_k=chosen,
-                n_group=llm.whole("n_group", most=EXPERTS),
-                topk_group=llm.whole("topk_group", most=EXPERTS),
-                scaling=llm.number(key, 2.5, least=1e-6, most=1e6),
-            )
-        else:
-            router = RouterConfig(
-                kind="softmax", top_k=chosen, norm=llm.flag("norm_topk_prob", True)
-            )
-
-        def token(key: str) -> int | None:
-            return llm.whole(key, least=0, most=vocabulary - 1) if key in llm else None
-
-        pad = token("pad_token_id") or 0
-        eos = token("eos_token_id")
-        return cls(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            intermediate_size=llm.whole("intermediate_size", most=WIDTH),
-            num_hidden_layers=llm.whole("num_hidden_layers", most=LAYERS),
-            num_attention_heads=heads,
-            num_key_value_heads=llm.whole("num_key_value_heads", most=WIDTH),
-            head_dim=head_dim,
-            num_experts=llm.whole("num_experts", most=EXPERTS),
-            num_shared_experts=llm.whole("num_shared_experts", 0, least=0, most=EXPERTS),
-            moe_intermediate_size=llm.whole("moe_intermediate_size", most=WIDTH),
-            first_k_dense_replace=llm.whole("first_k_dense_replace", 0, least=0, most=LAYERS),
-            # Below, it would vanish in float32 and a row of zeros would become NaN.
-            rms_norm_eps=llm.number("rms_norm_eps", least=1e-30, most=1),
-            max_position_embeddings=llm.whole("max_position_embeddings", 32768),
-            rope=rope,
-            router=router,
-            qk_norm=flash,
-            qkv_bias=llm.flag("use_qkv_bias", False),
-            dense_bias=llm.flag("use_bias", False),
-            multi_gate=llm.text("router_type", "") == "MultiRouter"
-            if flash
-            else llm.flag("multi_gate", False),
-            pad_token_id=pad,
-            eos_token_id=pad if eos is None else eos,
-            image_patch_token=token("image_patch_token"),
-            video_patch_token=token("video_patch_token"),
-            image_start_token=token("image_start_token"),
-            video_start_token=token("video_start_token"),
-            use_interleaved_frame_timestamp=llm.flag("use_interleaved_frame_timestamp", False),
-            spatial_merge_size=llm.whole("spatial_merge_size", 2, most=MERGE),
-        )
-
-
-def _rope_kind(llm: Section) -> RopeKind:
-    if "rope_scaling" not in llm:
-        return "1d"
-    kinds: dict[str, RopeKind] = {"3D": "mrope", "video_rope": "video_rope"}
-    scaling = llm.section("rope_scaling")
-    kind = scaling.raw("type", None)
-    if kind is None:
-        return "1d"
-    if not isinstance(kind, str) or kind not in kinds:
-        raise BadConfig(
-            f"unknown rope_scaling type {shown(kind)}; expected null, '3D' or 'video_rope'"
-        )
-    return kinds[kind]

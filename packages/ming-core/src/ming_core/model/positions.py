@@ -58,7 +58,7 @@ class PositionRule:
 
 
 def rope_index(
-    config: BackboneConfig | PositionRule,
+    rule: PositionRule,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     image_grid_thw: Tensor | None = None,
@@ -72,7 +72,6 @@ def rope_index(
     patch [videos]. The token number n after the prompt has position S + n + delta.
     Without grids every token counts as text. ValueError if grids and patch tokens do not match.
     """
-    rule = config if isinstance(config, PositionRule) else PositionRule.from_config(config)
     batch, length = input_ids.shape
     device = input_ids.device
     real = input_ids.new_ones(batch, length, dtype=torch.bool)

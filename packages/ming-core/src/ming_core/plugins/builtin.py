@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ming_core.plugins.hooks import hookimpl
 
@@ -36,16 +35,14 @@ def ming_register_presets(register: Registrar) -> None:
 
 
 @hookimpl
-def ming_register_checkpoints(register: Registrar) -> None:
-    for name in ("lite-1.0", "lite-1.5", "flash"):
-        register(name, "ming_core.checkpoints.keymap:backbone_slots")
-
-
-@hookimpl
-def ming_detect_checkpoint(config: Mapping[str, Any]) -> str | None:
-    from ming_core.checkpoints.detect import detect_family
-
-    return detect_family(config)
+def ming_register_releases(register: Registrar) -> None:
+    for name, target, summary in (
+        ("lite-1.0", "lite:LITE_1_0", "'bailing_moe' without rope_scaling"),
+        ("lite-1.5", "lite:LITE_1_5", "'bailing_moe' with rope_scaling '3D'"),
+        ("flash", "flash:FLASH", "'bailing_moe_v2' with rope_scaling 'video_rope'"),
+        ("nano", "nano:NANO", "as flash, of a small model that says what it knows"),
+    ):
+        register(name, f"ming_core.releases.{target}", summary=summary)
 
 
 @hookimpl

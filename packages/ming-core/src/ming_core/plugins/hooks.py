@@ -7,9 +7,7 @@ example of each hook.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pluggy import HookimplMarker, HookspecMarker
 
@@ -59,8 +57,10 @@ def ming_register_presets(register: Registrar) -> None:
 
 
 @hookspec
-def ming_register_checkpoints(register: Registrar) -> None:
-    """Add checkpoint families: tables from released tensor names to our modules."""
+def ming_register_releases(register: Registrar) -> None:
+    """Add releases. The target is a `ming_core.release.Release`, the one object that knows a family
+    of checkpoints: how it is recognised and read, its chat format, its wording and its parts.
+    """
 
 
 @hookspec
@@ -92,14 +92,6 @@ def ming_register_chat_commands(register: Registrar) -> None:
 @hookspec
 def ming_register_commands(app: typer.Typer) -> None:
     """Add commands to `ming`. Import heavy modules in the body of the command, not in the hook."""
-
-
-@hookspec(firstresult=True)
-def ming_detect_checkpoint(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Return the name of the registered checkpoint family of a folder, or None.
-
-    config: the content of its config.json.
-    """
 
 
 @hookspec

@@ -63,7 +63,7 @@ class Plugins:
         self.options = Registry("class of options")
         self.tasks = Registry("task")
         self.presets = Registry("preset", part="part")
-        self.checkpoints = Registry("checkpoint family")
+        self.releases = Registry("release")
         self.recipes = Registry("recipe")
         self.benchmarks = Registry("benchmark")
         self.chat_commands = Registry("chat command")
@@ -87,7 +87,7 @@ class Plugins:
             "options": self.options,
             "tasks": self.tasks,
             "presets": self.presets,
-            "checkpoints": self.checkpoints,
+            "releases": self.releases,
             "recipes": self.recipes,
             "benchmarks": self.benchmarks,
             "chat_commands": self.chat_commands,
@@ -115,8 +115,10 @@ class Plugins:
             self._call_one(plugin, f"ming_register_{plural}", register=registrar)
 
     def fail(self, name: str, distribution: str, reason: str) -> None:
-        """Record and report that something of a plugin is left out."""
+        """Record and report that something of a plugin is left out; the same is said once."""
         failure = Failure(name, distribution, reason)
+        if failure in self.failures:
+            return
         self.failures.append(failure)
         log.warning("%s", failure)
 
@@ -126,15 +128,6 @@ class Plugins:
             if hook in plugin.hooks:
                 module = self.manager.get_plugin(plugin.name)
                 yield plugin, self._call_one(module, hook, **arguments)
-
-    def first(self, hook: str, **arguments: Any) -> Any:
-        """The first answer to a hook that is not None, the last plugin asked first."""
-        for plugin in reversed(self.loaded):
-            if hook in plugin.hooks:
-                answer = self._call_one(self.manager.get_plugin(plugin.name), hook, **arguments)
-                if answer is not None:
-                    return answer
-        return None
 
     def _call_one(self, plugin: object, hook: str, **arguments: Any) -> Any:
         others = [other for other in self.manager.get_plugins() if other is not plugin]
@@ -147,8 +140,7 @@ class Plugins:
             distribution = next((p.distribution for p in self.loaded if p.name == name), name)
             self.fail(name, distribution, f"{hook} raised {describe(error)}")
             return None
-        # A hook that wants the first result gives it bare, the others a list.
-        return (results[0] if results else None) if isinstance(results, list) else results
+        return results[0] if results else None
 
     def _reporter(self, name: str, distribution: str) -> Callable[[str], None]:
         return lambda reason: self.fail(name, distribution, reason)
