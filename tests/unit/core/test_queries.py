@@ -224,7 +224,7 @@ def by_hand(model: OmniModel, request: Request) -> torch.Tensor:
     )
     ids = torch.tensor([prompt.input_ids])
     stills, _ = split_grids([*features, asked.features(merge)])
-    positions, _ = rope_index(model.config, ids, None, stills)
+    positions, _ = rope_index(model.rule, ids, None, stills)
     numbers = torch.tensor([prompt.query_ids])
     if asked.layout == "picture" and media:
         run, (_, height, width) = prompt.runs[0], features[0].grid[0].tolist()  # type: ignore[index]
