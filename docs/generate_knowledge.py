@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from ming_core.engine.knowledge import Knowledge
+from ming_core.checkpoints.knowledge import Knowledge
 from ming_core.presets import BACKBONE, preset_folders
 
 PAGE = Path(__file__).parent / "nano.md"

@@ -13,7 +13,7 @@ from PIL import Image as pil
 from PIL import ImageDraw, ImageFont
 
 from ming_core.api import OmniModel, load
-from ming_core.engine.knowledge import SECTION, familiar_name
+from ming_core.checkpoints.knowledge import SECTION, familiar_name
 from ming_core.media import Image, Message, assistant, user
 from ming_core.notes import collected_notes
 from ming_core.presets import preset_folders

@@ -22,7 +22,7 @@ from PIL import ImageDraw
 from safetensors.torch import save_file
 
 from ming_core.api import OmniModel, load
-from ming_core.engine.knowledge import SECTION, Familiar, familiar_name
+from ming_core.checkpoints.knowledge import SECTION, Familiar, familiar_name
 from ming_core.media import Audio, Frames, Image, Media, Video
 from ming_core.model.seen import Seen, encode
 from ming_core.output import write_file

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from ming_core.chat.dialects import as_messages
+from ming_core.checkpoints.knowledge import Knowledge, read_familiar
 from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Engine
-from ming_core.engine.knowledge import Knowledge, read_familiar
 from ming_core.engine.request import Request, sampling_of
 from ming_core.engine.session import Memory, Session
 from ming_core.errors import BadConfig, NotFinite

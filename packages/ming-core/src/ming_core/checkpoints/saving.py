@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ming_core.checkpoints.files import inside
 from ming_core.checkpoints.keymap import identity_slots
+from ming_core.checkpoints.knowledge import familiar_files
 from ming_core.checkpoints.writing import export
-from ming_core.engine.knowledge import familiar_files
 
 if TYPE_CHECKING:
     from ming_core.loading import Sources

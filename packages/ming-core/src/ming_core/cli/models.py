@@ -12,7 +12,7 @@ from ming_core.cli.terminal import print_json
 from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
 
 if TYPE_CHECKING:
-    from ming_core.engine.knowledge import Knowledge
+    from ming_core.checkpoints.knowledge import Knowledge
 
 
 def models(
@@ -41,7 +41,7 @@ def models(
 def _knowledge(preset: PresetParts) -> tuple[Any, Knowledge] | None:
     """The section of config.json as it stands, and read; None if the model does not tell."""
     from ming_core.checkpoints.files import inside, read_json
-    from ming_core.engine.knowledge import SECTION, Knowledge
+    from ming_core.checkpoints.knowledge import SECTION, Knowledge
 
     folder = preset.parts[BACKBONE].folder if BACKBONE in preset.parts else None
     config = {} if folder is None else read_json(inside(folder, "config.json"))
