@@ -13,9 +13,13 @@ from typing import Any, Protocol
 import pytest
 
 from ming_core.chat.thinking import parse_thinking
+from ming_core.engine.answers import Answer
+from ming_core.engine.request import Request
+from ming_core.engine.sampling import Sampling
 from ming_core.errors import BadCheckpoint
 from ming_core.media import Message, Part, Text
 from ming_core.plugins import get_plugins
+from ming_core.testing import ScriptedEngine
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,26 @@ class FakeModel:
     loaded: list[tuple[str, str, str]] = field(default_factory=list)
     error: BaseException | None = None
     config: Any = field(default_factory=lambda: SimpleNamespace(max_position_embeddings=4096))
+
+    knowledge: None = None
+
+    def __post_init__(self) -> None:
+        self.engine = ScriptedEngine(lambda request: self.reply(request))
+
+    def chosen(self, request: Request) -> dict[str, Any]:
+        """What is chosen differently than usual."""
+        usual, rules = vars(Sampling()), vars(request.sampling)
+        return {name: value for name, value in rules.items() if value != usual[name]}
+
+    def reply(self, request: Request) -> Answer:
+        """What the tasks get, whose question stands behind its medium."""
+        (message,) = request.messages
+        *media, question = message.parts
+        assert isinstance(question, Text)
+        self.asked.append((question.text, tuple(media), self.chosen(request)))
+        if self.error:
+            raise self.error
+        return Answer("".join(self.pieces), 2, self.stopped)
 
     def load(self, name: str, device: str = "auto", dtype: str = "auto") -> FakeModel:
         if name == "broken":

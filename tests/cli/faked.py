@@ -23,6 +23,9 @@ class Answer:
     thinking: str | None = None
     tokens: int = 1
     stopped: bool = True
+    error: None = None
+    repeated: bool = False
+    sure: None = None
 
     def __str__(self) -> str:
         return self.text
@@ -36,6 +39,14 @@ class Answer:
 
 class Model:
     config = SimpleNamespace(max_position_embeddings=4096)
+    wording = staticmethod(lambda section: ())
+    knowledge = None
+
+    @property
+    def engine(self) -> Any:
+        from ming_core.testing import ScriptedEngine
+
+        return ScriptedEngine(self.reply)
 
     def room(self, messages: Any, think: bool = False) -> int:
         return 4096
@@ -47,11 +58,12 @@ class Model:
     def chat(self, messages: Any, **options: Any) -> Any:
         return self.ask(messages[-1].text, stream=True)
 
-    def describe(self, picture: Any, **options: Any) -> Answer:
-        if str(picture).endswith("slow.png"):
+    def reply(self, request: Any) -> Any:
+        picture = str(request.messages[0].parts[0])
+        if picture.endswith("slow.png"):
             print("waiting", file=sys.stderr, flush=True)
             time.sleep(60)
-        if "BROKEN" in os.environ and str(picture).endswith(os.environ["BROKEN"]):
+        if "BROKEN" in os.environ and picture.endswith(os.environ["BROKEN"]):
             raise BadMedia(f"{picture} is broken")
         return self.ask("a picture")
 

@@ -12,7 +12,7 @@ from ming_core.media import Audio, Image, Video
 from ming_core.notes import note_to_user
 from ming_vision import VideoSampling
 
-OPTIONS = {"max_new_tokens": 256, "seed": None, "think": False}
+OPTIONS = {"think": False, "instructions": None}
 
 
 def test_prints_the_answer_and_nothing_else(run, fake) -> None:
@@ -23,9 +23,22 @@ def test_prints_the_answer_and_nothing_else(run, fake) -> None:
 
 
 def test_passes_options_on(run, fake) -> None:
-    run("ask", "x", "-m", "m", "--device", "cpu", "--dtype", "float32", "--seed", "3")
+    run(
+        "ask",
+        "x",
+        "-m",
+        "m",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--temperature",
+        "1",
+        "--seed",
+        "3",
+    )
     assert fake.loaded == [("m", "cpu", "float32")]
-    assert fake.asked[0][2] == OPTIONS | {"seed": 3}
+    assert fake.asked[0][2] == OPTIONS | {"temperature": 1.0, "seed": 3}
 
 
 def test_media_kinds_follow_the_suffix(run, fake, tmp_path: Path) -> None:
@@ -69,7 +82,7 @@ def test_reasoning_is_shown_apart(run, fake) -> None:
     fake.pieces = ("<thi", "nk>one, ", "two</th", "ink>\n", "\n", "\\boxed{2}", " < 3")
     piped = run("ask", "how many?", "--think")
     assert (piped.out, piped.err) == ("\\boxed{2} < 3\n", "one, two\n")
-    assert fake.asked[0][2] == OPTIONS | {"max_new_tokens": 8192, "think": True}
+    assert fake.asked[0][2] == OPTIONS | {"think": True}
     shown = run("ask", "how many?", "--think", "--max-new-tokens", "9", tty=True)
     assert shown.out == "\\boxed{2} < 3\n"
     dimmed = "\x1b[2mone, \x1b[0m\x1b[2mtwo\x1b[0m\x1b[2m\n\x1b[0m"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from ming_core.engine.answers import Answer
+from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia
 from ming_core.notes import note_to_user
 from ming_vision import tasks
@@ -26,8 +27,6 @@ def model(fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         Image.new("RGB", (8, 8)).save(name)
     Path("torn.png").write_bytes(Path("a.png").read_bytes()[:40])
     fake.wording = lambda section: ()
-    for name in ("describe", "read", "ground", "click"):
-        setattr(fake, name, partial(getattr(tasks, name), fake))
     return fake
 
 
@@ -36,14 +35,14 @@ COMMANDS = pytest.mark.parametrize("command", ["describe", "read"])
 
 @COMMANDS
 def test_one_bad_item_is_told_and_the_others_are_done(run, model, command: str) -> None:
-    ask = model.ask
+    reply = model.reply
 
-    def looked_at(question: str, *media: Any, **options: Any) -> Any:
-        if any(str(part) == "torn.png" for part in media):
+    def looked_at(request: Request) -> Answer:
+        if str(request.messages[0].parts[0]) == "torn.png":
             raise BadMedia("torn.png is damaged")
-        return ask(question, *media, **options)
+        return reply(request)
 
-    model.ask = looked_at
+    model.reply = looked_at
     files = ["a.png", "torn.png", "none.png", "a.png"]
     told = run(command, *files, "--json")
     assert told.code == 2
@@ -72,10 +71,10 @@ def test_a_bad_one_alone(run, model, command: str) -> None:
 
 
 def test_an_error_without_a_name_gets_one(run, model) -> None:
-    model.describe = lambda part, **options: (_ for _ in ()).throw(BadConfig("too long"))
+    model.error = BadConfig("too long")
     result = run("describe", "a.png", "b.png")
     assert result.err.startswith("ming: a.png: too long\nming: b.png: too long\n")
-    model.describe = lambda part, **options: (_ for _ in ()).throw(OSError(5, "Input/output error"))
+    model.error = OSError(5, "Input/output error")
     result = run("describe", "a.png", "b.png")
     assert (result.code, "ming: a.png: cannot read it: Input/output error\n" in result.err) == (
         2,
@@ -83,12 +82,14 @@ def test_an_error_without_a_name_gets_one(run, model) -> None:
     )
 
 
-def test_notes_go_with_their_result(run, model) -> None:
-    def describe(part: Any, **options: Any) -> Any:
-        note_to_user("1 of 3 pages was read")
-        return model.ask("")
+def test_notes_go_with_their_result(run, model, monkeypatch) -> None:
+    result_of = tasks.Describe.result
 
-    model.describe = describe
+    def result(self: Any, *about: Any) -> Answer:
+        note_to_user("1 of 3 pages was read")
+        return result_of(self, *about)
+
+    monkeypatch.setattr(tasks.Describe, "result", result)
     result = run("describe", "a.png", "--json")
     assert json.loads(result.out)["results"][0]["notes"] == ["1 of 3 pages was read"]
     assert result.err == "ming: a.png: 1 of 3 pages was read\n"
@@ -103,17 +104,17 @@ def test_an_interruption_before_the_first_result(run, model) -> None:
 
 
 def test_a_bug_keeps_what_is_done(run, model, capsys) -> None:
-    describe = model.describe
+    reply = model.reply
 
-    def second_fails(part: Any, **options: Any) -> Any:
+    def second_fails(request: Request) -> Answer:
         if len(model.asked) == 1:
             raise ZeroDivisionError
-        return describe(part, **options)
+        return reply(request)
 
-    model.describe = second_fails
+    model.reply = second_fails
     with pytest.raises(ZeroDivisionError):
-        run("describe", "a.png", "b.png")
-    assert len(model.asked) == 1
+        run("describe", "a.png", "b.png", "-o", "out/")
+    assert Path("out/a.txt").read_text() == "three shapes\n"
 
 
 def test_folders(run, model) -> None:
@@ -203,15 +204,15 @@ def test_a_dash_and_devices_as_targets(run, model, command: str) -> None:
 
 @COMMANDS
 def test_what_cannot_be_saved_is_printed(run, model, command: str) -> None:
-    ask = model.ask
+    reply = model.reply
 
-    def folder_goes(*about: Any, **options: Any) -> Any:
+    def folder_goes(request: Request) -> Answer:
         Path("out").rmdir()
         Path("out").touch()
-        return ask(*about, **options)
+        return reply(request)
 
     Path("out").mkdir()
-    model.ask = folder_goes
+    model.reply = folder_goes
     result = run(command, "a.png", "-o", "out/x.txt")
     assert (result.code, result.out) == (2, "three shapes\n")
     assert result.err.startswith("ming: cannot write 'out")
@@ -246,6 +247,17 @@ def test_options_without_effect(run, model, arguments: list[str]) -> None:
     result = run(*arguments)
     assert (result.code, result.out, model.loaded) == (2, "", [])
     assert "is about videos, and there is none; leave it out\n" in result.err
+
+
+@pytest.mark.parametrize("command", [["ask", "what?"], ["read", "a.png"], ["click", "a.png", "x"]])
+def test_options_about_drawing_need_a_temperature(run, model, command: list[str]) -> None:
+    for option in ("--seed=3", "--top-p=0.9", "--top-k=5"):
+        result = run(*command, option)
+        assert (result.code, result.out, model.loaded) == (2, "", [])
+        name = option[2:].partition("=")[0].replace("-", "_")
+        assert result.err.startswith(f"ming: {name} has no effect at temperature 0, which always")
+        assert run(*command, option, "--temperature", "0").code == 2
+    assert run(*command, "--temperature", "0.7", "--seed", "3", "--top-p", "0.9").code < 2
 
 
 def test_other_options_without_effect(run, model) -> None:

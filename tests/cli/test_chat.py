@@ -28,7 +28,7 @@ def test_image_goes_with_the_next_question_only(run, fake, tmp_path: Path) -> No
 
 
 def test_reset_keeps_the_instructions(run, fake) -> None:
-    run("chat", "--system", "be brief", stdin="one\n/reset\ntwo\n")
+    run("chat", "--instructions", "be brief", stdin="one\n/reset\ntwo\n")
     assert [m.text for m in fake.heard[1]] == ["be brief", "two"]
 
 
@@ -70,9 +70,9 @@ def test_an_error_does_not_end_a_piped_chat(run, fake) -> None:
 def test_reasoning_stays_out_of_the_history(run, fake, monkeypatch) -> None:
     heard = []
 
-    def chat(messages, stream: bool, think: bool, max_new_tokens: int, seed: int | None):
+    def chat(messages, stream: bool, think: bool):
         heard.append([message.text for message in messages])
-        assert (stream, think, max_new_tokens, seed) == (True, True, 8192, None)
+        assert (stream, think) == (True, True)
         return iter(["<think>why", "</think>\n\n", "so"])
 
     monkeypatch.setattr(fake, "chat", chat)
@@ -120,7 +120,7 @@ def test_the_oldest_turns_leave_at_the_end_of_the_context(run, fake, tmp_path: P
     fake.config.max_position_embeddings = 80
     asked = [f"question {i}" for i in range(30)]
     stdin = "\n".join([f"/image {picture}", *asked, "word " * 90, "last one"])
-    result = run("chat", "--system", "be brief", stdin=stdin)
+    result = run("chat", "--instructions", "be brief", stdin=stdin)
     assert result.code == 0  # the model does not mind the long one; it is the test's
     assert result.err.count("\n") == 1
     assert result.err.startswith("ming: the conversation has outgrown the context of the model")

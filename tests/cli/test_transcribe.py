@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ming_audio import tasks
 from ming_audio.config import AudioConfig
 from ming_audio.processing import AudioProcessor
 from ming_core.chat import FLASH
 from ming_core.engine.answers import Answer
-from ming_core.media import Message
+from ming_core.engine.request import Request
 from ming_core.plugins import get_plugins
 
 RATE = 16_000
@@ -47,21 +45,17 @@ def model(fake, monkeypatch: pytest.MonkeyPatch) -> Any:
     fake.config = SimpleNamespace(max_position_embeddings=4096)
     fake.tokenizer = SimpleNamespace(id=lambda token: 0, encode=lambda text: [1] * len(text))
     fake.encoder = lambda modality: SimpleNamespace(processor=processor)
-    fake.questions, fake.options, fake.interrupt_at = [], {}, -1
+    fake.questions, fake.options, fake.interrupt_at = [], ("", {}), -1
 
-    def answer_batch(talks: Sequence[Sequence[Message]], **options: Any) -> list[Answer]:
-        fake.options = options
-        answers = []
-        for (message,) in talks:
-            if len(fake.questions) == fake.interrupt_at:
-                raise KeyboardInterrupt
-            fake.questions.append(message.text)
-            tag = "" if options["begin"] else "English\t"
-            answers.append(Answer(f"{tag}piece {len(fake.questions)}", 3, fake.stopped))
-        return answers
+    def reply(request: Request) -> Answer:
+        fake.options = (request.begin, fake.chosen(request))
+        if len(fake.questions) == fake.interrupt_at:
+            raise KeyboardInterrupt
+        fake.questions.append(request.messages[0].text)
+        tag = "" if request.begin else "English\t"
+        return Answer(f"{tag}piece {len(fake.questions)}", 3, fake.stopped)
 
-    fake.answer_batch = answer_batch
-    fake.transcribe = partial(tasks.transcribe, fake)
+    fake.reply = reply
     return fake
 
 
@@ -90,20 +84,20 @@ def texts(folder: str) -> dict[str, str]:
 def test_one_file_prints_the_text_only(run, model, sound) -> None:
     result = run("transcribe", sound("a.wav"), "--max-new-tokens", "9")
     assert (result.code, result.out, result.err) == (0, "piece 1\n", "")
-    assert model.options == {"begin": "", "max_new_tokens": 9, "no_repeat_ngram": 0}
+    assert model.options == ("", {"max_new_tokens": 9})
 
 
 def test_hints_reach_the_model(run, model, sound) -> None:
     Path("names.txt").write_text("\ufeffMing\n\n Umsh stew \n", "utf-8")
     hints = ["--language", "zh", "--context", "we left.", "--hotwords", "names.txt"]
     assert run("transcribe", sound("a.wav"), *hints, "--domain", "food").code == 0
-    assert model.options["begin"] == "Chinese\t"
+    assert model.options[0] == "Chinese\t"
     assert model.questions[-1].endswith(
         "Format: oral.This is an audio about food. we left. "
         "This audio may contains the following words or phrases:Ming,Umsh stew."
     )
     assert run("transcribe", "a.wav", "--dialect", "上海", "--punctuated").code == 0
-    assert model.options["begin"] == "上海\t"
+    assert model.options[0] == "上海\t"
     assert model.questions[-1].endswith("Format: oral, punctuated.")
 
 
@@ -277,7 +271,7 @@ def test_silence_and_torn_texts_are_told(run, model, sound) -> None:
 
 def test_progress_is_for_terminals(run, model, sound) -> None:
     result = run("transcribe", sound("a.wav"), tty=True)
-    assert "\r\x1b[K0.0 of 0.0 min" in result.err
+    assert "0.0 of 0.0 min\r\x1b[K" in result.err
     assert "2.0 s of sound in" in result.err
     assert run("transcribe", "a.wav", "-q", tty=True).err == ""
 

@@ -85,7 +85,7 @@ def test_answers_come_at_their_time(run, session: FakeSession, clip: str) -> Non
         "2.5 s  how was it?  after 6",
     ]
     assert session.seen == [0, 0.5, 1, 1.5, 2, 2.5]
-    options = {"max_new_tokens": 256, "seed": None}
+    options: dict[str, Any] = {}
     assert session.standing == [("how bright?", 0.5, options)]
     assert session.asked == [(4, "what moves?", options), (6, "how was it?", options)]
     assert session.options == {"frames": None, "keep": "uniform", "fps": None}
@@ -93,10 +93,12 @@ def test_answers_come_at_their_time(run, session: FakeSession, clip: str) -> Non
 
 def test_options_reach_the_session(run, fake, session: FakeSession, clip: str) -> None:
     options = ["--frames", "8", "--keep", "recent", "--fps", "3", "--max-new-tokens", "5"]
-    assert run("watch", clip, "--ask", "99:late?", *options, "--seed", "1", "-m", "m").code == 0
+    options += ["--temperature", "1", "--seed", "1"]
+    assert run("watch", clip, "--ask", "99:late?", *options, "-m", "m").code == 0
     assert fake.loaded == [("m", "auto", "auto")]
     assert session.options == {"frames": 8, "keep": "recent", "fps": 3.0}
-    assert session.asked == [(6, "late?", {"max_new_tokens": 5, "seed": 1})]  # past the end
+    sampling = {"max_new_tokens": 5, "temperature": 1.0, "seed": 1}
+    assert session.asked == [(6, "late?", sampling)]  # past the end
 
 
 def test_json_is_one_object_a_line(run, session: FakeSession, clip: str) -> None:

@@ -170,11 +170,11 @@ def test_every_kind_of_parameter(ming: Ming, picture: str) -> None:
     plain = "1, None, <Style.plain: 'plain'>, 'en', False, None, (), None, {}"
     assert ming("everything", picture, "red") == told("'fake'", path, "'red'", "()", plain)
     options = "--times 3 --weight .5 --style loud --language zh --polite --folder x"
-    options += " --names a --names b --seed 7 --max-new-tokens 9"
+    options += " --names a --names b --temperature 1 --seed 7 --max-new-tokens 9"
     assert ming("everything", picture, "red", "blue", "green", *options.split()) == told(
         *("'fake'", path, "'red'", "('blue', 'green')", "3, 0.5, <Style.loud: 'loud'>"),
         *("'zh', True, PosixPath('x'), ('a', 'b')", "None"),
-        "{'seed': 7, 'max_new_tokens': 9}",
+        "{'max_new_tokens': 9, 'temperature': 1.0, 'seed': 7}",
     )
 
 
@@ -234,7 +234,9 @@ def test_the_program_has_them_and_registered_commands_win(plugins: Plugins) -> N
 
 @pytest.mark.parametrize("target", ["math:pi", "builtins:dict", "time:time", "os:getcwd"])
 def test_what_is_no_function_of_a_model_has_no_command(target: str) -> None:
-    with pytest.raises(BadConfig, match=r"must be a function whose first parameter is the model"):
+    with pytest.raises(
+        BadConfig, match=r"must be a task or a function whose first parameter is the model"
+    ):
         task_command(Entry("odd", target, "acme"))
 
 

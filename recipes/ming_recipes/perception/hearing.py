@@ -19,13 +19,13 @@ import numpy as np
 
 from ming_audio import normalisers
 from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
-from ming_audio.prompts import AudioPrompts, parse, prompts_of, question
-from ming_audio.tasks import as_listed
+from ming_audio.tasks import Transcribe
 from ming_core.api import OmniModel
 from ming_core.benchmarks import Track, untracked
-from ming_core.engine.answers import Answer
+from ming_core.engine.sampling import SamplingOptions
 from ming_core.errors import MingError
-from ming_core.media import Audio, Message, user
+from ming_core.media import Message
+from ming_core.tasks import run_many
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.world.names import by_sound
 from ming_recipes.world.scene import generator, seed_of
@@ -123,43 +123,33 @@ def transcripts(
     title: str = "speech",
     track: Track = untracked,
 ) -> list[str]:
-    """The texts that `model.transcribe` gives, of many sounds at once.
+    """What is heard of many sounds, each as a whole, sure or not.
 
     sounds: [N] float32 at 16 kHz each, no longer than the model hears at once. listed: the hotwords
     of each, or ().
     """
-    prompts = _prompts(model)
     # Similar lengths together: they take about as many tokens.
     order = sorted(range(len(sounds)), key=lambda i: len(sounds[i]))
+    found = run_many(model, (hearing(sounds[i], listed[i]) for i in order), BATCH)
     texts = [""] * len(sounds)
-    for start in track(range(0, len(sounds), BATCH), title):
-        rows = order[start : start + BATCH]
-        heard = _answers(model, [sounds[i] for i in rows], [()] * len(rows))
-        if any(listed[i] for i in rows):
-            named = _answers(model, [sounds[i] for i in rows], [listed[i] for i in rows])
-            pairs = zip(rows, heard, named, strict=True)
-            heard = [as_listed(plain, other, listed[i]) for i, plain, other in pairs]
-        for i, answer in zip(rows, heard, strict=True):
-            texts[i] = parse(prompts, answer.answer)[1]
+    for i in track(order, title):
+        outcome = next(found)
+        if outcome.error is not None:
+            raise outcome.error
+        texts[i] = outcome.result.text
     return texts
 
 
-def _answers(
-    model: OmniModel, sounds: Sequence[np.ndarray], listed: Sequence[Sequence[str]]
-) -> list[Answer]:
-    talks = [request(model, *pair) for pair in zip(sounds, listed, strict=True)]
-    return model.answer_batch(
-        talks, max_new_tokens=LONGEST, no_repeat_ngram=_prompts(model).no_repeat_ngram
-    )
+def hearing(sound: np.ndarray, listed: Sequence[str]) -> Transcribe:
+    """The task of writing down a short sound as a whole, with names to listen for."""
+    sampling: SamplingOptions = {"max_new_tokens": LONGEST}
+    return Transcribe(sound, hotwords=listed, cut=False, unsure=True, sampling=sampling)
 
 
 def request(model: OmniModel, sound: np.ndarray, listed: Sequence[str]) -> list[Message]:
     """What `transcribe` asks about a short sound, with names to listen for."""
-    return [user(question(_prompts(model), hotwords=listed), Audio(sound, "transcribe"))]
-
-
-def _prompts(model: OmniModel) -> AudioPrompts:
-    return prompts_of(model.wording("audio_tasks"))
+    first, *_ = hearing(sound, listed).requests(model)
+    return list(first.messages)
 
 
 def error_rate(language: Language, pairs: Sequence[tuple[str, str]]) -> float:

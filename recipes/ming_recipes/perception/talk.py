@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ming_audio.prompts import TAG_END, AudioPrompts, question
+from ming_audio.prompts import AudioPrompts, question, tagged
 from ming_core.media import Audio, assistant, user
 from ming_core.training.packing import plan_packing
 from ming_recipes.perception.data import Conversation, Packer, Row, row_of
@@ -111,4 +111,4 @@ def transcription(said: Utterance, context: tuple[str, ...]) -> Question:
     tag = PROMPTS.languages[said.lang]
     asked = question(PROMPTS, hotwords=context)
     kind = "transcribe" if not said.names else "name in context" if context else "name"
-    return Question(kind, said.lang, asked, f"{tag}{TAG_END}{said.text}", 0, ())
+    return Question(kind, said.lang, asked, tagged(tag, said.text), 0, ())

@@ -20,17 +20,21 @@ from ming_audio.encoder import AudioEncoder
 from ming_audio.hotwords import with_listed
 from ming_audio.processing import AudioProcessor
 from ming_audio.prompts import AudioPrompts, parse, prompts_of, question, tag_of
-from ming_audio.tasks import transcribe
+from ming_audio.tasks import Transcribe
 from ming_core import Audio, Video, load, user
 from ming_core.engine.answers import Answer
+from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
-from ming_core.media import Message
+from ming_core.media import Text
 from ming_core.plugins import get_plugins
 from ming_core.release import Release
 from ming_core.releases.flash import FLASH as FLASH_RELEASE
 from ming_core.releases.lite import LITE_1_0, LITE_1_5
+from ming_core.tasks import method_of
+from ming_core.testing import ScriptedEngine
 
 RATE = 16_000
+transcribe = method_of(Transcribe)
 SENTENCE = "Please recognize the language of this speech and transcribe it. Format: oral."
 WHISPER = {"n_mels": 80, "n_ctx": 15_000, "n_state": 24, "n_head": 4, "n_layer": 1}
 
@@ -65,8 +69,17 @@ class Scripted:
     name: str = "scripted"
     tokenizer: Letters = field(default_factory=Letters)
     asked: list[tuple[str, Audio]] = field(default_factory=list)
-    batches: list[int] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
+    request: Any = None  # the last one
+    knowledge: None = None
+
+    def __post_init__(self) -> None:
+        self.engine = ScriptedEngine(lambda request: self.reply(request))
+
+    @property
+    def options(self) -> tuple[str, int, int]:
+        """How the last answer began, its budget and its rule against repetition."""
+        rules = self.request.sampling
+        return self.request.begin, rules.max_new_tokens, rules.no_repeat_ngram
 
     @property
     def format(self) -> Any:
@@ -85,22 +98,20 @@ class Scripted:
         config = AudioConfig.from_dict(hearing(self.n_ctx))
         return SimpleNamespace(processor=AudioProcessor(config))
 
-    def answer_batch(self, talks: Sequence[Sequence[Message]], **options: Any) -> list[Answer]:
-        self.options = options
-        self.batches.append(len(talks))
-        answers = []
-        for (message,) in talks:
-            sound = message.parts[1]
-            assert isinstance(sound, Audio)
-            assert sound.purpose == "transcribe"
-            self.asked.append((message.text, sound if self.keeps else Audio(None)))
-            text = self.texts[len(self.asked) - 1]
-            answers.append(Answer(text.removesuffix("…"), 3, not text.endswith("…")))
-        return answers
+    def reply(self, request: Request) -> Answer:
+        self.request = request
+        (message,) = request.messages
+        text, sound = message.parts
+        assert isinstance(sound, Audio)
+        assert sound.purpose == "transcribe"
+        assert isinstance(text, Text)
+        self.asked.append((text.text, sound if self.keeps else Audio(None)))
+        said = self.texts[len(self.asked) - 1]
+        return Answer(said.removesuffix("…"), 3, not said.endswith("…"))
 
 
 def run(model: Scripted, source: Any, *arguments: Any, **options: Any) -> Any:
-    return transcribe(model, source, *arguments, **options)  # type: ignore[arg-type]
+    return transcribe(model, source, *arguments, **options)
 
 
 def speech(*parts: tuple[float, float]) -> np.ndarray:
@@ -191,7 +202,7 @@ def test_a_checkpoint_has_its_own_sentences() -> None:
     model = Scripted(["zh\t你好"], section=section)
     heard = run(model, SHORT)
     assert (heard.text, heard.language) == ("你好", "zh")
-    assert model.options == {"begin": "", "max_new_tokens": 512, "no_repeat_ngram": 4}
+    assert model.options == ("", 512, 4)
 
 
 @pytest.mark.parametrize(
@@ -267,12 +278,13 @@ def test_a_list_of_words_changes_only_what_it_names() -> None:
 
 def test_what_a_model_does_not_know_is_left_out_with_a_note() -> None:
     model = Scripted(["English\tnonsense", "English\there"])
-    answer = model.answer_batch
+    reply = model.reply
 
-    def unsure(talks: Any, **options: Any) -> list[Answer]:
-        return [replace(a, sure="here" in a.text) for a in answer(talks, **options)]
+    def unsure(request: Request) -> Answer:
+        answer = reply(request)
+        return replace(answer, sure="here" in answer.text)
 
-    model.answer_batch = unsure  # type: ignore[method-assign]
+    model.reply = unsure  # type: ignore[method-assign]
     heard = run(model, SHORT, cut=True)
     assert (heard.text, len(heard.segments)) == ("here", 1)
     assert heard.notes == ("what sounds at 0.3-2.7 s is no speech that the model knows",)
@@ -295,8 +307,8 @@ def test_long_speech_is_cut_joined_and_reported() -> None:
     first, second, third = heard.segments
     assert first.end == pytest.approx(second.start)
     assert (third.start, third.end) == pytest.approx((50.8, 55), abs=0.1)
-    assert model.batches == [2, 1]
-    assert reported == [(second.end, 55), (third.end, 55), (55, 55)]
+    assert model.engine.together == [2, 2, 1]
+    assert reported == [(first.end, 55), (second.end, 55), (55, 55)]
     assert heard.notes == (
         "the text of 1 of 3 pieces was cut off; allow more than max_new_tokens 512",
     )
@@ -323,12 +335,12 @@ def test_a_hint_begins_the_answer() -> None:
     model = Scripted(["你好"])
     heard = run(model, SHORT, "zh")
     assert (heard.text, heard.language) == ("你好", "zh")
-    assert model.options["begin"] == "Chinese\t"
+    assert model.options[0] == "Chinese\t"
     model = Scripted(["Chinese"])  # a word, since the tag was given
     assert run(model, SHORT, language="en").text == "Chinese"
     model = Scripted(["侬好"])
     assert run(model, SHORT, dialect="上海").language == "上海"
-    assert model.options["begin"] == "上海\t"
+    assert model.options[0] == "上海\t"
 
 
 def test_context_and_hotwords_reach_the_model() -> None:
@@ -339,7 +351,7 @@ def test_context_and_hotwords_reach_the_model() -> None:
         f"{SENTENCE}This is an audio about food. we left. "
         "This audio may contains the following words or phrases:Umsh stew,Ming."
     )
-    assert model.options == {"begin": "", "max_new_tokens": 9, "no_repeat_ngram": 10}
+    assert model.options == ("", 9, 10)
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, str, Audio, Video, Path.read_bytes])
@@ -433,14 +445,15 @@ def test_the_beginning_is_not_repeated_but_read(model: Any) -> None:
     assert not begun.text.startswith("this is a red")
 
 
-def test_a_model_without_ears() -> None:
+def test_a_model_without_ears(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = replace(load("nano").sources, config={})
-    deaf = SimpleNamespace(sources=sources, wording=lambda _: (), encoder=sources.load_encoder)
+    deaf = Scripted()
+    monkeypatch.setattr(deaf, "encoder", sources.load_encoder)
     with pytest.raises(MissingPlugin, match=r"this model has no part for audio: its config\.json"):
-        transcribe(deaf, SHORT)  # type: ignore[arg-type]
+        transcribe(deaf, SHORT)
 
 
 def test_it_is_registered() -> None:
     entry = get_plugins().tasks["transcribe"]
-    assert entry.load() is transcribe
-    assert entry.extra == {"takes": ("audio", "video"), "gives": "text"}
+    assert entry.load() is Transcribe
+    assert entry.extra == {"takes": ("audio",), "gives": "text"}

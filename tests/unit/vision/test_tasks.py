@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ from PIL import Image as pil
 
 from ming_core import Audio, Image, Video, load
 from ming_core.engine.answers import Answer
+from ming_core.engine.request import Request
 from ming_core.errors import BadConfig, BadMedia, MingError, UnknownName
+from ming_core.media import Text
 from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins
 from ming_core.releases.flash import FLASH
+from ming_core.tasks import method_of
+from ming_core.testing import ScriptedEngine
 from ming_vision.documents import Document, Table, parse_tables, unfenced
 from ming_vision.prompts import RELEASED, language_of, prompts_of, say
-from ming_vision.tasks import click, describe, ground, read
+from ming_vision.tasks import Click, Describe, Ground, Read
 
 NANO = {
     "describe": {"en": "describe the picture.", "zh": "描述这张图。"},
@@ -38,15 +43,27 @@ class Scripted:
 
     text: str = ""
     section: Any = None
-    asked: list[tuple[str, Any, dict[str, Any]]] = field(default_factory=list)
+    asked: list[tuple[str, Any, Request]] = field(default_factory=list)
+
+    knowledge: None = None
+    config: Any = field(default_factory=lambda: SimpleNamespace(max_position_embeddings=4096))
+
+    def __post_init__(self) -> None:
+        self.engine = ScriptedEngine(self.reply)
 
     def wording(self, section: str) -> Any:
         assert section == "vision_tasks"
         return {}, self.section or {}
 
-    def ask(self, question: str, medium: Any, **options: Any) -> Answer:
-        self.asked.append((question, medium, options))
+    def reply(self, request: Request) -> Answer:
+        (message,) = request.messages
+        medium, question = message.parts
+        assert isinstance(question, Text)
+        self.asked.append((question.text, medium, request))
         return Answer(self.text, 3, not self.text.endswith("…"))
+
+
+describe, read, ground, click = map(method_of, (Describe, Read, Ground, Click))
 
 
 def picture(width: int = 200, height: int = 100) -> pil.Image:
@@ -131,18 +148,18 @@ def test_the_language_of_words() -> None:
 )
 def test_describe_asks_by_kind(medium: Any, options: dict[str, Any], question: str) -> None:
     model = Scripted("a star")
-    answer = describe(model, medium, **options, max_new_tokens=7)  # type: ignore[arg-type]
+    answer = describe(model, medium, **options, max_new_tokens=7)
     assert answer.text == "a star"
     asked, part, rest = model.asked[0]
     assert asked == question
     assert isinstance(part, Video if "video" in question or "视频" in question else Image)
-    assert rest == {"think": False, "max_new_tokens": 7}
+    assert (rest.think, rest.sampling.max_new_tokens) == (False, 7)
 
 
 def test_describe_keeps_the_part_it_was_given() -> None:
     """A conversation goes on about the same object without looking at it again."""
     model, part = Scripted("a star"), Image(picture())
-    describe(model, part)  # type: ignore[arg-type]
+    describe(model, part)
     assert model.asked[0][1] is part
 
 
@@ -151,18 +168,18 @@ def test_describe_keeps_the_part_it_was_given() -> None:
 
 def test_read_formats() -> None:
     model = Scripted("```markdown\n# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n```")
-    plain = read(model, picture())  # type: ignore[arg-type]
+    plain = read(model, picture())
     assert plain.text == model.text
-    page = read(model, picture(), format="markdown", max_new_tokens=9)  # type: ignore[arg-type]
+    page = read(model, picture(), format="markdown", max_new_tokens=9)
     assert page.text.startswith("# Title")
     assert not page.text.endswith("```")
     assert page.tables == (Table((("a", "b"), ("1", "2"))),)
     assert page.complete
-    read(model, picture(), format="table")  # type: ignore[arg-type]
+    read(model, picture(), format="table")
     questions = [question for question, _, _ in model.asked]
     assert questions[1] == "输出给定图像文本的markdown格式。"
     assert len(set(questions)) == 3
-    budgets = [options["max_new_tokens"] for _, _, options in model.asked]
+    budgets = [request.sampling.max_new_tokens for _, _, request in model.asked]
     assert budgets == [4096, 9, 4096]
 
 
@@ -171,7 +188,7 @@ def test_a_damaged_page_leaves_the_text_of_those_before(tmp_path: Path) -> None:
     picture().save(path, save_all=True, append_images=[picture(), picture()])
     path.write_bytes(path.read_bytes()[:-300])
     with collected_notes() as notes:
-        document = read(Scripted("words"), path)  # type: ignore[arg-type]
+        document = read(Scripted("words"), path)
     assert document.text == "words\nwords"
     (note,) = notes
     assert note.startswith(f"page 3 of {path} is damaged or cut short: ")
@@ -179,7 +196,7 @@ def test_a_damaged_page_leaves_the_text_of_those_before(tmp_path: Path) -> None:
 
 
 def test_a_text_that_was_cut_off_is_told() -> None:
-    assert not read(Scripted("half a page…"), picture()).complete  # type: ignore[arg-type]
+    assert not read(Scripted("half a page…"), picture()).complete
 
 
 @pytest.mark.parametrize(
@@ -240,7 +257,7 @@ def test_saving_what_was_read(tmp_path: Path) -> None:
 
 def test_ground_gives_pixels_of_the_original_picture() -> None:
     model = Scripted("[500, 100, 750, 900]")
-    found = ground(model, picture(), " the red star ")  # type: ignore[arg-type]
+    found = ground(model, picture(), " the red star ")
     assert model.asked[0][0].startswith("Where is the red star in the image?")
     assert found.boxes[0].corners == (100, 10, 150, 90)
     assert found.boxes[0].label == "red star"
@@ -253,7 +270,7 @@ def test_ground_respects_the_exif_orientation(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     picture(200, 100).save(tmp_path / "phone.jpg", exif=exif)
     model = Scripted("[0, 0, 500, 500]")
-    found = ground(model, tmp_path / "phone.jpg", "star")  # type: ignore[arg-type]
+    found = ground(model, tmp_path / "phone.jpg", "star")
     assert found.image_size == (100, 200)
     assert found.boxes[0].corners == (0, 0, 50, 100)
     assert found.draw().size == (100, 200)
@@ -262,29 +279,30 @@ def test_ground_respects_the_exif_orientation(tmp_path: Path) -> None:
 
 def test_ground_with_the_conventions_of_nano() -> None:
     model = Scripted("32 00 63 31", NANO)
-    found = ground(model, picture(640, 640), "红色的星")  # type: ignore[arg-type]
+    found = ground(model, picture(640, 640), "红色的星")
     assert model.asked[0][0] == "定位红色的星。"
     assert found.boxes[0].corners == (320, 0, 640, 320)
 
 
 def test_ground_without_an_expression_captions_with_boxes() -> None:
     model = Scripted('a <boxes alt="cat" bbox="[0, 0, 500, 500]">cat</boxes>')
-    found = ground(model, picture())  # type: ignore[arg-type]
+    found = ground(model, picture())
     assert model.asked[0][0] == "Describe the image with grounding."
     assert (found.boxes[0].label, found.caption) == ("cat", "a cat")
 
 
 def test_only_the_answer_after_the_reasoning_counts() -> None:
     model = Scripted("<think>perhaps [0, 0, 10, 10]</think>\n[500, 500, 600, 600]")
-    found = ground(model, picture(), "star", think=True)  # type: ignore[arg-type]
+    found = ground(model, picture(), "star", think=True)
     assert len(found.boxes) == 1
-    assert model.asked[0][2] == {"think": True}
+    assert model.asked[0][2].think
+    assert model.asked[0][2].sampling.max_new_tokens == 8192
     model.text = "<think>click(x=0.1,y=0.1)</think>click(x=0.5,y=0.5)"
-    assert click(model, picture(), "star", think=True).x == 100  # type: ignore[arg-type]
+    assert click(model, picture(), "star", think=True).x == 100
 
 
 def test_no_box_is_no_crash() -> None:
-    found = ground(Scripted("nothing here"), picture(), "star")  # type: ignore[arg-type]
+    found = ground(Scripted("nothing here"), picture(), "star")
     assert (found.boxes, found.text) == ((), "nothing here")
     assert (np.asarray(found.draw()) == 90).all()
 
@@ -294,10 +312,10 @@ def test_no_box_is_no_crash() -> None:
 
 def test_click_with_history() -> None:
     model = Scripted("click(x=0.5,y=0.25)")
-    first = click(model, picture(), "the search bar")  # type: ignore[arg-type]
+    first = click(model, picture(), "the search bar")
     assert (first.kind, first.x, first.y) == ("click", 100, 25)
     plain = "In the given image, could you find and tell me the coordinates of search bar?"
-    click(model, picture(), "search bar", [first, "back()"])  # type: ignore[arg-type]
+    click(model, picture(), "search bar", [first, "back()"])
     assert [question for question, _, _ in model.asked] == [
         plain,
         f"Previous actions:\n1. click(x=0.5,y=0.25)\n2. back()\n{plain}",
@@ -327,17 +345,17 @@ def test_click_with_history() -> None:
         (lambda m: read(m, b""), BadMedia, r"the image data is empty"),
         (lambda m: click(m, 7, "bar"), BadMedia, r"cannot read an image from int; give a path"),
         (
-            lambda m: read(m, picture(), format="html"),  # type: ignore[arg-type]
+            lambda m: read(m, picture(), format="html"),
             BadConfig,
             r"format is 'html'; use 'text' or",
         ),
         (
-            lambda m: describe(m, picture(), detail="x"),  # type: ignore[arg-type]
+            lambda m: describe(m, picture(), detail="x"),
             BadConfig,
             r"detail is 'x'; use 'full' or",
         ),
         (
-            lambda m: describe(m, picture(), language="fr"),  # type: ignore[arg-type]
+            lambda m: describe(m, picture(), language="fr"),
             BadConfig,
             r"language is 'fr'; use 'en'",
         ),

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ming_core.cli.batch import Outcome, Tell, Work, run_batch
+from ming_core.cli.batch import Shown, run_batch
 from ming_core.cli.common import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -21,9 +22,9 @@ from ming_core.cli.common import (
     check_stdin,
     load_model,
     read_channel,
-    told,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets, without_doubles
+from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.stdin import stdin_text
 from ming_core.errors import BadConfig
 from ming_core.media import Audio, Image, Video, media_from_path
@@ -31,7 +32,8 @@ from ming_core.media.files import MediaFile
 
 if TYPE_CHECKING:
     from ming_audio.transcripts import Transcript
-
+    from ming_core.api import OmniModel
+    from ming_core.tasks import Task
 
 MOST_HOTWORDS = 1 << 22
 """Bytes of a list of them."""
@@ -44,6 +46,7 @@ class Format(StrEnum):
     json = "json"
 
 
+@sampling_options("512 for each piece of 30 s")
 def transcribe(
     files: Annotated[
         list[str], typer.Argument(help="Sounds, videos, or folders of them.", metavar="FILE...")
@@ -75,6 +78,13 @@ def transcribe(
     dialect: Annotated[str | None, typer.Option(help="Such as 上海.")] = None,
     domain: Annotated[str | None, typer.Option(help="The topic, such as 'medicine'.")] = None,
     punctuated: Annotated[bool, typer.Option("--punctuated", help="Ask for punctuation.")] = False,
+    cut: Annotated[
+        bool | None,
+        typer.Option(help="Cut short sounds at pauses, too, or never; as subtitles they are cut."),
+    ] = None,
+    unsure: Annotated[
+        bool, typer.Option("--unsure", help="Keep text that the model is not sure of.")
+    ] = False,
     channel: Annotated[
         str,
         typer.Option(help="mix, the number of one channel from 0, or each."),
@@ -82,12 +92,12 @@ def transcribe(
     again: Annotated[
         bool, typer.Option("--again", help="Also do files whose result is in the folder already.")
     ] = False,
+    batch: BatchOption = 8,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest text of a piece of 30 s, in tokens.")
-    ] = 512,
+    *,
+    sampling: Sampled,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -105,39 +115,57 @@ def transcribe(
         format = next((known for known in Format if known == suffix), Format.txt)
     items = without_doubles(find_items(files, (Audio, Video), "sound or video", look=_sound))
     items = with_targets(items, out, f".{format.value}")
-    header = {"task": "transcribe", "model": model}
+    if cut is None and format in (Format.srt, Format.vtt):
+        cut = True
+    last = time.perf_counter()
 
-    def start() -> Work:
+    def make(item: Item) -> Task:
+        from ming_audio.tasks import Transcribe
+
+        return Transcribe.of(
+            item.opened(),
+            language,
+            context,
+            words,
+            dialect=dialect,
+            domain=domain,
+            punctuated=punctuated,
+            cut=cut,
+            unsure=unsure,
+            channel=heard,
+            **sampling,
+        )
+
+    def start() -> OmniModel:
+        nonlocal last
         omni = load_model(model, device, dtype, quiet)
-        header.update(told(omni))
+        last = time.perf_counter()
+        return omni
 
-        def work(item: Item, tell: Tell | None) -> Outcome:
-            begun = time.perf_counter()
-            transcript: Transcript = omni.transcribe(
-                item.opened(),
-                language,
-                context,
-                words,
-                dialect=dialect,
-                domain=domain,
-                punctuated=punctuated,
-                cut=format in (Format.srt, Format.vtt),
-                channel=heard,
-                progress=tell and partial(_tell, tell),
-                max_new_tokens=max_new_tokens,
-            )
-            seconds = time.perf_counter() - begun
-            return Outcome(
-                transcript.written(format.value),
-                transcript.to_dict(),
-                partial(transcript.save, format=format.value),
-                transcript.notes,
-                f"{transcript.seconds:.1f} s of sound in {seconds:.1f} s",
-            )
+    def shown(item: Item, transcript: Transcript) -> Shown:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return Shown(
+            transcript.written(format.value),
+            transcript.to_dict(),
+            partial(transcript.save, format=format.value),
+            transcript.notes,
+            f"{transcript.seconds:.1f} s of sound in {last - before:.1f} s",
+        )
 
-        return work
-
-    run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
+    run_batch(
+        items,
+        {"task": "transcribe", "model": model},
+        start,
+        make,
+        shown,
+        batch=batch,
+        far=_minutes,
+        out=out,
+        again=again,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 def _hotwords(path: str | None) -> list[str]:
@@ -181,6 +209,6 @@ def _sound(path: str) -> Image | Audio | Video:
     return part
 
 
-def _tell(tell: Tell, done: float, total: float | None) -> None:
+def _minutes(done: float, total: float | None) -> str:
     of = "" if total is None else f" of {total / 60:.1f}"
-    tell(f"{done / 60:.1f}{of} min")
+    return f"{done / 60:.1f}{of} min"

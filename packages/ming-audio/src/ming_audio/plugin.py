@@ -40,10 +40,8 @@ def ming_register_presets(register: Registrar) -> None:
 @hookimpl
 def ming_register_tasks(register: Registrar) -> None:
     summary = "write down what is said in a sound or a video, and when"
-    takes = ("audio", "video")
-    register(
-        "transcribe", "ming_audio.tasks:transcribe", takes=takes, gives="text", summary=summary
-    )
+    target = "ming_audio.tasks:Transcribe"
+    register("transcribe", target, takes=("audio",), gives="text", summary=summary)
 
 
 @hookimpl

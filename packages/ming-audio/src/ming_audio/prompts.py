@@ -148,6 +148,11 @@ def parse(prompts: AudioPrompts, answer: str) -> tuple[str | None, str]:
     return None, answer.strip()
 
 
+def tagged(tag: str, text: str) -> str:
+    """What a model writes that finds out the language: its tag, then the text."""
+    return f"{tag}{TAG_END}{text}"
+
+
 def _check(key: str, value: Any) -> None:
     if key == "no_repeat_ngram":
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,16 +17,20 @@ from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Engine
 from ming_core.engine.request import Request, sampling_of
 from ming_core.engine.session import Memory, Session
-from ming_core.errors import BadConfig, NotFinite
+from ming_core.errors import NotFinite
 from ming_core.loading import Sources, open_sources
-from ming_core.media import Audio, Message, as_medium, names_medium, system, user
+from ming_core.media import Audio, Message
 from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Encoder
 from ming_core.model.omni import Omni
 from ming_core.notes import note_to_user
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing_task
-from ming_core.text import is_blank
+from ming_core.tasks import Outcome, Progress, method_of
+from ming_core.tasks.ask import Ask
+from ming_core.tasks.available import NoTask, Tasks, tasks_of, why_not
+from ming_core.tasks.many import many
+from ming_core.tasks.running import BATCH
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -121,9 +125,12 @@ class OmniModel:
         return Path(self.name).name
 
     @property
-    def tasks(self) -> dict[str, str]:
-        """Name and summary of every task of the installed packages."""
-        return {entry.name: entry.summary for entry in get_plugins().tasks}
+    def tasks(self) -> Tasks:
+        """The tasks that this model can do with the installed packages: a summary by name.
+
+        Its attribute `missing` says what the other tasks need.
+        """
+        return tasks_of(self)
 
     def encoder(self, modality: str) -> Encoder:
         """The encoder of "image" or "audio", loaded when it is first needed.
@@ -190,12 +197,8 @@ class OmniModel:
 
         Raises BadConfig, BadMedia, MissingPlugin or NotFinite.
         """
-        if isinstance(question, str) and is_blank(question):
-            raise BadConfig("the question is empty; say what you want to know")
-        messages = [user(*map(_shown, media), question)]
-        if instructions is not None:
-            messages.insert(0, system(instructions))
-        request = Request(messages, think, sampling=sampling_of(think, sampling))
+        task = Ask.of(question, *media, think=think, instructions=instructions, **sampling)
+        (request,) = task.requests(self)
         return self.engine.stream(request) if stream else self.engine.answer(request)
 
     @overload
@@ -278,21 +281,44 @@ class OmniModel:
             note_to_user(error)
         return answers
 
+    def many(
+        self,
+        task: str,
+        items: Iterable[Any],
+        *,
+        batch: int = BATCH,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[Outcome]:
+        """Do a task for many items. Their requests share batches.
+
+        Args:
+            task: Name of the task, such as "ground".
+            items: What each call is about: its first argument, a tuple of its arguments, or a
+                mapping of arguments by name. A pair (array, samples per second) is a sound. Items
+                are taken when it is their turn.
+            batch: How many requests are answered together.
+            progress: Function of the items that are done, and of how many there are if that is
+                known.
+            options: Arguments that are the same for all items.
+
+        Gives an `Outcome` for each item, in their order and as soon as it is there: its `result`,
+        or the `error` of this item alone. Raises UnknownName for a task or an option, BadConfig for
+        a task that cannot be done so, and BadCheckpoint or MissingPlugin.
+        """
+        return many(self, task, items, batch, progress, options)
+
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
             found = get_plugins().tasks.find(name)
-            if found:
+            reason = why_not(self, found[0]) if found else None
+            if found and reason is None:
                 # A method, so that `help` and `inspect` show the task's own text and signature.
-                return MethodType(found[0].load(), self)
-            hint = missing_task(name)
+                return MethodType(method_of(found[0].load()), self)
+            hint = reason or missing_task(name)
             if hint is not None:
-                raise hint
+                raise NoTask(str(hint))
         raise AttributeError(f"{type(self).__name__} has no attribute or task {name!r}")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.tasks]
-
-
-def _shown(value: Any) -> Any:
-    """A medium as people give it: a string that names one is no text."""
-    return as_medium(value) if isinstance(value, str) and names_medium(value) else value

@@ -1,4 +1,4 @@
-"""Helpers for tests of this toolkit and of third-party plugins: golden cases and their checks.
+"""Helpers for tests of this toolkit and of third-party plugins: golden cases, a scripted engine.
 
 A golden case is a folder of recorded reference inputs and outputs. An adapter is a Python file
 `<component>.py` with `run(case: GoldenCase) -> Iterator[Check]`; it computes the case with our code
@@ -27,6 +27,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from ming_core.engine.answers import Answer
+from ming_core.engine.request import Request
 
 
 class Unsupported(Exception):
@@ -344,3 +347,57 @@ def _adapter_package(folder: Path) -> str:
     package.__path__ = [str(folder)]
     sys.modules[package.__name__] = package
     return package.__name__
+
+
+@dataclass(eq=False)
+class ScriptedTicket:
+    """A request to a `ScriptedEngine`."""
+
+    request: Request
+    answer: Answer | None = None
+    error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.answer is not None or self.error is not None
+
+
+@dataclass(eq=False)
+class ScriptedEngine:
+    """Stands for the engine of a model in tests of tasks: a function answers the requests.
+
+    Attributes:
+        reply: Gives the answer to a request, or raises.
+        together: How many requests there were in each step, of which one gets its answer.
+    """
+
+    reply: Callable[[Request], Answer]
+    together: list[int] = field(default_factory=list)
+    _waiting: list[ScriptedTicket] = field(default_factory=list)
+
+    def submit(self, request: Request, **known: Any) -> ScriptedTicket:
+        """Take in a request."""
+        self._waiting.append(ScriptedTicket(request))
+        return self._waiting[-1]
+
+    def step(self) -> None:
+        """Answer the request that has waited longest."""
+        self.together.append(len(self._waiting))
+        ticket = self._waiting.pop(0)
+        try:
+            ticket.answer = self.reply(ticket.request)
+        except Exception as error:
+            ticket.error = error
+
+    def wait(self, ticket: ScriptedTicket) -> Answer:
+        """The answer. Raises what `reply` raised."""
+        while not ticket.done:
+            self.step()
+        if ticket.answer is None:
+            assert ticket.error
+            raise ticket.error
+        return ticket.answer
+
+    def cancel(self, ticket: ScriptedTicket) -> None:
+        """Forget a request."""
+        self._waiting = [other for other in self._waiting if other is not ticket]

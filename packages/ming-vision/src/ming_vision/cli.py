@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ming_core.cli.batch import Outcome, Result, Tell, Work, run_batch
+from ming_core.cli.batch import Shown, run_batch
 from ming_core.cli.common import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     FpsOption,
@@ -17,7 +19,7 @@ from ming_core.cli.common import (
     JsonOption,
     ModelOption,
     QuietOption,
-    SeedOption,
+    ThinkOption,
     check_stdin,
     check_video_options,
     load_model,
@@ -26,13 +28,16 @@ from ming_core.cli.common import (
     told,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets
+from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.terminal import note, print_json, said_notes, say, show
-from ming_core.errors import BadConfig
 from ming_core.media import Image, Video
-from ming_core.text import is_blank, one_line
+from ming_core.text import one_line
 
 if TYPE_CHECKING:
-    from ming_core.engine.sampling import SamplingOptions
+    from ming_core.api import OmniModel
+    from ming_core.tasks import Result, Task
+    from ming_vision.clicks import Action
+    from ming_vision.grounding import Grounding
 
 
 class Detail(StrEnum):
@@ -65,9 +70,9 @@ DrawnOption = Annotated[
 AgainOption = Annotated[
     bool, typer.Option("--again", help="Also do files whose result is in the folder already.")
 ]
-LengthOption = Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")]
 
 
+@sampling_options("512, or 8192 with --think")
 def describe(
     files: Annotated[
         list[str],
@@ -82,11 +87,13 @@ def describe(
     max_frames: FramesOption = None,
     out: OutOption = None,
     again: AgainOption = False,
+    batch: BatchOption = 8,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: LengthOption = 512,
+    think: ThinkOption = False,
+    *,
+    sampling: Sampled,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -99,23 +106,30 @@ def describe(
     items = find_items(files, (Image, Video), "picture or video", frames=True)
     check_video_options((item.kind for item in items), fps=fps, max_frames=max_frames)
     items = with_targets(items, out, ".txt")
-    sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
-    options = {"detail": detail.value, "language": language.value, **sampling}
     header = {"task": "describe", "model": model}
 
-    def start() -> Work:
-        omni = load_model(model, device, dtype, quiet)
-        header.update(told(omni))
+    def make(item: Item) -> Task:
+        from ming_vision.tasks import Describe
 
-        def work(item: Item, tell: Tell | None) -> Outcome:
-            answer = omni.describe(item.opened(fps, max_frames), **options)
-            return _outcome(answer, answer.stopped, item, max_new_tokens)
+        part = item.opened(fps, max_frames)
+        options = {"detail": detail.value, "language": language.value, "think": think}
+        return Describe.of(part, **options, **sampling)
 
-        return work
+    run_batch(
+        items,
+        header,
+        partial(load_model, model, device, dtype, quiet),
+        make,
+        lambda item, answer: _shown(item, answer, answer.stopped),
+        batch=batch,
+        out=out,
+        again=again,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
-    run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
-
+@sampling_options("4096 for each page")
 def read(
     files: FilesArgument,
     format: Annotated[
@@ -124,11 +138,13 @@ def read(
     ] = None,
     out: OutOption = None,
     again: AgainOption = False,
+    batch: BatchOption = 8,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: LengthOption = 4096,
+    think: ThinkOption = False,
+    *,
+    sampling: Sampled,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -143,22 +159,28 @@ def read(
         format = {".md": Format.markdown, ".csv": Format.table}.get(suffix, Format.text)
     endings = {Format.text: ".txt", Format.markdown: ".md", Format.table: ".csv"}
     items = with_targets(find_items(files, (Image,), "picture"), out, endings[format])
-    options = {"format": format.value, "max_new_tokens": max_new_tokens, "seed": seed}
     header = {"task": "read", "model": model, "format": format.value}
 
-    def start() -> Work:
-        omni = load_model(model, device, dtype, quiet)
-        header.update(told(omni))
+    def make(item: Item) -> Task:
+        from ming_vision.tasks import Read
 
-        def work(item: Item, tell: Tell | None) -> Outcome:
-            document = omni.read(item.opened(), **options)
-            return _outcome(document, document.complete, item, max_new_tokens)
+        return Read.of(item.opened(), format=format.value, think=think, **sampling)
 
-        return work
+    run_batch(
+        items,
+        header,
+        partial(load_model, model, device, dtype, quiet),
+        make,
+        lambda item, document: _shown(item, document, document.complete),
+        batch=batch,
+        out=out,
+        again=again,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
-    run_batch(items, header, start, out=out, again=again, as_json=as_json, quiet=quiet)
 
-
+@sampling_options("512, or 8192 with --think")
 def ground(
     file: PictureArgument,
     expression: Annotated[
@@ -168,8 +190,9 @@ def ground(
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: LengthOption = 512,
+    think: ThinkOption = False,
+    *,
+    sampling: Sampled,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -180,37 +203,37 @@ def ground(
     """
     if expression is not None:
         check_stdin(file, expression)
-        expression = _words(read_text(expression), "ground", "red star")
+        expression = read_text(expression)
     item = _picture(file, out)
+    from ming_vision.tasks import Ground
+
+    task = Ground.of(item.part, expression, think=think, **sampling)
     omni = load_model(model, device, dtype, quiet)
-    with said_notes(file) as notes:
-        found = omni.ground(item.part, expression, max_new_tokens=max_new_tokens, seed=seed)
-        if as_json:
-            _print_json("ground", model, file, found, notes, told(omni))
-        else:
-            for box in found.boxes:
-                edges = (f"{edge:.1f}" for edge in box.corners)
-                show(" ".join((*edges, one_line(box.label))).rstrip())
+    found: Grounding = _run(omni, task, "ground", model, file, as_json)
+    if not as_json:
+        for box in found.boxes:
+            edges = (f"{edge:.1f}" for edge in box.corners)
+            show(" ".join((*edges, one_line(box.label))).rstrip())
     if not found.boxes:
         say(f"the answer has no box that can be read: {found.text!r}")
     _save(found, item.target, bool(found.boxes), quiet)
 
 
+@sampling_options("512, or 8192 with --think")
 def click(
     file: PictureArgument,
     instruction: Annotated[str, typer.Argument(help="What to click on; - reads it from stdin.")],
     history: Annotated[
         list[str] | None,
-        typer.Option(
-            "--after", help="An earlier action, such as 'click(x=0.5,y=0.1)'; repeatable."
-        ),
+        typer.Option(help="An earlier action, such as 'click(x=0.5,y=0.1)'; repeatable."),
     ] = None,
     out: DrawnOption = None,
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: LengthOption = 512,
+    think: ThinkOption = False,
+    *,
+    sampling: Sampled,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -220,29 +243,32 @@ def click(
     Example: ming click page.png "the search bar" -o click.png
     """
     check_stdin(file, instruction)
-    instruction = _words(read_text(instruction), "click", "the search bar")
+    instruction = read_text(instruction)
     item = _picture(file, out)
+    from ming_vision.tasks import Click
+
+    task = Click.of(item.part, instruction, history or (), think=think, **sampling)
     omni = load_model(model, device, dtype, quiet)
-    sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
-    with said_notes(file) as notes:
-        action = omni.click(item.part, instruction, history or (), **sampling)
-        if as_json:
-            _print_json("click", model, file, action, notes, told(omni))
-        elif action.parsed:
-            place = () if action.x is None else (action.x, action.y)
-            show(" ".join(map(str, (action.kind, *place))))
+    action: Action = _run(omni, task, "click", model, file, as_json)
+    if action.parsed and not as_json:
+        place = () if action.x is None else (action.x, action.y)
+        show(" ".join(map(str, (action.kind, *place))))
     if not action.parsed:
         say(f"the answer has no action that can be read: {action.text!r}")
     _save(action, item.target, action.parsed, quiet)
 
 
-def _words(text: str, command: str, example: str) -> str:
-    """Refused here already, before a model is loaded for nothing."""
-    if is_blank(text):
-        raise BadConfig(
-            f"ming {command} needs words that say what to look for, such as {example!r}"
-        )
-    return text
+def _run(omni: OmniModel, task: Task, name: str, model: str, file: str, as_json: bool) -> Any:
+    """The result of a task about one picture, printed if JSON is wanted."""
+    from ming_core.tasks import run
+
+    with said_notes(file) as notes:
+        result = run(omni, task)
+        if as_json:
+            about = {"task": name, "model": model, **told(omni), "file": file}
+            remarks = {"notes": notes} if notes else {}
+            print_json({**about, **result.to_dict(), **remarks})
+    return result
 
 
 def _picture(file: str, out: str | None) -> Item:
@@ -257,19 +283,11 @@ def _picture(file: str, out: str | None) -> Item:
     return item
 
 
-def _outcome(result: Result, complete: bool, item: Item, budget: int) -> Outcome:
-    cut = f"the answer about {item.source!r} was cut off; allow more than --max-new-tokens {budget}"
+def _shown(item: Item, result: Result, complete: bool) -> Shown:
+    cut = f"the answer about {item.source!r} was cut off; allow more tokens with --max-new-tokens"
     values = result.to_dict()
     notes = () if complete or values.get("repeated") else (cut,)  # of a loop there is a note
-    return Outcome(f"{result}\n", values, result.save, notes)
-
-
-def _print_json(
-    task: str, model: str, file: str, result: Result, notes: list[str], knows: dict[str, str]
-) -> None:
-    remarks = {"notes": notes} if notes else {}
-    about = {"task": task, "model": model, **knows, "file": file}
-    print_json({**about, **result.to_dict(), **remarks})
+    return Shown(f"{result}\n", values, result.save, notes)
 
 
 def _save(result: Result, target: Path | None, useful: bool, quiet: bool) -> None:

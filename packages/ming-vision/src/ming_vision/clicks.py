@@ -118,6 +118,18 @@ def parse_action(text: str, image: Image.Image, place: Place = WHOLE) -> Action:
     return Action(UNPARSED, None, None, {}, "", "", text, image)
 
 
+def write_click(
+    x: float, y: float, size: tuple[int, int], scale: int = 1000, place: Place = WHOLE
+) -> str:
+    """A click on a pixel of a screenshot of `size` as a model writes it, see `parse_action`.
+
+    scale: that of the model's boxes; fractions have as many digits as its numbers.
+    """
+    across, down = place.to_canvas((x + 0.5) / size[0], (y + 0.5) / size[1])
+    digits = len(str(scale - 1))
+    return f"click(x={across:.{digits}f},y={down:.{digits}f})"
+
+
 def written_history(history: Sequence[Action | str]) -> str:
     """Earlier actions for a prompt, numbered, one a line."""
     return "\n".join(f"{number}. {action}" for number, action in enumerate(history, 1))

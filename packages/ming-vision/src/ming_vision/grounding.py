@@ -7,7 +7,7 @@ The releases write `[x0, y0, x1, y1]` in thousandths of width and height (larges
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,34 @@ def parse_boxes(
     found = tagged or [(label, edges) for edges in _numbers(text, scale, style)]
     boxes = (_in_picture(edges, size, name, place) for name, edges in found)
     return tuple(box for box in boxes if box.x0 < box.x1 and box.y0 < box.y1)
+
+
+def write_box(
+    corners: Sequence[float],
+    size: tuple[int, int],
+    scale: int = 1000,
+    style: BoxStyle = "brackets",
+    place: Place = WHOLE,
+) -> str:
+    """A box in pixels of a picture of `size` as a model writes it: `parse_boxes` reads it back.
+
+    corners: left, top, right and bottom edge. What lies beside the picture is cut off.
+    """
+    (wide, high), far = size, 0 if style == "brackets" else 1
+    x0, y0, x1, y1 = corners
+    left, right = sorted((_within(x0 / wide), _within(x1 / wide)))
+    top, bottom = sorted((_within(y0 / high), _within(y1 / high)))
+    first, last = place.to_canvas(left, top), place.to_canvas(right, bottom)
+    starts = [min(round(share * scale), scale - 1) for share in first]
+    # At least one column and one row: a box without area is none.
+    ends = [
+        min(max(round(share * scale), start + 1), scale)
+        for share, start in zip(last, starts, strict=True)
+    ]
+    if style == "plain":
+        digits = len(str(scale - 1))
+        return " ".join(f"{value:0{digits}}" for value in (*starts, *(end - far for end in ends)))
+    return f"[{', '.join(map(str, (*starts, *ends)))}]"
 
 
 def _tagged(match: re.Match[str]) -> tuple[str, str]:

@@ -60,10 +60,12 @@ def ming_register_tasks(register: Registrar) -> None:
     for name, takes, gives, summary in (
         ("describe", ("image", "video"), "text", "say what a picture or a video shows"),
         ("read", ("image",), "text", "read text, markdown or tables from a picture"),
-        ("ground", ("image", "text"), "boxes", "find what words name in a picture"),
-        ("click", ("image", "text"), "action", "say where to click in a screenshot"),
+        ("ground", ("image",), "boxes", "find what words name in a picture"),
+        ("click", ("image",), "action", "say where to click in a screenshot"),
     ):
-        register(name, f"ming_vision.tasks:{name}", takes=takes, gives=gives, summary=summary)
+        register(
+            name, f"ming_vision.tasks:{name.title()}", takes=takes, gives=gives, summary=summary
+        )
     summary = "answer questions about a stream of frames while it comes"
     register("watch", "ming_vision.watch:watch", takes=("video",), gives="text", summary=summary)
 

@@ -29,6 +29,10 @@ class Place:
         """
         return (x - self.x) / self.width, (y - self.y) / self.height
 
+    def to_canvas(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the picture as one of the canvas: what `to_picture` undoes."""
+        return self.x + x * self.width, self.y + y * self.height
+
 
 WHOLE = Place()
 """A picture that fills its canvas, however its two sides were scaled."""

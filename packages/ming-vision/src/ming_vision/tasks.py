@@ -7,17 +7,22 @@ anything that `Image` takes. `think` and the sampling options are those of `Omni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, get_args
 
+from ming_core.engine.request import Request, sampling_of
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import Audio, Image, Video, media_from_path
+from ming_core.media import Audio, Image, Video, media_from_path, user
 from ming_core.notes import note_to_user
-from ming_vision.clicks import Action, parse_action, written_history
+from ming_core.tasks import NoTarget, Task, checked
+from ming_core.tasks.task import check_choice
+from ming_core.text import is_blank
+from ming_vision.clicks import Action, parse_action, write_click, written_history
 from ming_vision.documents import Document, DocumentFormat, unfenced
-from ming_vision.grounding import Grounding, parse_boxes
+from ming_vision.grounding import Box, Grounding, parse_boxes, write_box
 from ming_vision.image import full_size, open_image, pages_of
 from ming_vision.processing import ImageProcessor
 from ming_vision.prompts import Language, VisionPrompts, language_of, prompts_of, say
@@ -35,15 +40,8 @@ READING_TOKENS = 4096
 """Longest text of a page unless asked otherwise: a dense A4 page has about 1,500 words."""
 
 
-def describe(
-    model: OmniModel,
-    media: Any,
-    *,
-    detail: Detail = "full",
-    language: Language = "en",
-    think: bool = False,
-    **sampling: Unpack[SamplingOptions],
-) -> Answer:
+@dataclass(frozen=True, eq=False)
+class Describe(Task):
     """Describe a picture or a video.
 
     Args:
@@ -55,80 +53,112 @@ def describe(
 
     Raises BadConfig for an unknown detail or language, and BadMedia if the file cannot be read.
     """
-    _check("detail", detail, get_args(Detail))
-    _check("language", language, get_args(Language))
-    part = _part(media)
-    if isinstance(part, Audio):
-        raise BadMedia(f"describe needs a picture or a video, and {part} is a sound")
-    prompts = _prompts(model)
-    full, short = (
-        (prompts.describe_video, prompts.describe_video_short)
-        if isinstance(part, Video)
-        else (prompts.describe, prompts.describe_short)
-    )
-    question = say(full if detail == "full" else short, language)
-    return model.ask(question, part, think=think, **sampling)
+
+    media: Any
+    _: KW_ONLY
+    detail: Detail = "full"
+    language: Language = "en"
+    think: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("detail", self.detail, get_args(Detail))
+        check_choice("language", self.language, get_args(Language))
+
+    def requests(self, model: OmniModel) -> Iterator[Request]:
+        """One question about the medium."""
+        part = _part(self.media)
+        if isinstance(part, Audio):
+            raise BadMedia(f"describe needs a picture or a video, and {part} is a sound")
+        prompts = _prompts(model)
+        full, short = (
+            (prompts.describe_video, prompts.describe_video_short)
+            if isinstance(part, Video)
+            else (prompts.describe, prompts.describe_short)
+        )
+        question = say(full if self.detail == "full" else short, self.language)
+        yield _request(self, part, question)
+
+    def result(self, model: OmniModel, answers: Sequence[Answer]) -> Answer:
+        """The answer. Raises NotFinite."""
+        (answer,) = answers
+        return checked(model, answer)
+
+    def target(self, model: OmniModel, wanted: str) -> Sequence[str]:
+        """The description as it is wanted."""
+        return [wanted]
 
 
-def read(
-    model: OmniModel,
-    image: Any,
-    *,
-    format: DocumentFormat = "text",
-    think: bool = False,
-    **sampling: Unpack[SamplingOptions],
-) -> Document:
+@dataclass(frozen=True, eq=False)
+class Read(Task):
     """Read the text in a picture. All pages of a TIFF are read, up to one that is damaged.
 
     Args:
         image: A picture.
         format: "text", "markdown", or "table" for the tables only.
         think: Let the model reason first.
+        batch: How many pages are read together.
+        progress: Function of the pages that are done, and of how many there are if that is known.
         sampling: Fields of `Sampling`. `max_new_tokens` counts for each page.
 
     Raises BadConfig for an unknown format, and BadMedia if it is not a picture.
     """
-    _check("format", format, get_args(DocumentFormat))
-    prompts = _prompts(model)
-    sentences = {
-        "text": prompts.read,
-        "markdown": prompts.read_markdown,
-        "table": prompts.read_table,
-    }
-    sampling = {"max_new_tokens": READING_TOKENS, **sampling}
-    question = say(sentences[format], "en")
-    pages = pages_of(_picture("read", image).source)
-    answers: list[Answer] = []
-    try:
-        for page in pages:
-            answers.append(model.ask(question, Image(page), think=think, **sampling))
-    except BadMedia as error:
-        if not answers:
-            raise
-        note_to_user(f"{error}; the pages before it were read")
-    if format == "text":
-        text = "\n".join(answer.answer for answer in answers)
-    else:
-        text = "\n\n".join(unfenced(answer.answer) for answer in answers)
-    told = [answer.sure for answer in answers if answer.sure is not None]
-    return Document(
-        text,
-        format,
-        complete=all(answer.stopped for answer in answers),
-        repeated=any(answer.repeated for answer in answers),
-        confidence=min(answer.confidence for answer in answers),
-        sure=all(told) if told else None,
-    )
+
+    image: Any
+    _: KW_ONLY
+    format: DocumentFormat = "text"
+    think: bool = False
+
+    pieces: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("format", self.format, get_args(DocumentFormat))
+
+    def requests(self, model: OmniModel) -> Iterator[Request]:
+        """The same question about each page."""
+        prompts = _prompts(model)
+        sentences = {
+            "text": prompts.read,
+            "markdown": prompts.read_markdown,
+            "table": prompts.read_table,
+        }
+        question = say(sentences[self.format], "en")
+        count = 0
+        try:
+            for page in pages_of(_picture("read", self.image).source):
+                yield _request(self, Image(page), question, max_new_tokens=READING_TOKENS)
+                count += 1
+        except BadMedia as error:
+            if not count:
+                raise
+            note_to_user(f"{error}; the pages before it were read")
+
+    def result(self, model: OmniModel, answers: Sequence[Answer]) -> Document:
+        """The text of all pages. Raises NotFinite."""
+        for answer in answers:
+            checked(model, answer)
+        if self.format == "text":
+            text = "\n".join(answer.answer for answer in answers)
+        else:
+            text = "\n\n".join(unfenced(answer.answer) for answer in answers)
+        told = [answer.sure for answer in answers if answer.sure is not None]
+        return Document(
+            text,
+            self.format,
+            complete=all(answer.stopped for answer in answers),
+            repeated=any(answer.repeated for answer in answers),
+            confidence=min(answer.confidence for answer in answers),
+            sure=all(told) if told else None,
+        )
+
+    def target(self, model: OmniModel, wanted: str | Sequence[str]) -> Sequence[str]:
+        """The text of each page; one text is that of a single page."""
+        return [wanted] if isinstance(wanted, str) else list(wanted)
 
 
-def ground(
-    model: OmniModel,
-    image: Any,
-    expression: str | None = None,
-    *,
-    think: bool = False,
-    **sampling: Unpack[SamplingOptions],
-) -> Grounding:
+@dataclass(frozen=True, eq=False)
+class Ground(Task):
     """Find things in a picture. The boxes are in pixels of the upright picture.
 
     Args:
@@ -140,27 +170,72 @@ def ground(
     If the answer has no readable box, `boxes` is empty. Raises BadConfig for an empty expression,
     and BadMedia if it is not a picture.
     """
-    prompts, picture = _prompts(model), _still("ground", image)
-    if expression is None:
-        name, question = "", say(prompts.ground_all, "en")
-    else:
-        name = _words("ground", expression, "red star").removeprefix("the ")
-        question = say(prompts.ground, language_of(name), name=name)
-    answer = model.ask(question, Image(picture), think=think, **sampling)
-    text, size, place = answer.answer, full_size(picture), _place(model, picture)
-    boxes = parse_boxes(text, size, name, prompts.box_scale, prompts.box_style, place)
-    return Grounding(boxes, text, picture, answer.confidence, answer.sure)
+
+    image: Any
+    expression: str | None = None
+    _: KW_ONLY
+    think: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._name  # noqa: B018 - words that are missing are an error now
+
+    @cached_property
+    def _name(self) -> str:
+        if self.expression is None:
+            return ""
+        return _words("ground", self.expression, "red star")
+
+    @cached_property
+    def _picture(self) -> Picture:
+        return _still("ground", self.image)
+
+    def requests(self, model: OmniModel) -> Iterator[Request]:
+        """One question about the picture."""
+        prompts, name = _prompts(model), self._name
+        if name:
+            question = say(prompts.ground, language_of(name), name=name)
+        else:
+            question = say(prompts.ground_all, "en")
+        yield _request(self, Image(self._picture), question)
+
+    def result(self, model: OmniModel, answers: Sequence[Answer]) -> Grounding:
+        """The boxes in the answer. Raises NotFinite."""
+        (answer,) = answers
+        answer = checked(model, answer)
+        prompts, picture = _prompts(model), self._picture
+        text, size, place = answer.answer, full_size(picture), _place(model, picture)
+        boxes = parse_boxes(text, size, self._name, prompts.box_scale, prompts.box_style, place)
+        return Grounding(boxes, text, picture, answer.confidence, answer.sure)
+
+    def target(
+        self, model: OmniModel, wanted: str | Sequence[Box | Sequence[float]]
+    ) -> Sequence[str]:
+        """The boxes as this model writes them: in its scale, on its canvas.
+
+        wanted: boxes, or their left, top, right and bottom edges in px of the upright picture; for
+        a caption with boxes its whole text. Raises NoTarget if there is no box, or only boxes for a
+        caption.
+        """
+        if isinstance(wanted, str):
+            return [wanted]
+        if not self._name:
+            raise NoTarget("a caption with boxes is more than its boxes; give its whole text")
+        if not wanted:
+            raise NoTarget("this model has no words for a thing that is not there; leave it out")
+        prompts, picture = _prompts(model), self._picture
+        size, place = full_size(picture), _place(model, picture)
+        corners = [box.corners if isinstance(box, Box) else box for box in wanted]
+        return [
+            ", ".join(
+                write_box(edges, size, prompts.box_scale, prompts.box_style, place)
+                for edges in corners
+            )
+        ]
 
 
-def click(
-    model: OmniModel,
-    screenshot: Any,
-    instruction: str,
-    history: Sequence[Action | str] = (),
-    *,
-    think: bool = False,
-    **sampling: Unpack[SamplingOptions],
-) -> Action:
+@dataclass(frozen=True, eq=False)
+class Click(Task):
     """Find the place to click on a screenshot.
 
     Args:
@@ -173,16 +248,67 @@ def click(
     If the answer has no readable action, `kind` is `unparsed`. Raises BadConfig for an empty
     instruction, and BadMedia if it is not a picture.
     """
-    prompts, picture = _prompts(model), _still("click", screenshot)
-    name = _words("click", instruction, "search bar").removeprefix("the ")
-    language = language_of(name)
-    question = say(prompts.click, language, name=name)
-    if history:
-        earlier = say(prompts.click_history, language, actions=written_history(history))
-        question = earlier + question
-    answer = model.ask(question, Image(picture), think=think, **sampling)
-    action = parse_action(answer.answer, picture, _place(model, picture))
-    return replace(action, confidence=answer.confidence, sure=answer.sure)
+
+    screenshot: Any
+    instruction: str
+    history: Sequence[Action | str] = ()
+    _: KW_ONLY
+    think: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._name  # noqa: B018 - words that are missing are an error now
+
+    @cached_property
+    def _name(self) -> str:
+        return _words("click", self.instruction, "the search bar")
+
+    @cached_property
+    def _picture(self) -> Picture:
+        return _still("click", self.screenshot)
+
+    def requests(self, model: OmniModel) -> Iterator[Request]:
+        """One question about the screenshot."""
+        prompts, language = _prompts(model), language_of(self._name)
+        question = say(prompts.click, language, name=self._name)
+        if self.history:
+            actions = written_history(self.history)
+            question = say(prompts.click_history, language, actions=actions) + question
+        yield _request(self, Image(self._picture), question)
+
+    def result(self, model: OmniModel, answers: Sequence[Answer]) -> Action:
+        """The action in the answer. Raises NotFinite."""
+        (answer,) = answers
+        answer = checked(model, answer)
+        action = parse_action(answer.answer, self._picture, _place(model, self._picture))
+        return replace(action, confidence=answer.confidence, sure=answer.sure)
+
+    def target(self, model: OmniModel, wanted: Action | Sequence[float]) -> Sequence[str]:
+        """The action as this model writes it.
+
+        wanted: an action, or column and row of the pixel to click. Raises NoTarget for an action
+        that was not read.
+        """
+        if isinstance(wanted, Action):
+            if not wanted.parsed:
+                raise NoTarget(f"there is no action in {wanted.text!r}; give column and row")
+            if wanted.x is None or wanted.y is None or wanted.kind != "click":
+                return [wanted.call]
+            wanted = wanted.x, wanted.y
+        x, y = wanted
+        picture, scale = self._picture, _prompts(model).box_scale
+        return [write_click(x, y, full_size(picture), scale, _place(model, picture))]
+
+
+def _request(
+    task: Describe | Read | Ground | Click,
+    part: Image | Video,
+    question: str,
+    **usual: Unpack[SamplingOptions],
+) -> Request:
+    """A question behind its medium. usual: what holds unless the caller chose otherwise."""
+    sampling = sampling_of(task.think, {**usual, **task.sampling})
+    return Request([user(part, question)], task.think, sampling=sampling)
 
 
 def _prompts(model: OmniModel) -> VisionPrompts:
@@ -218,12 +344,6 @@ def _picture(task: str, value: Any) -> Image:
 
 
 def _words(task: str, text: str, example: str) -> str:
-    words = text.strip()
-    if not words:
+    if is_blank(text):
         raise BadConfig(f"{task} needs words that say what to look for, such as {example!r}")
-    return words
-
-
-def _check(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise BadConfig(f"{name} is {value!r}; use {' or '.join(map(repr, known))}")
+    return text.strip().removeprefix("the ")

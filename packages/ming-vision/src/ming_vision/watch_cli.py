@@ -16,18 +16,17 @@ from ming_core.cli.common import (
     DtypeOption,
     ModelOption,
     QuietOption,
-    SeedOption,
     load_model,
     read_media,
     told,
 )
+from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.terminal import note, print_json, show
 from ming_core.errors import BadConfig
 from ming_core.text import is_blank, one_line
 
 if TYPE_CHECKING:
     from ming_core.engine.answers import Answer
-    from ming_core.engine.sampling import SamplingOptions
 
 
 AT_THE_END = math.inf
@@ -38,6 +37,7 @@ class Keep(StrEnum):
     recent = "recent"
 
 
+@sampling_options()
 def watch(
     file: Annotated[
         str, typer.Argument(help="A video, a folder of frames, or - for stdin.", metavar="FILE")
@@ -76,8 +76,8 @@ def watch(
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
+    *,
+    sampling: Sampled,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -100,7 +100,6 @@ def watch(
     opening = next(stream)  # refused before a model is loaded for it
     omni = load_model(model, device, dtype, quiet)
     session = omni.watch(frames=frames, keep=keep.value, fps=fps)
-    sampling: SamplingOptions = {"max_new_tokens": max_new_tokens, "seed": seed}
     for question in whenever or ():
         session.whenever(question, every=2.0 if every is None else every, **sampling)
     start, now = time.perf_counter(), 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,13 +14,12 @@ from ming_core.cli.common import (
     DtypeOption,
     FpsOption,
     FramesOption,
+    InstructionsOption,
     JsonOption,
     ModelOption,
     QuietOption,
-    SeedOption,
     SoundOption,
     ThinkOption,
-    TokensOption,
     check_channel_option,
     check_stdin,
     check_video_options,
@@ -29,13 +28,14 @@ from ming_core.cli.common import (
     print_reasoning,
     read_media,
     read_question,
-    token_budget,
     told,
     with_channel,
 )
+from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.terminal import note, print_json, said_notes, show
 
 
+@sampling_options("512, or 8192 with --think")
 def ask(
     question: Annotated[
         str, typer.Argument(help="The question; - reads it from stdin, a sound file asks it aloud.")
@@ -47,9 +47,10 @@ def ask(
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: TokensOption = None,
     think: ThinkOption = False,
+    instructions: InstructionsOption = None,
+    *,
+    sampling: Sampled,
     fps: FpsOption = None,
     max_frames: FramesOption = None,
     sound: SoundOption = False,
@@ -68,15 +69,16 @@ def ask(
     check_channel_option([asked, *parts], channel)
     asked, *parts = (with_channel(part, channel) for part in (asked, *parts))
     omni = load_model(model, device, dtype, quiet)
-    budget = token_budget(max_new_tokens, think)
     start = time.perf_counter()
     with said_notes() as notes:
         if sys.stdout.isatty() and not as_json:
-            options: dict[str, Any] = {"think": think, "max_new_tokens": budget, "seed": seed}
-            print_pieces(omni.ask(asked, *parts, stream=True, **options), think, quiet)
+            pieces = omni.ask(
+                asked, *parts, stream=True, think=think, instructions=instructions, **sampling
+            )
+            print_pieces(pieces, think, quiet)
             note(f"answered in {time.perf_counter() - start:.1f} s", quiet)
             return
-        answer = omni.ask(asked, *parts, think=think, max_new_tokens=budget, seed=seed)
+        answer = omni.ask(asked, *parts, think=think, instructions=instructions, **sampling)
         seconds = time.perf_counter() - start
         if not as_json:
             if answer.thinking:

@@ -4,50 +4,39 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ming_core.cli.common import told
 from ming_core.cli.items import Item
 from ming_core.cli.terminal import (
     moves_back,
     note,
     print_json,
     progress,
-    said_notes,
     say,
+    say_notes,
     show,
 )
-from ming_core.errors import (
-    BadCheckpoint,
-    BadConfig,
-    MingError,
-    MissingPlugin,
-    UnknownName,
-)
+from ming_core.errors import BadConfig, MingError
 from ming_core.output import make_folder
 from ming_core.text import one_line, valid
 
-Tell = Callable[[str], None]
-"""Shows how far the work on one input is."""
-
-
-class Result(Protocol):
-    """What the tasks give."""
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-    def save(self, path: str | Path) -> Path: ...
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+    from ming_core.tasks import Outcome, Task
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one input. text: as it is printed. values: for JSON. save: writes a file.
+class Shown:
+    """A result for people. text: as it is printed. values: for JSON. save: writes a file.
 
-    notes: what a reader should know. how: as "2.0 s of sound in 0.1 s", for who watches.
+    notes: what a reader should know. how: as "2.0 s of sound", for who watches.
     """
 
     text: str
@@ -57,85 +46,152 @@ class Outcome:
     how: str = ""
 
 
-Work = Callable[[Item, Tell | None], Outcome]
+Far = Callable[[float, float | None], str]
+"""How far a task is, in words."""
 
 
 def run_batch(
     items: Sequence[Item],
-    header: Mapping[str, Any],
-    start: Callable[[], Work],
+    header: dict[str, Any],
+    start: Callable[[], OmniModel],
+    make: Callable[[Item], Task],
+    shown: Callable[[Item, Any], Shown],
     *,
+    batch: int,
+    far: Far | None = None,
     out: str | None = None,
     again: bool = False,
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Work on each item, and write or print its result as soon as it is there.
+    """Run a task for each item, and write or print its result as soon as it is there.
 
-    header: what the JSON tells beside `results`. start: loads the model; not called if there is
-    nothing to do. out: where results go. again: also do those that lie in that folder already. An
-    interruption keeps what is done. Raises Exit with code 2 if an item failed, and errors that are
-    about all of them at once.
+    Args:
+        items: The inputs.
+        header: What the JSON tells beside `results`.
+        start: Loads the model; not called if there is nothing to do.
+        make: The task of an item. What it raises becomes the error of the item.
+        shown: A result for people.
+        batch: How many requests are answered together.
+        far: How far the task of an item is, for who watches.
+        out: Where results go.
+        again: Also do those whose result lies in that folder already.
+        as_json: Print one JSON object.
+        quiet: Print no progress.
+
+    An interruption keeps what is done. Raises Exit with code 2 if an item failed, and errors that
+    are about all of them at once.
     """
     # A folder is for many results; one file that was named is written again.
     folder = out is not None and Path(out).is_dir()
     if again and not folder:
         raise BadConfig("--again is about results in a folder; name one with --out")
-    batch = _Batch(items, as_json, quiet)
+    work = _Batch(items, header, as_json, quiet, far)
     complete = stopped = False
     try:
-        batch.run(start, keep=folder and not again)
+        work.run(start, make, shown, batch, keep=folder and not again)
         complete = True
     except (KeyboardInterrupt, SystemExit):
         stopped = True
         raise
     finally:
         progress.clear()
-        if as_json and (complete or stopped or batch.results):
+        if as_json and (complete or stopped or work.results):
             end = {} if complete else {"interrupted": True}
-            print_json({**header, "results": batch.results, **end})
-    batch.sum_up()
+            print_json({**header, "results": work.results, **end})
+    work.sum_up()
 
 
 class _Batch:
-    def __init__(self, items: Sequence[Item], as_json: bool, quiet: bool) -> None:
-        self.items, self.as_json, self.quiet = items, as_json, quiet
+    def __init__(
+        self,
+        items: Sequence[Item],
+        header: dict[str, Any],
+        as_json: bool,
+        quiet: bool,
+        far: Far | None,
+    ) -> None:
+        self.items, self.header, self.as_json, self.quiet = items, header, as_json, quiet
+        self.far = far
         self.several = len(items) > 1
         self.results: list[dict[str, Any]] = []
         self._unread = self._unsaved = self._skipped = 0
         self._watched = not quiet and moves_back(sys.stderr)
 
-    def run(self, start: Callable[[], Work], keep: bool) -> None:
+    def run(
+        self,
+        start: Callable[[], OmniModel],
+        make: Callable[[Item], Task],
+        shown: Callable[[Item, Any], Shown],
+        batch: int,
+        keep: bool,
+    ) -> None:
         """keep: leave out what has its result already."""
-        work: Work | None = None
         there = {item.target for item in self.items if item.target and item.target.exists()}
-        for number, item in enumerate(self.items, 1):
+        skipped = {i for i, item in enumerate(self.items) if keep and item.target in there}
+        left = [i for i, item in enumerate(self.items) if item.error is None and i not in skipped]
+        outcomes = self._outcomes(left, start, make, batch)
+        for number, item in enumerate(self.items):
             about: dict[str, Any] = {"file": valid(item.source)}
             if item.target is not None:
                 about["out"] = valid(str(item.target))
-            if keep and item.target in there:
+            if number in skipped:
                 note(f"{item.target} is there already", self.quiet)
                 self._skipped += 1
                 self.results.append({**about, "skipped": True})
-                continue
-            if item.error is not None:
+            elif item.error is not None:
                 self._fail(about, item, item.error)
-                continue
-            work = work or start()
-            with said_notes(item.source) as notes:
-                try:
-                    outcome = self._worked(work, item, number)
-                except (BadCheckpoint, MissingPlugin, UnknownName):
-                    raise  # it would be the same for all
-                except (MingError, OSError) as error:
-                    self._fail(about, item, error)
-                    continue
-                notes += [sentence for sentence in outcome.notes if sentence not in notes]
-                values = {**about, **outcome.values}
-                if notes:
-                    values["notes"] = list(notes)
-                error = self._unwritten(outcome, item)
-                self.results.append({**values, "error": error} if error else values)
+            else:
+                self._deliver(about, item, next(outcomes), shown)
+
+    def _outcomes(
+        self,
+        left: Sequence[int],
+        start: Callable[[], OmniModel],
+        make: Callable[[Item], Task],
+        batch: int,
+    ) -> Iterator[Outcome]:
+        """What becomes of the items with these numbers; the model is loaded for the first."""
+        model = start()
+        self.header.update(told(model))
+        from ming_core.tasks import run_many
+
+        def tell(at: int, *done: Any) -> None:
+            if self.far:
+                self._show(left[at], self.far(*done))
+
+        tasks = (partial(make, self.items[number]) for number in left)
+        outcomes = run_many(model, tasks, batch, tell if self._watched else None)
+        for number in left:
+            if self._watched and self.several:
+                self._show(number, self.items[number].source)
+            outcome = next(outcomes)
+            progress.clear()
+            yield outcome
+
+    def _show(self, number: int, text: str) -> None:
+        place = f"{number + 1} of {len(self.items)}  " if self.several else ""
+        progress.show(place + text)
+
+    def _deliver(
+        self,
+        about: dict[str, Any],
+        item: Item,
+        outcome: Outcome,
+        shown: Callable[[Item, Any], Shown],
+    ) -> None:
+        if outcome.error is not None:
+            self._fail(about, item, outcome.error)
+            say_notes(outcome.notes, item.source)
+            return
+        result = shown(item, outcome.result)
+        notes = list(dict.fromkeys([*outcome.notes, *result.notes]))
+        values = {**about, **result.values}
+        if notes:
+            values["notes"] = notes
+        error = self._unwritten(result, item)
+        self.results.append({**values, "error": error} if error else values)
+        say_notes(notes, item.source)
 
     def sum_up(self) -> None:
         """Raises Exit with code 2 if something went wrong."""
@@ -149,20 +205,7 @@ class _Batch:
         if self._unread or self._unsaved:
             raise typer.Exit(2)
 
-    def _worked(self, work: Work, item: Item, number: int) -> Outcome:
-        place = f"{number} of {len(self.items)}  " if self.several else ""
-
-        def tell(text: str) -> None:
-            progress.show(place + text)
-
-        if self._watched and self.several:
-            tell(item.source)
-        try:
-            return work(item, tell if self._watched else None)
-        finally:
-            progress.clear()
-
-    def _unwritten(self, outcome: Outcome, item: Item) -> str | None:
+    def _unwritten(self, outcome: Shown, item: Item) -> str | None:
         """Write or print a result. One that cannot be written is printed; returns why."""
         error = None
         if item.target is not None:

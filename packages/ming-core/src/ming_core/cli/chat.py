@@ -6,23 +6,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ming_core.cli.common import (
     DeviceOption,
     DtypeOption,
+    InstructionsOption,
     ModelOption,
     QuietOption,
-    SeedOption,
     ThinkOption,
-    TokensOption,
     load_model,
     print_pieces,
     read_media,
-    token_budget,
 )
+from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.stdin import checked, stdin_lines
 from ming_core.cli.terminal import said_notes, say, show
 from ming_core.errors import BadConfig, MingError, UnknownName
@@ -41,16 +40,15 @@ FORGETFUL = (
 COMMANDS = ("/help", "/image", "/quit", "/reset", "/say")
 
 
+@sampling_options("512, or 8192 with --think")
 def chat(
     model: ModelOption = "nano",
-    instructions: Annotated[
-        str | None, typer.Option("--system", help="Instructions for the whole conversation.")
-    ] = None,
+    instructions: InstructionsOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    seed: SeedOption = None,
-    max_new_tokens: TokensOption = None,
     think: ThinkOption = False,
+    *,
+    sampling: Sampled,
     quiet: QuietOption = False,
 ) -> None:
     """Talk with a model; it remembers what was said.
@@ -60,8 +58,9 @@ def chat(
     """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     from ming_core.chat.room import with_room
+    from ming_core.engine.request import sampling_of
 
-    budget = token_budget(max_new_tokens, think)
+    budget = sampling_of(think, sampling).max_new_tokens  # type: ignore[arg-type]
     omni = load_model(model, device, dtype, quiet)
     if interactive and not quiet:
         print(_help(), file=sys.stderr)
@@ -96,9 +95,7 @@ def chat(
                     say(FORGETFUL)
                     forgetful = True
                 with said_notes():
-                    pieces = omni.chat(
-                        turn, stream=True, think=think, max_new_tokens=budget, seed=seed
-                    )
+                    pieces = omni.chat(turn, stream=True, think=think, **sampling)
                     messages = [*turn, assistant(print_pieces(pieces, think, quiet))]
         except MingError as error:
             say(error)

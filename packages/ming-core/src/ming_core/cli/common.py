@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ming_core.chat.thinking import THINKING_TOKENS, split_stream
+from ming_core.chat.thinking import split_stream
 from ming_core.cli.stdin import stdin_text
 from ming_core.cli.terminal import note, say, show, styled
 from ming_core.errors import BadConfig, BadMedia
@@ -38,11 +38,6 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
-SeedOption = Annotated[int | None, typer.Option(help="Makes sampled answers repeatable.")]
-TokensOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Longest answer in tokens: 256, or 8192 with --think."),
-]
 FpsOption = Annotated[
     float | None, typer.Option("--fps", min=0.001, help="Frames per second of a video.")
 ]
@@ -53,10 +48,14 @@ SoundOption = Annotated[bool, typer.Option("--sound", help="Also use the sound o
 ChannelOption = Annotated[
     str | None, typer.Option(help="Channel of a sound: mix (default), or a number from 0.")
 ]
+InstructionsOption = Annotated[
+    str | None, typer.Option(help="Instructions that replace the system text.")
+]
 ThinkOption = Annotated[
     bool, typer.Option("--think", help="Reason first; the reasoning goes to stderr.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="How many answers are written together.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or timings.")]
 
 
@@ -105,11 +104,6 @@ def check_video_options(kinds: Iterable[type | None], **options: Any) -> None:
                 raise BadConfig(
                     f"--{name.replace('_', '-')} is about videos, and there is none; leave it out"
                 )
-
-
-def token_budget(given: int | None, think: bool) -> int:
-    """The longest answer of a command: what was asked for, or what the help promises."""
-    return given or (THINKING_TOKENS if think else 256)
 
 
 def read_media(

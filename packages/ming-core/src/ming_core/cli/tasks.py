@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
@@ -13,18 +14,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from ming_core.cli.common import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
     ModelOption,
     QuietOption,
-    SeedOption,
     check_stdin,
     load_model,
     plain_app,
     read_media,
     read_text,
 )
+from ming_core.cli.sampling import chosen, sampling_parameters
 from ming_core.cli.terminal import note, print_json, said_notes, show
 from ming_core.errors import BadConfig
 from ming_core.media import Media
@@ -33,7 +35,6 @@ from ming_core.plugins.registry import Entry
 
 MEDIA = ("image", "audio", "video")
 PLAIN = (str, int, float, bool, Path)
-LENGTH = Annotated[int | None, typer.Option(min=1, help="Longest answer in tokens.")]
 SAVED = Annotated[str | None, typer.Option("--out", "-o", help="Write the result here.")]
 COMMON: dict[str, tuple[Any, Any]] = {
     "out": (SAVED, None),
@@ -45,11 +46,8 @@ COMMON: dict[str, tuple[Any, Any]] = {
 }
 """Options of every such command and their defaults."""
 
-SAMPLING: dict[str, tuple[Any, Any]] = {
-    "seed": (SeedOption, None),
-    "max_new_tokens": (LENGTH, None),
-}
-"""Those of a task that takes sampling options as further keywords."""
+RUNNING = {"batch": (BatchOption, 8)}
+"""Those of a task with pieces."""
 
 
 @dataclass(frozen=True)
@@ -66,46 +64,63 @@ class Field:
 
 
 def task_command(entry: Entry) -> Any:
-    """The command of a task.
+    """The command of a task: of a class of them, or of a function.
 
     Raises MissingPlugin if the task cannot be imported, and BadConfig if one of its parameters has
     no place on a command line.
     """
-    function = entry.load()
+    target = entry.load()
+    from ming_core.tasks.task import RUNNING as OF_RUNNING
+    from ming_core.tasks.task import is_task, method_of
+
+    function = method_of(target)
     try:
         _, *parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # no function, no signature, no parameter
         raise BadConfig(
             f"the task {entry.name!r} of {entry.plugin} has no command: {entry.target!r} must be a "
-            f"function whose first parameter is the model; update {entry.plugin}"
+            f"task or a function whose first parameter is the model; update {entry.plugin}"
         ) from None
-    fields = [_field(entry, function, p) for p in parameters if p.kind is not p.VAR_KEYWORD]
-    common = COMMON | (SAMPLING if len(fields) < len(parameters) else {})
-    names = {field.parameter.name for field in fields}
+    sampled = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    if is_task(target):
+        own = [p for p in own if p.name not in OF_RUNNING]
+    fields = [_field(entry, target, parameter) for parameter in own]
+    names = {parameter.name for parameter in own}
+    common = COMMON | (RUNNING if is_task(target) and target.pieces else {})
     common = {name: option for name, option in common.items() if name not in names}
 
     def run(**typed: Any) -> None:
+        sampling = chosen(typed, names) if sampled else {}
         ours = {name: typed.pop(name) for name in common}
         settings = {name: default for name, (_, default) in COMMON.items()} | ours
-        sampling = {name: ours[name] for name in SAMPLING if ours.get(name) is not None}
         check_stdin(*(value for value in typed.values() if isinstance(value, str)))
         if settings["out"] is not None:
             check_target(settings["out"])
         positional, keywords = _arguments(fields, typed)
+        # A task says here already what is wrong with its arguments.
+        task = target.of(*positional, **keywords, **sampling) if is_task(target) else None
         model, quiet = settings["model"], settings["quiet"]
         omni = load_model(model, settings["device"], settings["dtype"], quiet)
         with said_notes() as notes:
-            result = function(omni, *positional, **keywords, **sampling)
+            if task is None:
+                result = function(omni, *positional, **keywords, **sampling)
+            else:
+                from ming_core.tasks import run as run_task
+
+                result = run_task(omni, task, batch=settings.get("batch", 8))
             _deliver(result, entry.name, model, settings, notes)
 
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
         for name, (hint, default) in common.items()
     ]
+    if sampled:
+        options += [p for p in sampling_parameters() if p.name not in names]
     shown = [field.shown for field in fields if field.shown] + options
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in shown}
-    run.__doc__ = inspect.getdoc(function) or entry.summary
+    run.__doc__ = inspect.getdoc(target) or entry.summary
     app = plain_app()
     app.command(entry.name)(run)
     return typer.main.get_command(app)
@@ -153,7 +168,7 @@ def _hint(function: Any, parameter: inspect.Parameter) -> Any:
         return type(parameter.default)
     if isinstance(hint, str):
         try:
-            hint = eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))
+            hint = eval(hint, vars(sys.modules[inspect.unwrap(function).__module__]))
         except Exception:
             return Any
     return Any if hint is parameter.empty else hint

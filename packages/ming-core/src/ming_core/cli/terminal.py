@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -138,9 +138,14 @@ def said_notes(about: str | None = None) -> Iterator[list[str]]:
         try:
             yield notes
         finally:
-            for sentence in notes:
-                known = about is None or os.path.basename(about) in sentence
-                say(sentence if known else f"{about}: {sentence}")
+            say_notes(notes, about)
+
+
+def say_notes(notes: Iterable[str], about: str | None = None) -> None:
+    """Notes on stderr. about: the file that they are about."""
+    for sentence in notes:
+        known = about is None or os.path.basename(about) in sentence
+        say(sentence if known else f"{about}: {sentence}")
 
 
 def styled(stream: TextIO) -> bool:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ming_core.chat.thinking import Reasoned, parse_thinking
+from ming_core.errors import NotFinite
+from ming_core.notes import note_to_user
 from ming_core.output import write_file
 from ming_core.text import json_text
 
 if TYPE_CHECKING:
+    from ming_core.api import OmniModel
     from ming_core.heads.states import States
 
 
@@ -85,3 +88,22 @@ class Answer:
         if Path(path).suffix.lower() == ".json":
             return write_file(path, json_text(self.to_dict()) + "\n")
         return write_file(path, self.answer + "\n")
+
+
+LOOPED = (
+    "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
+)
+
+
+def checked(model: OmniModel, answer: Answer) -> Answer:
+    """The answer, with notes to the user about a loop and about what the model does not know.
+
+    Raises NotFinite if there is none.
+    """
+    if answer.error is not None:
+        raise NotFinite(answer.error)
+    if answer.repeated:
+        note_to_user(LOOPED)
+    if answer.sure is False and model.knowledge is not None:
+        note_to_user(f"{model.short_name} is not sure: it knows only {model.knowledge.summary}")
+    return answer

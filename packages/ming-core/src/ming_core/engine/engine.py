@@ -25,26 +25,21 @@ from torch import Tensor
 from ming_core.chat.dialects import as_messages
 from ming_core.chat.prompt import Prompt
 from ming_core.chat.tokenizer import StreamDecoder
-from ming_core.engine.answers import Answer
+from ming_core.engine.answers import Answer, checked
 from ming_core.engine.decoding import Batch, Row
 from ming_core.engine.prompting import prepare, room_for, tensors_of
 from ming_core.engine.request import Request
 from ming_core.engine.sampling import loop_of
 from ming_core.engine.session import Memory, Past, Session
-from ming_core.errors import BadConfig, MingError, NotFinite
+from ming_core.errors import BadConfig, MingError
 from ming_core.heads.states import States
 from ming_core.model.cache import Cache
 from ming_core.model.queries import NO_QUERY
 from ming_core.model.seen import Seen, SeenMedia, encode
 from ming_core.model.transformer import Layer
-from ming_core.notes import note_to_user
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
-
-LOOPED = (
-    "the answer was cut off because it said the same thing over and over; max_loop=0 lets it go on"
-)
 
 
 @dataclass(eq=False)
@@ -360,14 +355,7 @@ class Engine:
 
     def _told(self, ticket: Ticket, answer: Answer) -> Answer:
         """The answer, after the notes about it. Raises NotFinite."""
-        if answer.error:
-            raise NotFinite(answer.error)
-        model = self.model
-        if answer.repeated:
-            note_to_user(LOOPED)
-        if answer.sure is False and model.knowledge is not None and ticket.row.end != "cancelled":
-            note_to_user(f"{model.short_name} is not sure: it knows only {model.knowledge.summary}")
-        return answer
+        return answer if ticket.row.end == "cancelled" else checked(self.model, answer)
 
 
 def _states(ticket: Ticket) -> States:

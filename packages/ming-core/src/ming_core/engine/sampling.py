@@ -18,6 +18,10 @@ End = Literal["stop", "length", "loop", "broken", "cancelled"]
 over, its logits were no finite numbers (it then has no token of this step), or nobody wanted it."""
 
 
+_DRAWING = {"top_k": 0, "top_p": 1.0, "seed": None}
+"""What only matters where tokens are drawn, and its usual value."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen.
@@ -32,7 +36,7 @@ class Sampling:
             times; 0 means off.
         seed: Makes sampled answers repeatable.
 
-    Raises BadConfig for values out of range.
+    Raises BadConfig for values out of range, and for top_k, top_p and seed at temperature 0.
     """
 
     max_new_tokens: int = 512
@@ -66,6 +70,13 @@ class Sampling:
         for name, (ok, expected) in limits.items():
             if not ok:
                 raise BadConfig(f"{name} is {getattr(self, name)}; it must be {expected}")
+        if self.temperature == 0:
+            given = [name for name, usual in _DRAWING.items() if getattr(self, name) != usual]
+            if given:
+                raise BadConfig(
+                    f"{given[0]} has no effect at temperature 0, which always takes the most "
+                    f"likely token; give a temperature above 0, or leave {given[0]} out"
+                )
 
 
 def _is_number(value: object, kind: type) -> bool:

@@ -171,7 +171,7 @@ def as_medium(value: Any) -> Image | Audio | Video:
         return media_from_path(value)
     if isinstance(value, Frames):
         return Video(value)
-    if isinstance(value, tuple) and len(value) == 2 and _shape(value[0]) and not _shape(value[1]):
+    if is_sound_pair(value):
         return Audio(value)
     if isinstance(value, list | tuple) and value and all(map(_is_picture, value)):
         return Video(value)
@@ -186,6 +186,12 @@ def as_medium(value: Any) -> Image | Audio | Video:
         "array (of a picture uint8 [height, width, 3]), not "
         f"{type(value).__name__}{list(shape) if shape else ''}"
     )
+
+
+def is_sound_pair(value: Any) -> bool:
+    """Whether it is a sound as a pair (array, samples per second)."""
+    pair = isinstance(value, tuple) and len(value) == 2
+    return pair and bool(_shape(value[0])) and not _shape(value[1])
 
 
 def names_medium(text: str) -> bool:

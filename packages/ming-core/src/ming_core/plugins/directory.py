@@ -68,6 +68,11 @@ def missing_encoder(name: str) -> MissingPlugin:
     return missing(f"the encoder {name!r}", package_for("encoders", name.partition(":")[0]))
 
 
+def known_tasks() -> list[str]:
+    """Names of the tasks of all packages of the directory."""
+    return list(_directory()["tasks"])
+
+
 def missing_task(name: str) -> MissingPlugin | None:
     """For a task that some known package would bring; None for a name nobody knows."""
     package = package_for("tasks", name)

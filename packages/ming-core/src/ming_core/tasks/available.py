@@ -1,0 +1,89 @@
+"""Which tasks a model can do with the installed packages, and what is missing for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ming_core.errors import MingError, MissingPlugin, UnknownName
+from ming_core.modalities import KINDS
+from ming_core.plugins import get_plugins
+from ming_core.plugins.directory import known_tasks, missing_task
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+    from ming_core.plugins.registry import Entry
+
+
+class NoTask(MissingPlugin, AttributeError):
+    """A model has no such method, because a package or a part of the model is missing."""
+
+
+class Tasks(dict[str, str]):
+    """Summaries of the tasks that a model can do, by name.
+
+    Attributes:
+        missing: Why it cannot do the other tasks, by name.
+    """
+
+    def __init__(self, can: Mapping[str, str], missing: Mapping[str, str]) -> None:
+        super().__init__(can)
+        self.missing = dict(missing)
+
+    def __str__(self) -> str:
+        width = max(map(len, (*self, *self.missing)), default=0)
+        lines = [f"{name:<{width}}  {summary}" for name, summary in self.items()]
+        lines += [f"{name:<{width}}  missing: {why}" for name, why in self.missing.items()]
+        return "\n".join(lines)
+
+
+def tasks_of(model: OmniModel) -> Tasks:
+    """All tasks of the installed packages and those of packages that are known."""
+    can: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for entry in get_plugins().tasks:
+        reason = why_not(model, entry)
+        if reason is None:
+            can[entry.name] = entry.summary
+        else:
+            missing[entry.name] = reason
+    for name in known_tasks():
+        hint = None if name in can or name in missing else missing_task(name)
+        if hint is not None:
+            missing[name] = str(hint)
+    return Tasks(can, missing)
+
+
+def task_entry(name: str) -> Entry:
+    """The registered task. Raises UnknownName, or MissingPlugin with what to install."""
+    found = get_plugins().tasks.find(name)
+    if found:
+        return found[0]
+    hint = missing_task(name)
+    if hint is not None:
+        raise hint
+    raise UnknownName("task", name, get_plugins().tasks.names())
+
+
+def why_not(model: OmniModel, entry: Entry) -> str | None:
+    """Why a model cannot do a task: it reads none of the media that it takes. None if it can."""
+    reasons = []
+    for kind in entry.extra.get("takes", ()):
+        if kind not in KINDS:
+            return None
+        reason = _unread(model, KINDS[kind].modality)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return reasons[0] if reasons else None
+
+
+def _unread(model: OmniModel, modality: str) -> str | None:
+    """Why the model reads no media of a modality; None if it does."""
+    if modality in model.omni.encoders:
+        return None
+    try:
+        model.sources.encoder_entry(modality)
+    except MingError as error:
+        return str(error)
+    return None
