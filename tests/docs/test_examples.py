@@ -143,7 +143,5 @@ def test_the_index_links_every_page() -> None:
 def test_paths_named_in_pages_exist() -> None:
     """Paths from the root of the repository, in backticks."""
     for page in PAGES:
-        for name in re.findall(
-            r"`((?:tests|recipes|benchmarks|packages|docs)/[\w./-]+)`", prose(page)
-        ):
+        for name in re.findall(r"`((?:tests|recipes|speed|packages|docs)/[\w./-]+)`", prose(page)):
             assert (REPOSITORY / name).exists(), f"{page.name} names {name}"

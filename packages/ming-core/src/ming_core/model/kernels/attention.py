@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ming_core.model.masks import causal_mask
 
 PLAIN_UP_TO = {torch.float32: 128, torch.bfloat16: 1024}
-"""Keys up to which plain operations train no slower on CPU (benchmarks/attention_cpu.py)."""
+"""Keys up to which plain operations train no slower on CPU (speed/attention_cpu.py)."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """Products with weight matrices, by oneDNN where torch would take something slower.
 
 In float32 on CPU torch's `linear` calls the BLAS, which on AMD processors takes twice the time of
-oneDNN, forward and backward (benchmarks/moe_block.py). oneDNN's operator is the one that compiled
+oneDNN, forward and backward (speed/moe_block.py). oneDNN's operator is the one that compiled
 models call; it has no gradient of its own and knows nothing of autocast.
 """
 

@@ -1,6 +1,6 @@
 """Training attention on CPU: three plain operations against fused attention.
 
-    python benchmarks/attention_cpu.py [--seconds 2] [--json FILE]
+    python speed/attention_cpu.py [--seconds 2] [--json FILE]
 
 Forward and backward of 2048 tokens in rows of growing length under a causal mask, 8 heads of 64,
 once by `plain_attention` and once by torch's `scaled_dot_product_attention`.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from _bench import fastest, finish, options
+from _turns import Ratio, all_of, finish, in_turns, middle, options
 from ming_core.model.kernels.attention import PLAIN_UP_TO, plain_attention
 
 TOKENS, HEADS, WIDTH = 2048, 8, 64
@@ -44,28 +44,29 @@ def training_step(attention: Attention, dtype: torch.dtype, length: int) -> Call
 
 
 def main() -> int:
-    parser = options(__doc__)
-    parser.add_argument("--seconds", type=float, default=2, help="for each length and dtype")
+    parser = options(__doc__, seconds=2)
     args = parser.parse_args()
     torch.manual_seed(0)
     ways: dict[str, Attention] = {"plain": plain_attention, "fused": fused_attention}
-    rows = []
+    rows, ratios = [], []
     for dtype in (torch.float32, torch.bfloat16):
         for length in LENGTHS:
             steps = {name: training_step(way, dtype, length) for name, way in ways.items()}
-            best = fastest(steps, args.seconds)
-            taken = "plain" if length <= PLAIN_UP_TO[dtype] else "fused"
+            times = in_turns(steps, args.seconds)
+            plain = length <= PLAIN_UP_TO[dtype]
+            taken, other = ("plain", "fused") if plain else ("fused", "plain")
+            ratios.append(Ratio.of(times[other], times[taken]))
             rows.append(
                 {
                     "dtype": str(dtype).removeprefix("torch."),
                     "length": length,
-                    "plain ms": 1e3 * best["plain"],
-                    "fused ms": 1e3 * best["fused"],
+                    "plain ms": middle(times["plain"]),
+                    "fused ms": middle(times["fused"]),
                     "attend": taken,
-                    "other / attend": best["fused" if taken == "plain" else "plain"] / best[taken],
+                    "other / attend": ratios[-1],
                 }
             )
-    right = all(row["other / attend"] >= 1 / 1.1 for row in rows)
+    right = all_of(ratio.at_least(1 / 1.1) for ratio in ratios)
     return finish(rows, {"attend takes the faster way, within 10 %": right}, args.json)
 
 

@@ -1,6 +1,6 @@
 """Time to the first line of help and to the first answer, each in fresh processes.
 
-    python benchmarks/startup.py [--model nano] [--runs 3] [--json FILE]
+    python speed/startup.py [--model nano] [--json FILE]
 
 Claims: `ming --help` imports none of torch, numpy, transformers, rich; load("nano") and its first
 answer about a picture take less than 6 s of wall time, interpreter start and imports included.
@@ -12,8 +12,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from statistics import median
 
-from _bench import finish, options
+from _turns import Ratio, finish, options, take_turns
 
 LIMIT = 6.0
 HEAVY = ("torch", "numpy", "transformers", "rich")
@@ -51,23 +52,28 @@ def run(code: str, *arguments: str) -> tuple[float, str]:
 def main() -> int:
     parser = options(__doc__)
     parser.add_argument("--model", default="nano", help="preset or checkpoint folder")
-    parser.add_argument("--runs", type=int, default=3, help="fresh processes of each kind")
     args = parser.parse_args()
     cases = {
         "ming --help": (HELP,),
         "import torch": ("import torch",),
         "load and first answer": (ANSWER, args.model),
     }
-    rows, heavy = [], "imported:"
-    for name, command in cases.items():
-        results = [run(*command) for _ in range(args.runs)]
-        seconds = sorted(result[0] for result in results)
-        rows.append({"process": name, "fastest s": seconds[0], "slowest s": seconds[-1]})
-        if name == "ming --help":
-            heavy = results[0][1].strip()
+    heavy = run(HELP)[1].strip()
+    times = take_turns(
+        {name: lambda command=command: run(*command)[0] for name, command in cases.items()}, 0
+    )
+    rows = [
+        {
+            "process": name,
+            "seconds": median(took),
+            "of import torch": Ratio.of(took, times["import torch"]),
+        }
+        for name, took in times.items()
+    ]
+    answer = Ratio.to(LIMIT, times["load and first answer"])
     claims = {
         f"ming --help imports none of {', '.join(HEAVY)}": heavy == "imported:",
-        f"load and first answer within {LIMIT:.0f} s": rows[-1]["fastest s"] < LIMIT,
+        f"load and first answer within {LIMIT:.0f} s": answer.at_most(1),
     }
     return finish(rows, claims, args.json)
 

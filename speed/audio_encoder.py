@@ -1,6 +1,6 @@
 """The Whisper tower on sounds of mixed lengths, packed against padded to the longest.
 
-    python benchmarks/audio_encoder.py [--layers 1] [--seconds 60] [--json FILE]
+    python speed/audio_encoder.py [--layers 1] [--seconds 60] [--json FILE]
 
 Released geometry (128 mel bins, width 1280, 20 heads) with random weights and fewer layers; each of
 the 32 costs the same, so ratios carry over. Six sounds of 1 to 10 s, 22.5 s in all, are encoded
@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from _bench import fastest, finish, options
+from _turns import Ratio, finish, in_turns, options
 from ming_audio.config import WhisperConfig
 from ming_audio.whisper import Attention, Block, WhisperTower
 
@@ -77,9 +78,8 @@ def ways(tower: WhisperTower, sounds: list[Tensor]) -> dict[str, Callable[[], Te
 
 @torch.inference_mode()
 def main() -> int:
-    parser = options(__doc__)
+    parser = options(__doc__, seconds=60)
     parser.add_argument("--layers", type=int, default=1, help="layers of the tower")
-    parser.add_argument("--seconds", type=float, default=60.0, help="time to measure")
     chosen = parser.parse_args()
     torch.manual_seed(0)
     sounds = [torch.randn(int(100 * seconds), 128) for seconds in SECONDS]
@@ -88,23 +88,25 @@ def main() -> int:
     for name in ("masked", "one by one"):
         torch.testing.assert_close(calls[name](), expected, rtol=1e-4, atol=1e-4)
     deeper = ways(make(chosen.layers + 1), sounds)["packed"]
-    times = fastest({**calls, "one layer more": deeper}, chosen.seconds)
+    times = in_turns({**calls, "one layer more": deeper}, chosen.seconds)
 
-    layer = times.pop("one layer more") - times["packed"]
-    packed, hidden, single = (times[name] for name in ("packed", "masked", "one by one"))
-    times["packed, 32 layers"] = packed + (RELEASED_LAYERS - chosen.layers) * layer
+    packed, more = times["packed"], RELEASED_LAYERS - chosen.layers
+    pairs = zip(packed, times.pop("one layer more"), strict=True)
+    times["packed, 32 layers"] = [few + more * (deep - few) for few, deep in pairs]
     rows = [
         {
             "batch": name,
-            "seconds": seconds,
-            "of packed": seconds / packed,
-            "rtf": seconds / sum(SECONDS),
+            "seconds": median(took),
+            "of packed": Ratio.of(took, packed),
+            "rtf": median(took) / sum(SECONDS),
         }
-        for name, seconds in times.items()
+        for name, took in times.items()
     ]
     claims = {
-        "packed takes at most 0.6 of masked": packed <= 0.6 * hidden,
-        "packed takes at most 1.05 of one by one": packed <= 1.05 * single,
+        "packed takes at most 0.6 of masked": Ratio.of(packed, times["masked"]).at_most(0.6),
+        "packed takes at most 1.05 of one by one": Ratio.of(packed, times["one by one"]).at_most(
+            1.05
+        ),
     }
     return finish(rows, claims, chosen.json)
 

@@ -1,22 +1,22 @@
 """Decoding with a whole backbone against the bytes that one token must read.
 
-    python benchmarks/decode_bandwidth.py [--seconds 10] [--json FILE]
+    python speed/decode_bandwidth.py [--seconds 10] [--json FILE]
 
 A step of batch 1 cannot be faster than reading, once, the weights that the token visits: attention,
 norms, the router of its modality, its experts, the shared expert, the output matrix, and the keys
 and values so far. The fraction is those bytes per second over the memory bandwidth, measured in the
-same run as the fastest sum over a tensor that fits no cache. 1.0 cannot be reached; the rest is
-the overhead of operators and of Python.
+same turns as a sum over a tensor that fits no cache. 1.0 cannot be reached; the rest is the
+overhead of operators and of Python.
 """
 
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Callable
 
 import torch
 
-from _bench import finish, options
+from _turns import Ratio, finish, middle, options, take_turns, timed
 from ming_core.model.cache import Cache
 from ming_core.model.transformer import Backbone
 from ming_core.release import backbone_of
@@ -40,18 +40,8 @@ LLM = {
     "rope_scaling": {"type": "3D"},
 }
 PROMPT = 64
+STEPS = 16
 GIGABYTE = 2**30
-
-
-def bandwidth(seconds: float) -> float:
-    """Bytes per second of reading memory with all threads."""
-    block = torch.ones(GIGABYTE // 4)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        block.sum()
-        best = min(best, time.perf_counter() - start)
-    return GIGABYTE / best
 
 
 def bytes_per_step(backbone: Backbone, length: int) -> int:
@@ -68,47 +58,54 @@ def bytes_per_step(backbone: Backbone, length: int) -> int:
     return total + 2 * config.num_hidden_layers * heads * length * itemsize
 
 
-def decode_step(backbone: Backbone, seconds: float) -> float:
-    """Shortest time of one greedy step, the cache growing from PROMPT to twice that and again."""
-    best, end = float("inf"), time.perf_counter() + seconds
+def decoding(backbone: Backbone) -> Callable[[], None]:
+    """STEPS greedy steps behind a prompt, always the same ones."""
     prompt = torch.randint(backbone.config.vocab_size, (1, PROMPT))
-    while time.perf_counter() < end:
-        cache = Cache()
-        positions = torch.arange(PROMPT)[None]
-        hidden = backbone(backbone.embed(prompt), positions, cache=cache).hidden[:, -1]
-        for position in range(PROMPT, 2 * PROMPT):
-            start = time.perf_counter()
+    cache, positions = Cache(), torch.arange(PROMPT)[None]
+    first = backbone(backbone.embed(prompt), positions, cache=cache).hidden[:, -1]
+
+    def decode() -> None:
+        cache.crop(PROMPT)
+        hidden = first
+        for position in range(PROMPT, PROMPT + STEPS):
             token = backbone.lm_head(hidden).argmax(dim=-1)
             where = torch.full((1, 1), position)
             hidden = backbone(backbone.embed(token[None]), where, cache=cache).hidden[:, -1]
-            best = min(best, time.perf_counter() - start)
-    return best
+
+    return decode
 
 
 def main() -> int:
-    parser = options(__doc__)
-    parser.add_argument("--seconds", type=float, default=10, help="for each measurement")
+    parser = options(__doc__, seconds=10)
     args = parser.parse_args()
     torch.manual_seed(0)
-    peak = bandwidth(args.seconds / 2)
+    block = torch.ones(GIGABYTE // 4)
     backbone = Backbone(backbone_of({"llm_config": LLM})).eval()
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         backbone.to(dtype)
+        read = bytes_per_step(backbone, PROMPT + STEPS // 2)
         with torch.inference_mode():
-            step = decode_step(backbone, args.seconds)
-        read = bytes_per_step(backbone, PROMPT)
+            decode = decoding(backbone)
+            decode()
+            times = take_turns(
+                {
+                    "step": lambda decode=decode: timed(decode) / STEPS,
+                    "memory": lambda read=read: timed(block.sum) * read / GIGABYTE,
+                },
+                args.seconds,
+            )
+        step = middle(times["step"])
         rows.append(
             {
                 "dtype": str(dtype).removeprefix("torch."),
                 "MB per token": read / 1e6,
-                "ms per token": 1e3 * step,
-                "GB/s": read / step / 1e9,
-                "memory GB/s": peak / 1e9,
-                "fraction": read / step / peak,
+                "ms per token": step,
+                "GB/s": read / step / 1e6,
+                "memory GB/s": read / middle(times["memory"]) / 1e6,
+                "fraction": Ratio.of(times["memory"], times["step"]),
             }
         )
-    peak = max(peak, bandwidth(args.seconds / 2))
     return finish(rows, {}, args.json)
 
 

@@ -1,6 +1,6 @@
 """Image encoders: pictures of mixed sizes packed into one sequence, against one by one and padded.
 
-    python benchmarks/encoder_batch.py [--images 16] [--seconds 5] [--json FILE]
+    python speed/encoder_batch.py [--images 16] [--seconds 5] [--json FILE]
 
 The towers of Lite (`qwen2_5_vit`) and Flash (`qwen3_moe_vit`) at their released widths, two blocks
 deep, on pictures of 4 to 60 tokens, inference. "padded" gives every picture the largest size, which
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from transformers.models.qwen3_vl_moe.configuration_qwen3_vl_moe import Qwen3VLMoeVisionConfig
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeVisionModel
 
-from _bench import fastest, finish, options
+from _turns import Ratio, Verdict, all_of, finish, in_turns, middle, options
 from ming_vision import qwen2_5_vit, qwen3_moe_vit
 
 LITE = {
@@ -115,15 +116,15 @@ def waited(call: Callable[[], Tensor], device: torch.device) -> Callable[[], Ten
 
 
 def main() -> int:
-    parser = options(__doc__)
+    parser = options(__doc__, seconds=5)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=5, help="for each tower and dtype")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.manual_seed(0)
     device = torch.device(args.device)
     grids = pictures(args.images)
     rows, differences = [], []
+    faster: dict[str, list[Verdict]] = defaultdict(list)
     for name, make, config in (("lite", lite, LITE), ("flash", flash, FLASH)):
         for dtype in (torch.float32, torch.bfloat16):
             ours, theirs = (tower.to(dtype) for tower in make(device))
@@ -134,26 +135,31 @@ def main() -> int:
                 packed = calls["packed"]()
                 others = (calls["one by one"](), calls["transformers"]())
                 differences += [(packed - other).abs().max().item() for other in others]
-            best = fastest(calls, args.seconds)
+            times = in_turns(calls, args.seconds)
+            single, padded, twin = (
+                Ratio.of(times[way], times["packed"])
+                for way in ("one by one", "padded", "transformers")
+            )
+            faster["packed is faster than one by one"].append(single.at_least(1))
+            faster["packed is faster than padded"].append(padded.at_least(1))
+            faster["packed is at most 5 % slower than transformers' class"].append(
+                twin.at_least(1 / 1.05)
+            )
             rows.append(
                 {
                     "tower": name,
                     "dtype": str(dtype).removeprefix("torch."),
-                    "packed ms": 1e3 * best["packed"],
-                    "one by one / packed": best["one by one"] / best["packed"],
-                    "padded / packed": best["padded"] / best["packed"],
+                    "packed ms": middle(times["packed"]),
+                    "one by one / packed": single,
+                    "padded / packed": padded,
                     "padding": padding,
-                    "transformers / packed": best["transformers"] / best["packed"],
+                    "transformers / packed": twin,
                 }
             )
     claims = {
         "the same tokens, packed, one by one and from transformers, within 1e-3": max(differences)
         < 1e-3,
-        "packed is faster than one by one": all(row["one by one / packed"] > 1 for row in rows),
-        "packed is faster than padded": all(row["padded / packed"] > 1 for row in rows),
-        "packed is at most 5 % slower than transformers' class": all(
-            row["transformers / packed"] > 1 / 1.05 for row in rows
-        ),
+        **{words: all_of(verdicts) for words, verdicts in faster.items()},
     }
     return finish(rows, claims, args.json)
 

@@ -1,6 +1,6 @@
 """A second question about the same picture: time to its first token against that of the first one.
 
-    python benchmarks/follow_up.py [--seconds 20] [--depth 4] [--json FILE]
+    python speed/follow_up.py [--seconds 20] [--depth 4] [--json FILE]
 
 `chat` keeps what it computed: a follow-up opens and encodes no picture again and reads its own
 tokens only. Beside the first question it is compared with the obvious alternative, the same
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from _bench import finish, options
+from _turns import LEAST, Ratio, finish, middle, options
 from ming_core import Image, OmniModel, assistant, load, user
 from ming_core.media import Message
 from ming_vision.encoder import QwenVisionEncoder
@@ -66,8 +66,7 @@ def turns(model: OmniModel, pixels: np.ndarray) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    parser = options(__doc__)
-    parser.add_argument("--seconds", type=float, default=20, help="time for each model")
+    parser = options(__doc__, seconds=20)
     parser.add_argument("--depth", type=int, default=4, help="blocks of the released tower")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -77,24 +76,24 @@ def main() -> int:
         side = SIDES[name]
         pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
         turns(model, pixels)
-        best, end = [float("inf")] * 3, time.perf_counter() + args.seconds
-        while time.perf_counter() < end:
-            best = [min(pair) for pair in zip(best, turns(model, pixels), strict=True)]
-        first, second, unseen = best
+        found, end = [], time.perf_counter() + args.seconds
+        while len(found) < LEAST or time.perf_counter() < end:
+            found.append(turns(model, pixels))
+        first, second, unseen = zip(*found, strict=True)
+        share = Ratio.of(second, first)
         rows.append(
             {
                 "model": name,
                 "picture": f"{side} x {side}",
-                "first ms": first * 1e3,
-                "follow-up ms": second * 1e3,
-                "without memory ms": unseen * 1e3,
-                "follow-up / first": second / first,
-                "follow-up / without memory": second / unseen,
+                "first ms": middle(first),
+                "follow-up ms": middle(second),
+                "without memory ms": middle(unseen),
+                "follow-up / first": share,
+                "follow-up / without memory": Ratio.of(second, unseen),
             }
         )
-        claims[f"{name}: a follow-up takes at most {LIMITS[name]} of the first question"] = (
-            second <= LIMITS[name] * first
-        )
+        words = f"{name}: a follow-up takes at most {LIMITS[name]} of the first question"
+        claims[words] = share.at_most(LIMITS[name])
     return finish(rows, claims, args.json)
 
 

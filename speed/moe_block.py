@@ -1,6 +1,6 @@
 """Forward pass of the routed experts against a loop over experts and against transformers.
 
-    python benchmarks/moe_block.py [--seconds 10] [--json FILE]
+    python speed/moe_block.py [--seconds 10] [--json FILE]
 
 64 experts of width 704 over a hidden size of 1024, top 6, all with the same weights and the same
 random routing, for a prefill of 512 tokens and one token of decoding. "loop" is the obvious way
@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from torch.nn.functional import silu
 from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
-from _bench import fastest, finish, options
+from _turns import Ratio, all_of, best_of, finish, in_turns, middle, options
 from ming_core.model.moe import Experts
 
 E, K, D, I = 64, 6, 1024, 704
@@ -68,7 +69,7 @@ def transformers_experts(experts: Experts, back_end: str) -> Qwen3MoeExperts:
     return theirs
 
 
-def compare(dtype: torch.dtype, tokens: int, seconds: float) -> dict[str, object]:
+def compare(dtype: torch.dtype, tokens: int, seconds: float) -> dict[str, Any]:
     torch.manual_seed(0)
     experts = Experts(E, D, I).to(dtype)
     blocks: dict[str, Block] = {"ours": experts, "loop": Loop(experts)}
@@ -85,14 +86,14 @@ def compare(dtype: torch.dtype, tokens: int, seconds: float) -> dict[str, object
             if error > (1e-5 if dtype == torch.float32 else 1e-2):
                 raise SystemExit(f"{name} differs from the loop by {error:.1e}")
         calls = {name: partial(block, x, index, weights) for name, block in blocks.items()}
-        best = fastest(calls, seconds)
-    others = {name: time for name, time in best.items() if name != "ours"}
-    milliseconds = {f"{name} ms": 1e3 * best[name] if name in best else None for name in NAMES}
+        times = in_turns(calls, seconds)
+    others = best_of(times, [name for name in times if name != "ours"])
+    milliseconds = {f"{name} ms": middle(times[name]) if name in times else None for name in NAMES}
     return {
         "case": f"{str(dtype).removeprefix('torch.')}, {tokens} token{'s' * (tokens > 1)}",
         **milliseconds,
-        "best other / ours": min(others.values()) / best["ours"],
-        "loop / ours": best["loop"] / best["ours"],
+        "best other / ours": Ratio.of(others, times["ours"]),
+        "loop / ours": Ratio.of(times["loop"], times["ours"]),
     }
 
 
@@ -100,19 +101,18 @@ NAMES = ("ours", "loop", "eager", "batched_mm", "grouped_mm")
 
 
 def main() -> int:
-    parser = options(__doc__)
-    parser.add_argument("--seconds", type=float, default=10, help="for each of the four cases")
+    parser = options(__doc__, seconds=10)
     args = parser.parse_args()
     dtypes = (torch.float32, torch.bfloat16)
     prefill = [compare(dtype, PREFILL, args.seconds) for dtype in dtypes]
     decode = [compare(dtype, 1, args.seconds) for dtype in dtypes]
     rows = prefill + decode
     claims = {
-        "at most 5 % slower than the best other": all(
-            float(str(r["best other / ours"])) >= 1 / 1.05 for r in rows
+        "at most 5 % slower than the best other": all_of(
+            row["best other / ours"].at_least(1 / 1.05) for row in rows
         ),
-        "prefill at least 1.3 x as fast as the loop": all(
-            float(str(r["loop / ours"])) >= 1.3 for r in prefill
+        "prefill at least 1.3 x as fast as the loop": all_of(
+            row["loop / ours"].at_least(1.3) for row in prefill
         ),
     }
     return finish(rows, claims, args.json)

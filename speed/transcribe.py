@@ -1,6 +1,6 @@
 """Real-time factor of `transcribe` on nano: recorded sentences, joined to one recording.
 
-    python benchmarks/transcribe.py [--json FILE]
+    python speed/transcribe.py [--seconds 30] [--json FILE]
 
 The recording is the English part of tests/speech with pauses between the sentences: read, cut,
 heard and written down by `load("nano")`, 8 pieces at a time, against one after another. Claims:
@@ -12,10 +12,11 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from _bench import fastest, finish, options
+from _turns import Ratio, finish, in_turns, options
 from ming_audio.datasets import read_folder
 from ming_audio.lengths import RATE
 from ming_audio.reading import stream_audio
@@ -38,20 +39,26 @@ def recording() -> np.ndarray:
 
 
 def main() -> int:
-    args = options(__doc__).parse_args()
+    args = options(__doc__, seconds=30).parse_args()
     model, sound = load("nano"), recording()
     hear = partial(model.transcribe, sound, "en", cut=True)
     calls = {"8 at a time": partial(hear, batch=8), "one by one": partial(hear, batch=1)}
-    took = fastest(calls, 30)
+    times = in_turns(calls, args.seconds)
     seconds = len(sound) / RATE
+    together, alone = times["8 at a time"], times["one by one"]
     rows = [
-        {"case": name, "speech s": seconds, "took s": time, "real-time factor": time / seconds}
-        for name, time in took.items()
+        {
+            "case": name,
+            "speech s": seconds,
+            "took s": median(took),
+            "real-time factor": median(took) / seconds,
+            "of 8 at a time": Ratio.of(took, together),
+        }
+        for name, took in times.items()
     ]
-    together, alone = took.values()
     claims = {
-        f"real-time factor below {SLOWEST}": together < SLOWEST * seconds,
-        f"8 at a time at least {GAIN} times as fast": alone >= GAIN * together,
+        f"real-time factor below {SLOWEST}": Ratio.to(SLOWEST * seconds, together).at_most(1),
+        f"8 at a time at least {GAIN} times as fast": Ratio.of(alone, together).at_least(GAIN),
     }
     return finish(rows, claims, args.json)
 
