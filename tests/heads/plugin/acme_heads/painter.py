@@ -29,8 +29,10 @@ class Front(nn.Module):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         width = settings["width"]
-        vectors = {f"{s}x{s}": torch.randn(s * s, width) * width**-0.5 for s in settings["scales"]}
+        vectors = {f"{s}x{s}": torch.empty(s * s, width) for s in settings["scales"]}
         self.query_tokens_dict = nn.ParameterDict(vectors)
+        for scale in self.query_tokens_dict.values():
+            nn.init.normal_(scale, std=width**-0.5)
         self.proj = nn.Linear(width, 8)
 
 

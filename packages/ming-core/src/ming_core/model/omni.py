@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ming_core.modalities import MODALITY_IDS
 from ming_core.model.cache import Cache
 from ming_core.model.encoder import Encoder, Features
-from ming_core.model.transformer import Backbone, BackboneOutput
+from ming_core.model.transformer import Backbone, BackboneOutput, Layer
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,10 @@ class Omni(nn.Module):
             embeds = embeds.masked_scatter(places.unsqueeze(-1), values.to(embeds.dtype))
         return embeds
 
-    def forward(self, batch: OmniBatch, cache: Cache | None = None) -> BackboneOutput:
+    def forward(
+        self, batch: OmniBatch, cache: Cache | None = None, keep: Collection[Layer] = ()
+    ) -> BackboneOutput:
+        """Run the backbone; keep: layers whose hidden states are wanted."""
         return self.backbone(
             self.embed(batch),
             batch.position_ids,
@@ -114,6 +117,7 @@ class Omni(nn.Module):
             segment_ids=batch.segment_ids,
             mask=batch.mask,
             cache=cache,
+            keep=keep,
         )
 
 
