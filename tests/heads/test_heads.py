@@ -95,18 +95,22 @@ def read(model: OmniModel, head: Any, texts: Sequence[str]) -> list[States]:
         build_prompt([user(text)], model.format, model.tokenizer, queries=head.queries)
         for text in texts
     ]
-    batch, _ = tensors_of(model.config, prompts, [], queries=asked)
+    rule, pad = model.rule, model.config.pad_token_id
+    batch, _ = tensors_of(rule, pad, prompts, [], queries=asked)
     return states_of(batch, model.omni(batch, keep=head.reads))
 
 
 def descend(head: Any, loss: Callable[[], dict[str, torch.Tensor]], steps: int) -> list[float]:
-    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
+    """Steps of equal size for all weights: an optimiser of torch takes seconds to be imported."""
     values = []
-    for _ in range(steps):
-        optimiser.zero_grad()
+    for step in range(steps):
+        head.zero_grad()
         total = torch.stack([*loss().values()]).sum()
         total.backward()
-        optimiser.step()
+        with torch.no_grad():
+            for weights in head.parameters():
+                if weights.grad is not None:
+                    weights -= 0.01 * (1 - step / steps) * weights.grad.sign()
         values.append(float(total.detach()))
     return values
 
