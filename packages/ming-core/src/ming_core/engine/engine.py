@@ -236,7 +236,7 @@ class Engine:
                 self.step()
 
     def _prefill(self) -> None:
-        """Compute the prompts that wait: all at once, but one by one if they go on from a past."""
+        """Compute the prompts that wait; those that go on from a past are computed one by one."""
         model = self.model
         tickets, self._waiting = self._waiting, []
         self._batch = self._batch or Batch(model.omni.backbone)
@@ -257,8 +257,8 @@ class Engine:
                     self._join([ticket], past.cache)
                 else:
                     fresh.append(ticket)
-        if fresh:
-            self._join(fresh)
+        for group in _alike(fresh):
+            self._join(group)
 
     def _join(self, tickets: Sequence[Ticket], cache: Cache | None = None) -> None:
         """Compute prompts and let their rows join. cache: the start of a single one."""
@@ -356,6 +356,20 @@ class Engine:
     def _told(self, ticket: Ticket, answer: Answer) -> Answer:
         """The answer, after the notes about it. Raises NotFinite."""
         return answer if ticket.row.end == "cancelled" else checked(self.model, answer)
+
+
+def _alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
+    """Tickets to be computed together: so alike in length that at most half of it is padding."""
+    groups: list[list[Ticket]] = []
+    total = 0
+    for ticket in sorted(tickets, key=lambda ticket: len(ticket.prompt.input_ids)):
+        length = len(ticket.prompt.input_ids)
+        total += length
+        if not groups or (len(groups[-1]) + 1) * length > 2 * total:
+            groups.append([])
+            total = length
+        groups[-1].append(ticket)
+    return groups
 
 
 def _states(ticket: Ticket) -> States:
