@@ -26,7 +26,7 @@ def ming_register_recipes(register: Registrar) -> None:
 def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "nano-perception",
-        "ming_recipes.perception.benchmark:nano_perception",
+        "ming_recipes.perception.benchmark:NanoPerception",
         summary="scores on held-out pictures, videos and speech of shapes world",
     )
 

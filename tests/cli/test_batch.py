@@ -262,7 +262,6 @@ def test_options_about_drawing_need_a_temperature(run, model, command: list[str]
 
 def test_other_options_without_effect(run, model) -> None:
     assert "--every is about --whenever" in run("watch", "a.png", "--ask", "x", "--every", "3").err
-    assert "name one, as in ming eval asr" in run("eval", "--limit", "3").err
 
 
 def test_unreadable_named_files_are_told_before_loading(run, model, monkeypatch) -> None:

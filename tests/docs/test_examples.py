@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from ming_core.benchmarks import benchmark_entry, options_of
 from ming_core.cli import build_app
+from ming_core.evaluation.registered import benchmark_entry, options_of
 from ming_core.plugins import get_plugins
 from ming_recipes.recipe import recipe_entry, settings
 from ming_recipes.world.render import render
@@ -79,10 +79,15 @@ def commands(line: str) -> Iterator[list[str]]:
 def check(program: Any, name: str, arguments: list[str]) -> None:
     """Parse a command and the settings of a recipe or benchmark; raises for unknown ones."""
     assert name in program.commands, f"there is no `ming {name}`"
-    given = program.commands[name].make_context(name, list(arguments)).params
+    command = program.commands[name]
+    if name == "eval":
+        name, *arguments = arguments
+        assert name in command.commands, f"there is no `ming eval {name}`"
+        command = command.commands[name]
+    given = command.make_context(name, list(arguments)).params
     if name == "train":
         settings(recipe_entry(given["recipe"]).load(), [], given["overrides"] or [])
-    if name == "eval" and given["name"]:
+    if name == "run":
         options_of(benchmark_entry(given["name"]), given["options"] or [])
 
 

@@ -19,8 +19,9 @@ from ming_audio.datasets import read_folder
 from ming_audio.reading import open_audio
 from ming_core.api import OmniModel, load
 from ming_core.media import Audio, Image, user
+from ming_core.tasks import run_many
 from ming_recipes.perception.evaluate import is_right
-from ming_recipes.perception.hearing import error_rate, name_rates, transcripts
+from ming_recipes.perception.hearing import error_rate, hearing, name_rates
 from ming_recipes.perception.loads import load_scores, router_loads
 from ming_recipes.world.names import alike
 from ming_recipes.world.render import render
@@ -67,6 +68,13 @@ def _recordings() -> list[Recording]:
 @pytest.fixture(scope="module")
 def nano() -> OmniModel:
     return load("nano")
+
+
+def transcripts(
+    model: OmniModel, sounds: list[np.ndarray], listed: list[tuple[str, ...]]
+) -> list[str]:
+    tasks = [hearing(*pair) for pair in zip(sounds, listed, strict=True)]
+    return [str(outcome.result) for outcome in run_many(model, tasks)]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ming_core.api import OmniModel, load
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
 from ming_core.media import Image
 from ming_core.presets import preset_folders
-from ming_recipes.perception.evaluate import SLICES, slice_scores
+from ming_recipes.perception.benchmark import NanoPerception, evaluate
 from ming_recipes.world.scene import SPLITS
 
 FLOOR = {
@@ -46,7 +46,7 @@ def nano() -> OmniModel:
 
 @pytest.fixture(scope="module")
 def scores(nano: OmniModel) -> dict[str, dict[str, float]]:
-    return slice_scores(nano, SLICES, IMAGES)
+    return evaluate(nano, IMAGES, benchmark=NanoPerception(sounds={}, speech=False))
 
 
 @pytest.mark.slow

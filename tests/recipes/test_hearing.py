@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +12,20 @@ import torch
 from PIL import Image
 
 from ming_core.api import OmniModel
-from ming_core.benchmarks import Track
 from ming_core.chat.tokenizer import Tokenizer
+from ming_core.evaluation import Row, Sample
 from ming_core.loading import Sources
 from ming_core.model.moe import ModalityMoE
+from ming_core.notes import collected_notes
 from ming_core.presets import preset_folders
 from ming_core.release import release_of
+from ming_core.tasks import run_many
 from ming_recipes.perception import evaluate as evaluation
 from ming_recipes.perception import hearing
 from ming_recipes.perception import loads as loading
-from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES, evaluate
-from ming_recipes.perception.hearing import hearing_scores, spoken, transcripts, utterances
+from ming_recipes.perception.benchmark import NanoPerception, evaluate
+from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
+from ming_recipes.perception.hearing import speech_samples, spoken, utterances
 from ming_recipes.perception.loads import (
     draw_loads,
     held_out_talks,
@@ -74,18 +77,25 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "LONGEST", 4)
 
 
-def _hears(monkeypatch: pytest.MonkeyPatch, alone: Any, listed: Any) -> list[tuple[str, ...]]:
-    """Let transcripts be made up: of an utterance, without and with names. Gives the names."""
-    given: list[tuple[str, ...]] = []
+Table = dict[str, dict[str, float]]
+Heard = Callable[[Utterance], str]
 
-    def heard(
-        model: OmniModel, those: Sequence[hearing.Spoken], listing: bool, title: str, track: Track
-    ) -> list[tuple[hearing.Spoken, str]]:
-        given.extend(one.listed for one in those)
-        return [(one, (listed if listing else alone)(one.said)) for one in those]
 
-    monkeypatch.setattr(hearing, "_heard", heard)
-    return given
+def _table(alone: Heard, listed: Heard, count: int = 40) -> Table:
+    """The scores of made-up transcripts, without and with names."""
+    rows = [_row(sample, listed if sample.item.listing else alone) for sample in _speech(count)]
+    table: Table = {}
+    for score in NanoPerception().score(rows):
+        table.setdefault(score.column, {})[score.name] = score.value
+    return table
+
+
+def _speech(count: int) -> list[Sample]:
+    return list(speech_samples(count))
+
+
+def _row(sample: Sample, heard: Heard) -> Row:
+    return Row(sample.id, sample.facts, sample.column, heard(sample.item.spoken.said))
 
 
 def _misspelt(said: Utterance) -> str:
@@ -97,11 +107,9 @@ def _misspelt(said: Utterance) -> str:
     return text
 
 
-def test_all_slices_of_a_model_that_hears(
-    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(evaluation, "SLICES", {"test": SLICES["test"]})
-    scores = evaluate(tiny, 1)
+def test_all_slices_of_a_model_that_hears(tiny: OmniModel) -> None:
+    with collected_notes() as notes:
+        scores = evaluate(tiny, 1, benchmark=NanoPerception({"test": SLICES["test"]}))
     expected = {f"{name} {lang}" for name in ("test", *SOUND_SLICES) for lang in ("en", "zh")}
     speech = {f"speech{more} {lang}" for more in ("", ", names listed") for lang in ("en", "zh")}
     family = {"new family en", "new family, names listed en"}
@@ -114,21 +122,22 @@ def test_all_slices_of_a_model_that_hears(
         metric = "wer" if name.endswith("en") else "cer"
         assert {metric, f"{metric} new sentences", "ne_wer", "ne_fnr"} <= set(scores[name])
         assert scores[name]["ne_fnr"] == 1  # random weights know no name
-    assert not capsys.readouterr().err
+    assert notes == []
 
 
-def test_a_model_without_ears_is_scored_on_what_it_sees(
-    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(evaluation, "SLICES", {})
+def test_a_model_without_ears_is_scored_on_what_it_sees(tiny: OmniModel) -> None:
     config = {key: part for key, part in tiny.sources.config.items() if key != "audio_config"}
-    sources = Sources(**{**vars(tiny.sources), "config": config})
-    assert evaluate(OmniModel("deaf", tiny.omni, sources), 1) == {}
-    assert "hearing is not scored: this model has no part for audio" in capsys.readouterr().err
+    deaf = OmniModel("deaf", tiny.omni, replace(tiny.sources, config=config))
+    with collected_notes() as notes:
+        assert set(evaluate(deaf, 1, benchmark=NanoPerception({"test": SLICES["test"]}))) == {
+            "test en",
+            "test zh",
+        }
+    assert any("hearing is not scored: this model has no part for audio" in n for n in notes)
 
 
 def test_missing_programs_leave_their_slices_out(
-    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = {"flite"}
 
@@ -137,28 +146,26 @@ def test_missing_programs_leave_their_slices_out(
             raise MissingVoice(f"{programs[0]} is not installed: install it")
 
     monkeypatch.setattr(hearing, "require", require)
-    monkeypatch.setattr(evaluation, "SLICES", {})
-    monkeypatch.setattr(evaluation, "SOUND_SLICES", {})
-    assert evaluate(tiny, 1) == {}
-    assert capsys.readouterr().err.count("install it") == 1
+    with collected_notes() as notes:
+        suited = NanoPerception().suited_to(tiny)
+    assert (set(suited.slices), suited.sounds, suited.speech) == (set(SLICES), {}, False)
+    assert len(notes) == 1
+    assert "install it" in notes[0]
     missing.clear()
     missing.add("piper")
-    _hears(monkeypatch, lambda said: said.text, lambda said: said.text)
-    assert set(evaluate(tiny, 1)) == {
-        "speech en",
-        "speech zh",
-        "speech, names listed en",
-        "speech, names listed zh",
-    }
-    assert "a new family of voices is not scored: piper is not" in capsys.readouterr().err
+    with collected_notes() as notes:
+        assert set(_table(lambda said: said.text, lambda said: said.text, 1)) == {
+            "speech en",
+            "speech zh",
+            "speech, names listed en",
+            "speech, names listed zh",
+        }
+    assert notes == ["a new family of voices is not scored: piper is not installed: install it"]
 
 
-def test_the_gap_between_hearing_alone_and_with_names(
-    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = _hears(monkeypatch, _misspelt, lambda said: said.text)
-    scores = hearing_scores(tiny, 40)
-    assert all(3 <= len(names) <= 6 for names in given)
+def test_the_gap_between_hearing_alone_and_with_names() -> None:
+    assert all(3 <= len(sample.item.spoken.listed) <= 6 for sample in _speech(40))
+    scores = _table(_misspelt, lambda said: said.text)
     for language, metric in (("en", "wer"), ("zh", "cer")):
         alone, listed = scores[f"speech {language}"], scores[f"speech, names listed {language}"]
         assert set(listed.values()) == {0.0}
@@ -170,15 +177,12 @@ def test_the_gap_between_hearing_alone_and_with_names(
     assert "cer espeak-ng" not in scores["speech zh"]  # the only kind
 
 
-def test_sentences_of_training_are_told_apart(
-    tiny: OmniModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sentences_of_training_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {said.text for _, (_, said) in zip(range(40), utterances("en"), strict=False)}
     known = {text for text in short if len(text) < 30}
     assert known
     monkeypatch.setattr(hearing, "trained_sentences", lambda: known)
-    _hears(monkeypatch, lambda said: said.text if said.text in known else "", lambda said: "")
-    scores = hearing_scores(tiny, 40)
+    scores = _table(lambda said: said.text if said.text in known else "", lambda said: "")
     assert scores["speech en"]["wer"] < 1
     assert scores["speech en"]["wer new sentences"] == 1
 
@@ -194,7 +198,8 @@ def test_held_out_speech_is_in_new_voices(tiny: OmniModel) -> None:
 def test_many_sounds_at_once_give_what_transcribe_gives(tiny: OmniModel) -> None:
     sounds = [syllables(seconds, seed) for seed, seconds in enumerate((1.5, 0.7, 2.2))]
     listed = [("Sean", "Ann"), (), ("Lee",)]
-    together = transcripts(tiny, sounds, listed)
+    tasks = [hearing.hearing(*pair) for pair in zip(sounds, listed, strict=True)]
+    together = [str(outcome.result) for outcome in run_many(tiny, tasks)]
     alone = [
         str(tiny.transcribe(sound, hotwords=names, max_new_tokens=4))
         for sound, names in zip(sounds, listed, strict=True)

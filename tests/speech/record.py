@@ -1,7 +1,7 @@
 """Make the recordings beside this file, which tests hear: `python tests/speech/record.py`.
 
 64 held-out sentences in held-out voices, none of them said in training: see `GROUPS`. They come as
-FLAC with utterances.jsonl in the layout of ContextASR-Bench, which `ming eval asr` reads. Three
+FLAC with utterances.jsonl in the layout of ContextASR-Bench, which `ming eval run asr` reads. Three
 fields are ours: `voice`; `context`, names to listen for; and `index`, of the utterance in the split
 "test", whose picture spoken questions are about. Needs espeak-ng, flite and ming-recipes[judges];
 the same versions of them give the same files.

@@ -1,4 +1,4 @@
-"""Scores of a model on held-out scenes, by generating and comparing whole answers.
+"""Questions about held-out scenes, and the shares of right answers.
 
 Each slice is scored in English and Chinese:
 test: new scenes, known phrasings. compositional: scenes that hold a colour-shape pair which
@@ -9,31 +9,27 @@ each asked after two others and the model's own answers to them. follow-up: a se
 
 Of a model that hears, also: asked aloud: a spoken question about a picture, in a voice that
 training never heard. asked in writing: the same questions, for comparison. about a sound: what
-colour, shape or person an utterance names. And the error rates of `hearing.hearing_scores`.
+colour, shape or person an utterance names.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from ming_core.api import OmniModel
-from ming_core.benchmarks import Track, untracked
-from ming_core.chat.thinking import parse_thinking
+import numpy as np
+
+from ming_core.engine.request import Request
+from ming_core.engine.sampling import Sampling
+from ming_core.evaluation import Row, Sample, Score, interval
 from ming_core.media import Audio, Frames, Image, Message, Part, Video, assistant, user
-from ming_recipes.perception.hearing import (
-    LANGUAGES,
-    hearing_draws,
-    hearing_scores,
-    spoken,
-    utterances,
-    why_unheard,
-)
+from ming_core.tasks import Task, checked
+from ming_recipes.perception.hearing import LANGUAGES, hearing_draws, spoken, utterances
 from ming_recipes.world.batch import THINKING_KINDS
 from ming_recipes.world.language import Question, follow_up, questions
 from ming_recipes.world.motion import FPS, clip_of
@@ -41,6 +37,10 @@ from ming_recipes.world.render import render
 from ming_recipes.world.scene import QUESTION_STREAM, Scene, generator, scene_of, seed_of
 from ming_recipes.world.speech import Utterance, heard_question
 from ming_recipes.world.vocabulary import CANVAS, HELD_OUT, Language
+
+if TYPE_CHECKING:
+    from ming_core.api import OmniModel
+    from ming_core.engine.answers import Answer
 
 CAPTION = "describe"
 BATCH = 64
@@ -52,9 +52,12 @@ CLICK_RADIUS = 5.0  # px; a click this near to its centre hits the smallest obje
 class Asked:
     """Questions about media in one conversation, of which the last is scored.
 
+    scene: the index of the picture, video or utterance. number: of the conversation about it.
     aloud: the first question is not written down, since the last medium is a sound that asks it.
     """
 
+    scene: int
+    number: int
     media: tuple[Part, ...]
     questions: tuple[Question, ...]
     think: bool = False
@@ -75,37 +78,39 @@ def _stills(
     language: Language, images: int, split: str = "test", held_out_phrasing: bool = False
 ) -> Iterator[Asked]:
     """One question of every kind that a scene allows, for the first `images` scenes."""
-    for picture, _, asked in _scenes(language, images, split, held_out_phrasing):
-        yield from (Asked((picture,), (question,)) for question in asked)
+    for index, picture, _, asked in _scenes(language, images, split, held_out_phrasing):
+        for number, question in enumerate(asked):
+            yield Asked(index, number, (picture,), (question,))
 
 
 def _unseen_pairs(language: Language, images: int) -> Iterator[Asked]:
-    for picture, scene, asked in _scenes(language, images, "compositional"):
-        for question in asked:
+    for index, picture, scene, asked in _scenes(language, images, "compositional"):
+        for number, question in enumerate(asked):
             items = (scene.objects[i] for i in question.objects)
             if any((item.color, item.shape) in HELD_OUT for item in items):
-                yield Asked((picture,), (question,))
+                yield Asked(index, number, (picture,), (question,))
 
 
 def _conversations(language: Language, images: int) -> Iterator[Asked]:
-    for picture, _, asked in _scenes(language, images, "test"):
+    for index, picture, _, asked in _scenes(language, images, "test"):
         for i, question in enumerate(asked):
-            yield Asked((picture,), (asked[i - 2], asked[i - 1], question))
+            yield Asked(index, i, (picture,), (asked[i - 2], asked[i - 1], question))
 
 
 def _follow_ups(language: Language, images: int) -> Iterator[Asked]:
-    for picture, scene, asked in _scenes(language, images, "test"):
+    for index, picture, scene, asked in _scenes(language, images, "test"):
         rng = generator(scene.background.seed, QUESTION_STREAM)
-        for first in asked:
+        for number, first in enumerate(asked):
             second = follow_up(scene, first, rng)
             if second is not None:
-                yield Asked((picture,), (first, second))
+                yield Asked(index, number, (picture,), (first, second))
 
 
 def _thoughts(language: Language, images: int) -> Iterator[Asked]:
-    for picture, _, asked in _scenes(language, images, "test"):
-        about = (question for question in asked if question.kind in THINKING_KINDS)
-        yield from (Asked((picture,), (question,), think=True) for question in about)
+    for index, picture, _, asked in _scenes(language, images, "test"):
+        for number, question in enumerate(asked):
+            if question.kind in THINKING_KINDS:
+                yield Asked(index, number, (picture,), (question,), think=True)
 
 
 def _videos(language: Language, images: int) -> Iterator[Asked]:
@@ -114,29 +119,32 @@ def _videos(language: Language, images: int) -> Iterator[Asked]:
         seconds = [frame / FPS for frame in range(clip.frames)]
         video = Video(Frames(list(clip.pictures()), seconds))
         rng = generator(seed_of("test", index), QUESTION_STREAM)
-        for question in questions(clip.scene, rng, language, motion=clip.motion):
-            yield Asked((video,), (question,))
+        asked = questions(clip.scene, rng, language, motion=clip.motion)
+        for number, question in enumerate(asked):
+            yield Asked(index, number, (video,), (question,))
 
 
 def _scenes(
     language: Language, images: int, split: str, held_out_phrasing: bool = False
-) -> Iterator[tuple[Image, Scene, list[Question]]]:
+) -> Iterator[tuple[int, Image, Scene, list[Question]]]:
     for index in range(images):
         scene = scene_of(split, index)
         rng = generator(seed_of(split, index), QUESTION_STREAM)
-        yield Image(render(scene)), scene, questions(scene, rng, language, held_out_phrasing)
+        asked = questions(scene, rng, language, held_out_phrasing)
+        yield index, Image(render(scene)), scene, asked
 
 
 def _aloud(language: Language, count: int) -> Iterator[Asked]:
     for one in spoken(_questions_aloud(language, count)):
         assert one.said.question is not None
-        yield Asked((_picture(one.index), Audio(one.sound)), (one.said.question,), aloud=True)
+        media = _picture(one.index), Audio(one.sound)
+        yield Asked(one.index, 0, media, (one.said.question,), aloud=True)
 
 
 def _in_writing(language: Language, count: int) -> Iterator[Asked]:
     for index, said in _questions_aloud(language, count):
         assert said.question is not None
-        yield Asked((_picture(index),), (said.question,))
+        yield Asked(index, 0, (_picture(index),), (said.question,))
 
 
 def _questions_aloud(language: Language, count: int) -> Iterator[tuple[int, Utterance]]:
@@ -156,7 +164,7 @@ def _about_sounds(language: Language, count: int) -> Iterator[Asked]:
     )
     for index, said, question in islice(found, count):
         (one,) = spoken([(index, said)])
-        yield Asked((Audio(one.sound),), (question,))
+        yield Asked(index, 0, (Audio(one.sound),), (question,))
 
 
 Slices = Mapping[str, Callable[[Language, int], Iterator[Asked]]]
@@ -219,62 +227,88 @@ def click_distance(first: str, second: str) -> float:
 _CLICK = re.compile(r"click\(x=(\d\.\d+),y=(\d\.\d+)\)")
 
 
-def evaluate(
-    model: OmniModel, images: int, track: Track = untracked
-) -> dict[str, dict[str, float]]:
-    """Share of right answers per slice and language ("test en", …), by kind; and error rates.
+def question_samples(slices: Slices, images: int) -> Iterator[Sample]:
+    """The questions of each slice and language ("test en", …), shortest answers first.
 
-    `vqa` is the mean over the kinds of question, `caption` the exactly right full descriptions.
-    images: how many pictures or utterances each slice has. What is about sounds is left out, with a
-    note on stderr, if the model has no ears or the programs that speak are not installed.
+    images: how many pictures or utterances each slice has.
     """
-    scores = slice_scores(model, SLICES, images, track)
-    reason = why_unheard(model)
-    if reason is not None:
-        print(f"hearing is not scored: {reason}", file=sys.stderr)
-        return scores
-    scores |= slice_scores(model, SOUND_SLICES, images, track)
-    return scores | hearing_scores(model, images, track)
+    for name, asks in slices.items():
+        for language in LANGUAGES:
+            # Similar lengths together: a batch runs until its longest answer has ended.
+            for asked in sorted(asks(language, images), key=lambda item: len(item.scored.answer)):
+                scored = asked.scored
+                facts = {
+                    "scene": asked.scene,
+                    "kind": scored.kind,
+                    "language": language,
+                    "question": scored.question,
+                    "answer": scored.answer,
+                }
+                yield Sample(f"{asked.scene}.{asked.number}", facts, f"{name} {language}", asked)
 
 
-def slice_scores(
-    model: OmniModel, slices: Slices, images: int, track: Track = untracked
-) -> dict[str, dict[str, float]]:
-    """Share of right answers per slice and language, by kind."""
-    return {
-        (title := f"{name} {language}"): _score(model, asks(language, images), title, track)
-        for name, asks in slices.items()
-        for language in LANGUAGES
-    }
+@dataclass(frozen=True, eq=False)
+class Turn(Task):
+    """The next answer in a conversation."""
+
+    messages: Sequence[Message]
+    think: bool
+
+    @classmethod
+    def after(cls, asked: Asked, answers: Sequence[Answer]) -> Turn | None:
+        """The turn that follows these answers of the model; None after the last question."""
+        if len(answers) == len(asked.questions):
+            return None
+        messages = [asked.turn(0)]
+        for number, answer in enumerate(answers, start=1):
+            messages += [assistant(answer.answer), asked.turn(number)]
+        return cls(messages, asked.think)
+
+    def requests(self, model: OmniModel) -> Sequence[Request]:
+        return [Request(self.messages, self.think, sampling=Sampling(max_new_tokens=LONGEST))]
+
+    def result(self, model: OmniModel, answers: Sequence[Answer]) -> Answer:
+        return checked(model, *answers)
 
 
-def _score(
-    model: OmniModel, questions: Iterable[Asked], title: str, track: Track
-) -> dict[str, float]:
+def question_scores(column: str, rows: Sequence[Row]) -> Iterator[Score]:
+    """Shares of right answers in a slice: `vqa` is the mean over the kinds of question, `caption`
+    the exactly right full descriptions; then each kind. Questions about one picture are drawn
+    together for the intervals.
+    """
     hits: dict[str, list[bool]] = defaultdict(list)
-    # Similar lengths together: a batch runs until its longest answer has ended.
-    asked = sorted(questions, key=lambda item: len(item.scored.answer))
-    for start in track(range(0, len(asked), BATCH), title):
-        batch = asked[start : start + BATCH]
-        for item, answer in zip(batch, _last_answers(model, batch), strict=True):
-            hits[item.scored.kind].append(is_right(item.scored, answer))
+    for row in rows:
+        hits[row.facts["kind"]].append(_hit(row))
     kinds = {kind: sum(right) / len(right) for kind, right in sorted(hits.items())}
-    captions = kinds.pop(CAPTION, None)
-    scores = {"vqa": sum(kinds.values()) / len(kinds) if kinds else 0.0}
-    if captions is not None:
-        scores["caption"] = captions
-    return {**scores, **kinds}
+    scenes = [row.facts["scene"] for row in rows]
+    names = [kind for kind in kinds if kind != CAPTION]
+
+    def score(name: str, value: float, *own: str) -> Score:
+        n, right = (sum(f(hits[kind]) for kind in own) for f in (len, sum))
+        counts = {"right": right, "questions": n}
+        sure = interval(_sums(rows, own), _mean_share, scenes) if own else None
+        return Score(name, value, n, column=column, interval=sure, counts=counts)
+
+    yield score("vqa", sum(kinds[kind] for kind in names) / len(names) if names else 0.0, *names)
+    if CAPTION in kinds:
+        yield score("caption", kinds[CAPTION], CAPTION)
+    for kind in names:
+        yield score(kind, kinds[kind], kind)
 
 
-def _last_answers(model: OmniModel, batch: list[Asked]) -> list[str]:
-    """The answers to the last questions, after the model's own to those before."""
-    conversations: list[list[Message]] = [[] for _ in batch]
-    answers = [""] * len(batch)
-    for turn in range(len(batch[0].questions)):
-        for item, messages, answer in zip(batch, conversations, answers, strict=True):
-            if turn:
-                messages.append(assistant(answer))
-            messages.append(item.turn(turn))
-        said = model.answer_batch(conversations, think=batch[0].think, max_new_tokens=LONGEST)
-        answers = [parse_thinking(one.text).answer for one in said]
-    return answers
+def _hit(row: Row) -> bool:
+    facts = row.facts
+    asked = Question(facts["kind"], facts["language"], facts["question"], facts["answer"], 0, ())
+    return is_right(asked, row.prediction or "")
+
+
+def _sums(rows: Sequence[Row], kinds: Sequence[str]) -> np.ndarray:
+    """[rows, 2 x kinds]: right answers of each kind, then questions of each kind."""
+    own = np.array([[row.facts["kind"] == kind for kind in kinds] for row in rows])
+    right = own & np.array([[_hit(row)] for row in rows])
+    return np.concatenate([right, own], axis=1)
+
+
+def _mean_share(sums: np.ndarray) -> np.ndarray:
+    right, asked = np.split(sums, 2, axis=1)
+    return (right / asked).mean(1)

@@ -8,24 +8,23 @@ is heard twice, alone and with names to listen for (hotwords), the right spellin
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import islice
 
 import numpy as np
 
 from ming_audio import normalisers
-from ming_audio.metrics import Errors, Recall, cer, entity_case, wer
+from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
 from ming_audio.tasks import Transcribe
 from ming_core.api import OmniModel
-from ming_core.benchmarks import Track, untracked
 from ming_core.engine.sampling import SamplingOptions
 from ming_core.errors import MingError
+from ming_core.evaluation import Row, Sample, Score, interval
 from ming_core.media import Message
-from ming_core.tasks import run_many
+from ming_core.notes import note_to_user
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.world.names import by_sound
 from ming_recipes.world.scene import generator, seed_of
@@ -89,59 +88,67 @@ def hearing_draws(index: int) -> np.random.Generator:
     return generator(seed_of("test", index), HEARING_STREAM)
 
 
-def hearing_scores(
-    model: OmniModel, count: int, track: Track = untracked
-) -> dict[str, dict[str, float]]:
-    """Error rates on `count` utterances of each language ("speech en", …), as fractions.
+def speech_samples(count: int) -> Iterator[Sample]:
+    """`count` utterances of each language to write down ("speech en", …), the shortest first.
 
-    `wer` or `cer` (zh) is that of all of them; beside it stand those of each program and of new
-    accents, of the sentences that no training utterance had, and "by sound": spellings of a name
-    that sound alike count as one, since without a list nobody can tell them. `ne_wer`, `ne_fnr` are
-    those of the names in as many utterances about people. Columns with "names listed": the same
-    with names to listen for. "new family en": Piper's voice, left out with a note on stderr where
-    it is missing. Raises MissingVoice if another program is.
+    For the rates of names there are as many utterances about people beside them. Columns with
+    "names listed": the same with names to listen for. "new family en": Piper's voice, left out with
+    a note where it is missing. Raises MissingVoice if another program is.
     """
-    scores = {}
     for language in LANGUAGES:
         found = dict(islice(utterances(language), count))
         about_people = ((index, said) for index, said in utterances(language) if said.names)
         found |= islice(about_people, count)
-        scores |= _columns(model, "speech", list(spoken(found.items())), count, track)
+        yield from _columns("speech", list(spoken(found.items())), count)
     try:
         require(JOE.program)
     except MissingVoice as error:
-        print(f"a new family of voices is not scored: {error}", file=sys.stderr)
-        return scores
-    joe = list(spoken(islice(utterances("en"), count), JOE))
-    return scores | _columns(model, "new family", joe, count, track)
+        note_to_user(f"a new family of voices is not scored: {error}")
+        return
+    yield from _columns("new family", list(spoken(islice(utterances("en"), count), JOE)), count)
 
 
-def transcripts(
-    model: OmniModel,
-    sounds: Sequence[np.ndarray],
-    listed: Sequence[Sequence[str]],
-    title: str = "speech",
-    track: Track = untracked,
-) -> list[str]:
-    """What is heard of many sounds, each as a whole, sure or not.
+def is_speech(column: str) -> bool:
+    """Whether a column is one of speech to write down."""
+    return column.startswith(("speech", "new family"))
 
-    sounds: [N] float32 at 16 kHz each, no longer than the model hears at once. listed: the hotwords
-    of each, or ().
-    """
+
+def _columns(title: str, those: Sequence[Spoken], count: int) -> Iterator[Sample]:
+    """The samples without and with names to listen for. Names are counted in all of them, and
+    words in the first `count`."""
+    counted = {one.index for one in those[:count]}
     # Similar lengths together: they take about as many tokens.
-    order = sorted(range(len(sounds)), key=lambda i: len(sounds[i]))
-    found = run_many(model, (hearing(sounds[i], listed[i]) for i in order), BATCH)
-    texts = [""] * len(sounds)
-    for i in track(order, title):
-        outcome = next(found)
-        if outcome.error is not None:
-            raise outcome.error
-        texts[i] = outcome.result.text
-    return texts
+    those = sorted(those, key=lambda one: len(one.sound))
+    for listing in (False, True):
+        for one in those:
+            facts = {
+                "text": one.said.text,
+                "names": list(one.said.names),
+                "voice": _kind(one.said.voice),
+                "counted": one.index in counted,
+                "trained": one.said.text in trained_sentences(),
+            }
+            column = f"{title}{', names listed' if listing else ''} {one.said.lang}"
+            yield Sample(str(one.index), facts, column, Heard(one, listing))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An utterance to write down, with or without names to listen for."""
+
+    spoken: Spoken
+    listing: bool
+
+    @property
+    def task(self) -> Transcribe:
+        return hearing(self.spoken.sound, self.spoken.listed if self.listing else ())
 
 
 def hearing(sound: np.ndarray, listed: Sequence[str]) -> Transcribe:
-    """The task of writing down a short sound as a whole, with names to listen for."""
+    """The task of writing down a short sound as a whole, sure or not, with names to listen for.
+
+    sound: [N] float32 at 16 kHz, no longer than the model hears at once.
+    """
     sampling: SamplingOptions = {"max_new_tokens": LONGEST}
     return Transcribe(sound, hotwords=listed, cut=False, unsure=True, sampling=sampling)
 
@@ -164,12 +171,7 @@ Named = tuple[Language, str, str, Sequence[str]]
 
 def name_rates(heard: Iterable[Named]) -> dict[str, float]:
     """NE-WER and NE-FNR of a corpus; {} if nobody is named."""
-    # Each name once, as often as it may be said.
-    cases = [
-        entity_case(said, text, dict.fromkeys(names), METRICS[language][2])
-        for language, said, text, names in heard
-    ]
-    named = [case for case in cases if case is not None]
+    named = _cases(heard)
     if not named:
         return {}
     return {
@@ -178,42 +180,62 @@ def name_rates(heard: Iterable[Named]) -> dict[str, float]:
     }
 
 
-def _columns(
-    model: OmniModel, title: str, those: Sequence[Spoken], count: int, track: Track
-) -> dict[str, dict[str, float]]:
-    """The scores without and with names to listen for: the rates of names on all that name people,
-    the others on the first `count`."""
-    language = those[0].said.lang
-    metric, _, _ = METRICS[language]
-    kinds = {_kind(one.said.voice) for one in those[:count]}
-    columns = {}
-    for listing in (False, True):
-        name = f"{title}{', names listed' if listing else ''} {language}"
-        heard = list(_heard(model, those, listing, name, track))
-        pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for one, text in heard[:count]:
-            pair = one.said.text, text
-            pairs[metric].append(pair)
-            said, sounding = (by_sound(words, language) for words in pair)
-            pairs[f"{metric} by sound"].append((said, sounding))
-            if len(kinds) > 1:
-                pairs[f"{metric} {_kind(one.said.voice)}"].append(pair)
-            if one.said.text not in trained_sentences():
-                pairs[f"{metric} new sentences"].append(pair)
-        rates = {key: error_rate(language, pairs[key]) for key in sorted(pairs)}
-        names: list[Named] = [
-            (language, one.said.text, text, one.said.names) for one, text in heard if one.said.names
-        ]
-        columns[name] = {**rates, **name_rates(names)}
-    return columns
+def _cases(heard: Iterable[Named]) -> list[EntityCase]:
+    """Each name once, as often as it may be said."""
+    cases = (
+        entity_case(said, text, dict.fromkeys(names), METRICS[language][2])
+        for language, said, text, names in heard
+    )
+    return [case for case in cases if case is not None]
 
 
-def _heard(
-    model: OmniModel, those: Sequence[Spoken], listing: bool, title: str, track: Track
-) -> Iterable[tuple[Spoken, str]]:
-    listed = [one.listed if listing else () for one in those]
-    texts = transcripts(model, [one.sound for one in those], listed, title, track)
-    return zip(those, texts, strict=True)
+def speech_scores(column: str, rows: Sequence[Row]) -> Iterator[Score]:
+    """Error rates of a column, as fractions.
+
+    `wer` or `cer` (zh) is that of all counted utterances; beside it stand those of each program and
+    of new accents, of the sentences that no training utterance had, and "by sound": spellings of a
+    name that sound alike count as one, since without a list nobody can tell them. `ne_wer` and
+    `ne_fnr` are those of names.
+    """
+    language: Language = "en" if column.endswith(" en") else "zh"
+    metric, count, _ = METRICS[language]
+    counted = [row for row in rows if row.facts["counted"]]
+    several = len({row.facts["voice"] for row in counted}) > 1
+    found: dict[str, list[Errors]] = defaultdict(list)
+    for row in counted:
+        said, text = row.facts["text"], row.prediction or ""
+        errors = count([said], [text])
+        found[metric].append(errors)
+        sounding = [[by_sound(words, language)] for words in (said, text)]
+        found[f"{metric} by sound"].append(count(*sounding))
+        if several:
+            found[f"{metric} {row.facts['voice']}"].append(errors)
+        if not row.facts["trained"]:
+            found[f"{metric} new sentences"].append(errors)
+    for name in sorted(found):
+        yield _score(name, column, found[name])
+    named: list[Named] = [
+        (language, row.facts["text"], row.prediction or "", row.facts["names"])
+        for row in rows
+        if row.facts["names"]
+    ]
+    cases = _cases(named)
+    if cases:
+        yield _score("ne_wer", column, [case.ne_wer for case in cases])
+        yield _score("ne_fnr", column, [case.ne_fnr for case in cases])
+
+
+def _score(name: str, column: str, counts: Sequence[Errors] | Sequence[Recall]) -> Score:
+    total = sum(counts, type(counts[0])())
+    return Score(
+        name,
+        rate(total),
+        len(counts),
+        better="lower",
+        column=column,
+        interval=interval([count.missed for count in counts]),
+        counts=asdict(total),
+    )
 
 
 def _kind(voice: Voice) -> str:

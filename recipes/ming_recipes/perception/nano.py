@@ -42,11 +42,11 @@ from ming_core.release import backbone_of, release_of
 from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights
 from ming_recipes.keeping import Keep
 from ming_recipes.logs import read_rows
+from ming_recipes.perception.benchmark import evaluate
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.perception.ctc import CTCHeads
 from ming_recipes.perception.data import PackedBatch, Packer, Row, row_of
 from ming_recipes.perception.dense import DenseHeads
-from ming_recipes.perception.evaluate import evaluate
 from ming_recipes.perception.loads import draw_loads, held_out_talks, load_scores, router_loads
 from ming_recipes.perception.module import Perception, stage_steps
 from ming_recipes.perception.routers import settle_routers

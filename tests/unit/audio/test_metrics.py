@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ming_audio.metrics import Errors, Recall, cer, count_errors, entity_case, wer
-from ming_audio.normalisers import benchmark_text, english_text, mandarin_tokens
+from ming_audio.normalisers import contextasr_text, english_text, mandarin_tokens
 from ming_audio.normalisers.contractions import expand_contractions
 from ming_audio.normalisers.mandarin import read_number
 
@@ -263,12 +263,12 @@ def test_cer_counts_characters() -> None:
     ],
 )
 def test_benchmark(text: str, normal: str) -> None:
-    assert benchmark_text(text, "English") == normal
+    assert contextasr_text(text, "English") == normal
 
 
 def test_benchmark_separates_chinese_from_latin_but_not_from_digits() -> None:
-    assert benchmark_text("第3章讲“OpenAI”。", "Mandarin") == "第3章 讲 openai"
-    assert benchmark_text("it's", "Mandarin") == "it s"
+    assert contextasr_text("第3章讲“OpenAI”。", "Mandarin") == "第3章 讲 openai"
+    assert contextasr_text("it's", "Mandarin") == "it s"
 
 
 @pytest.mark.parametrize(

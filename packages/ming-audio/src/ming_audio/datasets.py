@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ming_audio.normalisers import Language
@@ -25,16 +26,23 @@ _LANGUAGES: Mapping[str, Language] = {
     "zh": "Mandarin",
 }
 
+_CHAPTER = re.compile(r"(\d+)-\d+\.trans\.txt")
+"""The file of a chapter: its speaker, then its own number."""
+
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording and what is said in it. entities: names in the text. topic: what it is about."""
+    """A recording and what is said in it.
+
+    entities: names in the text. topic: what it is about. speaker: who speaks, if the layout tells.
+    """
 
     audio: Path
     text: str
     language: Language
     entities: tuple[str, ...] = ()
     topic: str | None = None
+    speaker: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,14 @@ def _layout(style: Style) -> str:
 def _librispeech(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
     """The utterances of all chapters, in order of their names."""
     for chapter in files:
+        named = _CHAPTER.fullmatch(chapter.name)
+        speaker = named and named[1]
         for name, text in _texts(chapter):
             paths = [chapter.with_name(name + suffix) for suffix in (".flac", ".wav")]
             audio = next((path for path in paths if path.exists()), None)
             if audio is None:
                 raise BadConfig(f"{chapter} names {name}, but {paths[0]} does not exist")
-            yield Utterance(audio, text, "English")
+            yield Utterance(audio, text, "English", speaker=speaker)
 
 
 def _aishell(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
@@ -104,7 +114,8 @@ def _aishell(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
             f"no wav file in {wav} has a text in {files[0]}; unpack the recordings there"
         )
     for audio in recordings:
-        yield Utterance(audio, texts[audio.stem], "Mandarin")
+        speaker = audio.parent.name if audio.parent != wav else None
+        yield Utterance(audio, texts[audio.stem], "Mandarin", speaker=speaker)
 
 
 def _contextasr(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:

@@ -3,182 +3,182 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ming_audio.datasets import Utterance, read_folder
-from ming_audio.judges import open_judge
-from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, wer
+from ming_audio.judges import WHISPER, open_judge
+from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
 from ming_audio.normalisers import Language
-from ming_core.benchmarks import Track, untracked
-from ming_core.errors import BadConfig, BadMedia, UnknownName
-
-if TYPE_CHECKING:
-    from ming_core.api import OmniModel
+from ming_audio.tasks import Transcribe
+from ming_core.errors import BadConfig, UnknownName
+from ming_core.evaluation import Benchmark, Judge, Row, Sample, Score, interval
+from ming_core.notes import note_to_user
 
 CONTEXTS = ("contextless", "coarse", "fine")
 """What ContextASR-Bench lets a model know: nothing, the topic, or topic and entities."""
 
 COMPARED = ("contextless", "fine")
 
-Heard = Mapping[Utterance, str]
+Count = Errors | Recall
 
 
-def asr(
-    model: OmniModel,
-    data: str | Path,
-    limit: int | None = None,
-    track: Track = untracked,
-    *,
-    style: str | None = None,
-    context: str | None = None,
-    judge: str | None = None,
-) -> dict[str, Any]:
+class Asr(Benchmark):
     """Transcribe a folder of `ming_audio.datasets` and count the errors.
 
-    limit: recordings of each language, spread over the folder. style: the layout, found unless
-    given. context: for ContextASR-Bench one of `CONTEXTS`; None compares `COMPARED`. judge: name of
-    a recogniser that hears the English recordings, too.
+    A column of scores is a context (`model` where there is none) or a judge, and a row is a
+    language and a rate: WER or CER, of ContextASR-Bench also NE-WER and NE-FNR. A rate over no
+    words at all is left out. A recording that cannot be read counts in no column.
 
-    Gives values for JSON. `scores` has a column for each context (`model` where there is none) and
-    for the judge, and a row for each language and rate, as fractions: WER or CER, of
-    ContextASR-Bench also NE-WER and NE-FNR. A rate over no words at all is left out. `counts` are
-    what the rates are made of. `utterances` were scored; `dropped`, how many the benchmark leaves
-    out, were not transcribed, nor those that are `unreadable`, with the reasons; `rows` have every
-    text.
-
-    Raises BadConfig for a folder of another layout or without recordings that count and can be
-    read, UnknownName for a name, MissingPlugin for a judge that is not installed or a model that
-    cannot hear.
+    Args:
+        style: The layout of the folder; it is found unless it is given.
+        context: For ContextASR-Bench one of `CONTEXTS`; None compares `COMPARED`.
     """
-    style, utterances = read_folder(Path(data), style)
-    columns = _columns(style, context)
-    counting = [said for said in utterances if style != "contextasr" or _case(said, "")]
-    if not counting:
-        raise BadConfig(f"{data} has no recording that counts, of {len(utterances)} in all")
-    scored = list(_sample(counting, limit))
-    english = [said for said in scored if said.language == "English"]
-    second = None if judge is None else open_judge(judge)
-    if second is not None and not english:
-        raise BadConfig(f"the judge {judge} knows only English, and {data} has none; leave it out")
 
-    unreadable: dict[Utterance, str] = {}
+    judges = (WHISPER,)
 
-    def hear(
-        those: Sequence[Utterance], column: str, listen: Callable[[Utterance], str]
-    ) -> dict[Utterance, str]:
-        texts = {}
-        for said in track(those, column):
-            if said in unreadable:
-                continue
-            try:
-                texts[said] = listen(said)
-            except BadMedia as error:
-                unreadable[said] = str(error)
-                print(f"left out: {error}", file=sys.stderr)
-        return texts
+    def __init__(self, *, style: str | None = None, context: str | None = None) -> None:
+        if context is not None and context not in CONTEXTS:
+            raise UnknownName("context", context, CONTEXTS)
+        self.style = style
+        self.context = context
 
-    everything = {
-        column: hear(scored, column, partial(_transcript, model, told=told))
-        for column, told in columns.items()
-    }
-    if judge is not None and second is not None:
-        everything[judge] = hear(english, judge, lambda said: second(said.audio))
-    scored = [said for said in scored if said not in unreadable]
-    if not scored:
-        raise BadConfig(f"no recording of {data} can be read: {next(iter(unreadable.values()))}")
-    heard: dict[str, Heard] = {
-        column: {said: text for said, text in texts.items() if said not in unreadable}
-        for column, texts in everything.items()
-    }
+    def samples(self, data: Path | None, limit: int | None) -> Iterator[Sample]:
+        """limit: recordings of each language, spread over the folder.
 
-    count = _entity_counts if style == "contextasr" else _text_counts
-    counts = {column: count(texts) for column, texts in heard.items()}
+        Raises BadConfig for a folder of another layout or without recordings that count.
+        """
+        assert data is not None  # the benchmark is registered as one with data
+        style, utterances = read_folder(data, self.style)
+        columns = self._columns(style)
+        counting = [said for said in utterances if style != "contextasr" or _case(said, "")]
+        if not counting:
+            raise BadConfig(f"{data} has no recording that counts, of {len(utterances)} in all")
+        dropped = len(utterances) - len(counting)
+        if dropped:
+            note_to_user(
+                f"{dropped} of {len(utterances)} recordings are left out: their names are not in "
+                "their text"
+            )
+        scored = list(_spread(counting, limit))
+        for column in columns:
+            texts: Counter[str] = Counter()
+            for said in scored:
+                inside = said.audio.is_relative_to(data)
+                audio = (said.audio.relative_to(data) if inside else said.audio).as_posix()
+                texts[audio] += 1  # one recording may have several texts
+                name = audio if texts[audio] == 1 else f"{audio}#{texts[audio]}"
+                yield Sample(name, {"audio": audio, **_facts(style, said)}, column, said)
+
+    def _columns(self, style: str) -> Sequence[str]:
+        if style == "contextasr":
+            return COMPARED if self.context is None else (self.context,)
+        if self.context is not None:
+            raise BadConfig(
+                f"a folder of {style} tells no context; leave out context={self.context}"
+            )
+        return ("model",)
+
+    def task(self, sample: Sample) -> Transcribe:
+        said, told = sample.item, sample.column
+        domain = said.topic if told in ("coarse", "fine") else None
+        hotwords = said.entities if told == "fine" else ()
+        return Transcribe(said.audio, domain=domain, hotwords=hotwords)
+
+    def batch(self, column: str) -> int:
+        return 1
+
+    def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
+        """A recogniser that hears the English recordings, too."""
+        if data is None or not data.is_dir():
+            raise BadConfig(f"the judge {name} hears the recordings; say where with --data")
+        if not any(row.facts["language"] == "English" for row in rows):
+            raise BadConfig(f"the judge {name} knows only English, and {data} has none")
+        hear, first = open_judge(name), rows[0].column
+
+        def heard(row: Row) -> str | None:
+            if row.column != first or row.facts["language"] != "English":
+                return None
+            return hear(data / row.facts["audio"])
+
+        return heard
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        unreadable = {row.id for row in rows if row.error is not None}
+        heard: dict[str, list[tuple[Row, str]]] = {}
+        for row in rows:
+            if row.id not in unreadable:
+                heard.setdefault(row.column, []).append((row, row.prediction))
+        for judge in dict.fromkeys(name for row in rows for name in row.verdicts):
+            found = ((row, row.verdicts.get(judge)) for row in rows if row.id not in unreadable)
+            heard[judge] = [(row, text) for row, text in found if text is not None]
+        if not heard:
+            why = next((row.error for row in rows if row.error is not None), "there is none")
+            raise BadConfig(f"no recording can be read: {why}")
+        return [score for column, pairs in heard.items() for score in _scores(column, pairs)]
+
+
+def _facts(style: str, said: Utterance) -> dict[str, Any]:
     return {
-        "style": style,
-        "utterances": len(scored),
-        "dropped": len(utterances) - len(counting),
-        "unreadable": list(unreadable.values()),
-        "scores": {column: _rates(found) for column, found in counts.items()},
-        "counts": {
-            column: {row: asdict(number) for row, number in found.items()}
-            for column, found in counts.items()
-        },
-        "rows": [
-            {
-                "audio": str(said.audio),
-                "language": said.language,
-                "text": said.text,
-                "heard": {column: texts[said] for column, texts in heard.items() if said in texts},
-            }
-            for said in scored
-        ],
+        "text": said.text,
+        "language": said.language,
+        "speaker": said.speaker,
+        "entities": list(said.entities) if style == "contextasr" else None,
+        "bytes": said.audio.stat().st_size,  # tells a recording from another
     }
 
 
-def _columns(style: str, context: str | None) -> dict[str, str]:
-    """Columns of scores, and what the model may know in each."""
-    if context is not None and context not in CONTEXTS:
-        raise UnknownName("context", context, CONTEXTS)
-    if style == "contextasr":
-        return {name: name for name in (COMPARED if context is None else (context,))}
-    if context is not None:
-        raise BadConfig(f"a folder of {style} tells no context; leave out context={context}")
-    return {"model": "contextless"}
-
-
-def _sample(utterances: Iterable[Utterance], limit: int | None) -> Iterable[Utterance]:
+def _spread(utterances: Iterable[Utterance], limit: int | None) -> Iterator[Utterance]:
     """So many of each language, evenly spread: neighbours are often of one speaker."""
-    for own in _by_language(utterances).values():
+    by_language: dict[Language, list[Utterance]] = {}
+    for said in utterances:
+        by_language.setdefault(said.language, []).append(said)
+    for _, own in sorted(by_language.items()):
         size = len(own) if limit is None else min(limit, len(own))
         yield from (own[i * len(own) // size] for i in range(size))
 
 
-def _transcript(model: OmniModel, said: Utterance, told: str) -> str:
-    domain = None if told == "contextless" else said.topic
-    hotwords = said.entities if told == "fine" else ()
-    return str(model.transcribe(said.audio, domain=domain, hotwords=hotwords))
+def _scores(column: str, pairs: Sequence[tuple[Row, str]]) -> Iterator[Score]:
+    for language in sorted({row.facts["language"] for row, _ in pairs}):
+        own = [(row, text) for row, text in pairs if row.facts["language"] == language]
+        counts: dict[str, list[Count]] = {}
+        for row, text in own:
+            for name, count in _counts(row.facts, text).items():
+                counts.setdefault(name, []).append(count)
+        speakers = [row.facts["speaker"] or row.id for row, _ in own]
+        for name, found in counts.items():
+            score = _score(f"{language} {name}", column, found, speakers)
+            if math.isfinite(score.value):
+                yield score
 
 
-def _text_counts(heard: Heard) -> dict[str, Errors | Recall]:
-    found: dict[str, Errors | Recall] = {}
-    for language, own in _by_language(heard).items():
+def _score(name: str, column: str, counts: Sequence[Count], speakers: Sequence[str]) -> Score:
+    total = sum(counts, type(counts[0])())
+    return Score(
+        name,
+        rate(total),
+        len(counts),
+        better="lower",
+        column=column,
+        interval=interval([count.missed for count in counts], groups=speakers),
+        counts=asdict(total),
+    )
+
+
+def _counts(facts: Mapping[str, Any], heard: str) -> dict[str, Count]:
+    """The errors in one recording, by the name of the rate."""
+    said, language = facts["text"], facts["language"]
+    if facts["entities"] is None:
         name, count = ("WER", wer) if language == "English" else ("CER", cer)
-        found[f"{language} {name}"] = count(
-            [said.text for said in own], [heard[said] for said in own]
-        )
-    return found
-
-
-def _entity_counts(heard: Heard) -> dict[str, Errors | Recall]:
-    found: dict[str, Errors | Recall] = {}
-    for language, own in _by_language(heard).items():
-        cases = [case for said in own if (case := _case(said, heard[said])) is not None]
-        found[f"{language} WER"] = sum((case.wer for case in cases), Errors())
-        found[f"{language} NE-WER"] = sum((case.ne_wer for case in cases), Errors())
-        found[f"{language} NE-FNR"] = sum((case.ne_fnr for case in cases), Recall())
-    return found
+        return {name: count([said], [heard])}
+    case = entity_case(said, heard, facts["entities"], language)
+    assert case is not None  # what the benchmark drops is no sample
+    return {"WER": case.wer, "NE-WER": case.ne_wer, "NE-FNR": case.ne_fnr}
 
 
 def _case(said: Utterance, heard: str) -> EntityCase | None:
-    """None where the benchmark drops the recording, which does not depend on what was heard."""
+    """None where ContextASR-Bench drops the recording, whatever is heard."""
     return entity_case(said.text, heard, said.entities, said.language)
-
-
-def _rates(counts: Mapping[str, Errors | Recall]) -> dict[str, float]:
-    rates = {
-        row: found.rate if isinstance(found, Errors) else found.false_negative_rate
-        for row, found in counts.items()
-    }
-    return {row: rate for row, rate in rates.items() if math.isfinite(rate)}
-
-
-def _by_language(utterances: Iterable[Utterance]) -> dict[Language, list[Utterance]]:
-    found: dict[Language, list[Utterance]] = {}
-    for said in utterances:
-        found.setdefault(said.language, []).append(said)
-    return dict(sorted(found.items()))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from ming_audio.edits import count_edits
-from ming_audio.normalisers import Language, benchmark_text, english_tokens, mandarin_tokens
+from ming_audio.normalisers import Language, contextasr_text, english_tokens, mandarin_tokens
 
 Tokens = Sequence[str]
 
@@ -44,6 +44,11 @@ class Errors(_Counts):
             return math.inf if self.total else 0.0
         return self.total / self.length
 
+    @property
+    def missed(self) -> tuple[int, int]:
+        """The two numbers whose quotient is the rate."""
+        return self.total, self.length
+
 
 @dataclass(frozen=True)
 class Recall(_Counts):
@@ -55,6 +60,16 @@ class Recall(_Counts):
     @property
     def false_negative_rate(self) -> float:
         return 1 - self.hits / self.total if self.total else 0.0
+
+    @property
+    def missed(self) -> tuple[int, int]:
+        """The two numbers whose quotient is the rate."""
+        return self.total - self.hits, self.total
+
+
+def rate(count: Errors | Recall) -> float:
+    """The rate that a count is about: the lower, the better."""
+    return count.rate if isinstance(count, Errors) else count.false_negative_rate
 
 
 @dataclass(frozen=True)
@@ -110,8 +125,8 @@ def entity_case(
 
     None where the benchmark drops it: an entity is not in the reference, or none is as whole words.
     """
-    said, heard = (benchmark_text(text, language) for text in (reference, hypothesis))
-    names = tuple(benchmark_text(entity, language) for entity in entities)
+    said, heard = (contextasr_text(text, language) for text in (reference, hypothesis))
+    names = tuple(contextasr_text(entity, language) for entity in entities)
     if any(name not in said for name in names):
         return None
     occurrences = _occurrences(said.split(), names)

@@ -48,7 +48,7 @@ def ming_register_tasks(register: Registrar) -> None:
 def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "asr",
-        "ming_audio.evaluate:asr",
+        "ming_audio.evaluate:Asr",
         data="a folder of LibriSpeech, AISHELL or ContextASR-Bench, unpacked",
         summary="error rates of transcripts: WER, CER, NE-WER, NE-FNR",
     )

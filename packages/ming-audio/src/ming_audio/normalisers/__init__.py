@@ -5,8 +5,8 @@ Published word error rates presuppose these rules; other rules give other number
 
 from __future__ import annotations
 
-from ming_audio.normalisers.benchmark import Language, benchmark_text
+from ming_audio.normalisers.contextasr import Language, contextasr_text
 from ming_audio.normalisers.english import english_text, english_tokens
 from ming_audio.normalisers.mandarin import mandarin_tokens
 
-__all__ = ["Language", "benchmark_text", "english_text", "english_tokens", "mandarin_tokens"]
+__all__ = ["Language", "contextasr_text", "english_text", "english_tokens", "mandarin_tokens"]

@@ -1,15 +1,17 @@
-"""`ming eval`: the scores of a model in one of the registered benchmarks."""
+"""`ming eval`: run a benchmark, score its predictions, list what there is."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ming_core.cli.common import (
     DeviceOption,
@@ -19,19 +21,51 @@ from ming_core.cli.common import (
     QuietOption,
     entry_rows,
     load_model,
+    plain_app,
 )
 from ming_core.cli.tables import print_table
-from ming_core.cli.terminal import note, print_json, styled
-from ming_core.errors import BadConfig
+from ming_core.cli.terminal import note, print_json, said_notes, say, styled
+from ming_core.errors import BadConfig, UnknownName
+from ming_core.text import valid
 
 if TYPE_CHECKING:
-    from ming_core.benchmarks import Track
+    from ming_core.evaluation import Benchmark, Row, RunSettings, Score, Track
+
+FOLDER = "eval"
+"""Where files of predictions go unless the user says otherwise."""
+
+SHARE = "share"
+"""The unit of scores that are shown in percent."""
 
 
-def evaluate(
-    name: Annotated[
-        str | None, typer.Argument(help="Name of a benchmark; without it, all are listed.")
-    ] = None,
+class EvalGroup(TyperGroup):
+    """Tells who types the name of a benchmark at once what to type."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            from ming_core.plugins import get_plugins
+
+            if name in get_plugins().benchmarks:
+                raise BadConfig(f"write `ming eval run {name}` to score a model on {name}")
+            raise UnknownName("command of ming eval", name, self.commands)
+        return super().resolve_command(ctx, args)
+
+
+app = plain_app(cls=EvalGroup, no_args_is_help=True)
+app.info.help = """Score models on benchmarks.
+
+Example: ming eval run asr --data LibriSpeech/test-clean --limit 100
+"""
+
+JudgeOption = Annotated[
+    list[str] | None, typer.Option("--judge", help="Who judges the predictions; may be repeated.")
+]
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="Name of a benchmark, see `ming eval list`.")],
     options: Annotated[
         list[str] | None, typer.Argument(help="Its options as key=value, e.g. context=fine.")
     ] = None,
@@ -41,40 +75,101 @@ def evaluate(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Highest number of items, e.g. pictures or recordings."),
+        typer.Option(min=1, help="Highest number of samples, e.g. pictures or recordings."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File of the predictions.  [default: in eval/]"),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Replace the predictions that are there.")
+    ] = False,
+    judge: JudgeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a model.
+    """Ask a model all samples of a benchmark, and print the scores.
 
-    Prints percentages. Example: ming eval asr --data LibriSpeech/test-clean --limit 100
+    Each prediction is written into a file at once. If the run is stopped, the same command goes on.
+    Example: ming eval run asr --data LibriSpeech/test-clean --limit 100
     """
-    if name is None:
-        if data is not None or limit is not None:
-            raise BadConfig(
-                "--data and --limit are about a benchmark; name one, as in ming eval asr"
-            )
-        _list(as_json)
-        return
-    from ming_core.benchmarks import benchmark_entry, check_data, options_of
+    from ming_core.evaluation.lines import read_lines
+    from ming_core.evaluation.predictions import KIND
+    from ming_core.evaluation.registered import (
+        benchmark_entry,
+        check_data,
+        check_judge,
+        open_benchmark,
+        options_of,
+    )
 
     entry = benchmark_entry(name)
     chosen = options_of(entry, options or ())
+    benchmark = open_benchmark(entry, chosen)
     check_data(entry, data)
+    for one in judge or ():
+        check_judge(entry, benchmark, one)
+    file = _file(out, name, model, data, chosen, limit)
+    if file.exists():
+        read_lines(file, KIND)
     omni = load_model(model, device, dtype, quiet)
+    from ming_core.evaluation.running import predict, run_settings
+
     start = time.perf_counter()
-    result = entry.load()(omni, data, limit, _track(quiet), **chosen)
-    note(f"scored in {time.perf_counter() - start:.1f} s", quiet)
-    if as_json:
-        print_json({"task": "eval", "benchmark": name, "model": model, **result})
-    else:
-        _print_scores(result["scores"])
+    settings = run_settings(omni, name, chosen, data, limit)
+    track = _track(quiet)
+    with said_notes() as notes:
+        try:
+            rows = predict(omni, benchmark, settings, file, again=again, track=track)
+        except (KeyboardInterrupt, SystemExit):
+            if file.exists():
+                say(f"the predictions so far are in {file}; the same command goes on")
+            raise
+        note(f"wrote {file} in {time.perf_counter() - start:.1f} s", quiet)
+        run_of = _Run(benchmark, settings, file, data, rows)
+        _tell(run_of, judge or (), as_json, quiet, notes)
 
 
-def _list(as_json: bool) -> None:
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="Predictions that `ming eval run` wrote.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the data lie now, for a judge that needs them.")
+    ] = None,
+    judge: JudgeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score predictions again, without the model.
+
+    Example: ming eval score eval/asr-nano.jsonl
+    """
+    from ming_core.evaluation.predictions import read_predictions
+    from ming_core.evaluation.registered import benchmark_entry, check_judge, open_benchmark
+
+    with said_notes() as notes:
+        stored = read_predictions(file)
+        settings = stored.settings
+        entry = benchmark_entry(settings.benchmark)
+        benchmark = open_benchmark(entry, settings.options)
+        for one in judge or ():
+            check_judge(entry, benchmark, one)
+        if not stored.complete:
+            notes.append(f"the run of {file} has not come to its end: {len(stored.rows)} samples")
+        if data is None and settings.data is not None:
+            data = Path(settings.data)
+        run_of = _Run(benchmark, settings, file, data, stored.rows)
+        _tell(run_of, judge or (), as_json, quiet, notes)
+
+
+@app.command(name="list")
+def list_benchmarks(as_json: JsonOption = False) -> None:
+    """List the benchmarks of the installed packages.
+
+    Example: ming eval list
+    """
     from ming_core.plugins import get_plugins
 
     found = entry_rows(get_plugins().benchmarks)
@@ -84,10 +179,72 @@ def _list(as_json: bool) -> None:
     print_table([list(row.values()) for row in found] or [["no benchmarks are installed"]])
 
 
+def _file(
+    out: Path | None,
+    name: str,
+    model: str,
+    data: Path | None,
+    options: Mapping[str, str],
+    limit: int | None,
+) -> Path:
+    """Where the predictions go. The same command finds them again, and another does not."""
+    words = [name, Path(model).name]
+    words += [] if data is None else [data.resolve().name]
+    words += [f"{key}={value}" for key, value in sorted(options.items())]
+    words += [] if limit is None else [f"limit={limit}"]
+    default = "".join(c if c.isalnum() or c in "-=._" else "_" for c in "-".join(words)) + ".jsonl"
+    if out is None:
+        return Path(FOLDER, default)
+    return out / default if out.is_dir() else out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is scored. data: where the data lie, if that is known."""
+
+    benchmark: Benchmark
+    settings: RunSettings
+    file: Path
+    data: Path | None
+    rows: Sequence[Row]
+
+
+def _tell(
+    run: _Run, judges: Sequence[str], as_json: bool, quiet: bool, notes: Sequence[str]
+) -> None:
+    """Judge and score predictions, and print the scores."""
+    from ming_core.evaluation.scoring import judge_rows, score_rows
+
+    rows = run.rows
+    for judge in judges:
+        rows = judge_rows(run.benchmark, judge, rows, run.file, run.data, _track(quiet))
+    scores = score_rows(run.benchmark, rows)
+    if not as_json:
+        _print_scores(scores)
+        return
+    told = {"notes": list(notes)} if notes else {}
+    print_json(
+        {
+            "task": "eval",
+            "benchmark": run.settings.benchmark,
+            "model": run.settings.model,
+            "predictions": valid(str(run.file)),
+            "samples": len(rows),
+            "errors": [
+                {"column": row.column, "id": row.id, "error": row.error}
+                for row in rows
+                if row.error is not None
+            ],
+            "scores": [score.to_dict() for score in scores],
+            **told,
+        }
+    )
+
+
 def _track(quiet: bool) -> Track:
     """Bars on stderr for a person who watches."""
     if quiet or not styled(sys.stderr):
-        from ming_core.benchmarks import untracked
+        from ming_core.evaluation.running import untracked
 
         return untracked
     from rich.console import Console
@@ -96,11 +253,30 @@ def _track(quiet: bool) -> Track:
     return partial(track, console=Console(stderr=True), transient=True)
 
 
-def _print_scores(scores: Mapping[str, Mapping[str, float]]) -> None:
-    """{column: {row: fraction}} as percentages; what a column lacks stays blank."""
-    rows = list(dict.fromkeys(row for column in scores.values() for row in column))
-    table = [["%", *scores]]
-    for row in rows:
-        cells = [column.get(row) for column in scores.values()]
-        table.append([row, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells)])
+def _print_scores(scores: Sequence[Score]) -> None:
+    """A table with the columns and rows of the scores; what a column lacks stays blank."""
+    cells: dict[str, dict[str, str]] = {}
+    for score in scores:
+        cells.setdefault(score.column, {})[score.name] = _cell(score)
+    for score in scores:
+        for model, value in score.published.items():
+            published = cells.setdefault(f"{model} (published)", {})
+            published[score.name] = _number(value, score.unit)
+    rows = list(dict.fromkeys(score.name for score in scores))
+    unit = "%" if all(score.unit == SHARE for score in scores) else ""
+    table = [[unit, *cells]]
+    table += [[row, *(column.get(row, "") for column in cells.values())] for row in rows]
     print_table(table)
+
+
+def _cell(score: Score) -> str:
+    """The value with half of its interval: `64.0 ±5.1`."""
+    value = _number(score.value, score.unit)
+    if score.interval is None:
+        return value
+    low, high = score.interval
+    return f"{value} ±{_number((high - low) / 2, score.unit)}"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{100 * value:.1f}" if unit == SHARE else f"{value:.3g}"

@@ -51,7 +51,7 @@ def ming_register_commands(app: typer.Typer) -> None:
 
     for module in (ask, chat, demo, doctor, models, plugins):
         app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-    app.command(name="eval")(evaluate.evaluate)
+    app.add_typer(evaluate.app, name="eval")
 
 
 @hookimpl

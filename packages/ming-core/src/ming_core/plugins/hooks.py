@@ -70,12 +70,11 @@ def ming_register_recipes(register: Registrar) -> None:
 
 @hookspec
 def ming_register_benchmarks(register: Registrar) -> None:
-    """Add benchmarks for `ming eval`: functions `(model, data, limit, track, *, options)`.
+    """Add benchmarks for `ming eval`: classes or functions that make a
+    `ming_core.evaluation.Benchmark`.
 
-    data: Path or None. limit: highest number of items, or None. track:
-    `ming_core.benchmarks.Track`. options: texts, as keyword-only arguments. The function returns
-    values for JSON; `scores` in it is {column: {row: fraction}}. If it needs data, register it with
-    `data="what --data must be"`.
+    Their keyword-only parameters are options of the benchmark, which the user writes as
+    `key=value`. If it needs data, register it with `data="what --data must be"`.
     """
 
 

@@ -24,7 +24,7 @@ _LONE_O = re.compile(r"(?<!\S)([Oo])'(?!\S)")
 _GLUED = re.compile(f"(?<=[{CJK}])(?=[{CJK}{LATIN}])|(?<=[{LATIN}])(?=[{CJK}])")
 
 
-def benchmark_text(text: str, language: Language) -> str:
+def contextasr_text(text: str, language: Language) -> str:
     """Tokens separated by single spaces: Latin words, and Chinese characters one by one.
 
     Letters spelled one by one become a word (`A C H` -> `ach`). Digits stay glued to what is

@@ -1,0 +1,76 @@
+"""The benchmarks of the installed packages, and their options. docs/hooks.md adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
+from pathlib import Path
+
+from ming_core.errors import BadConfig, MissingPlugin, UnknownName
+from ming_core.evaluation.benchmark import Benchmark
+from ming_core.plugins import get_plugins
+from ming_core.plugins.directory import missing, package_for
+from ming_core.plugins.registry import Entry
+
+
+def benchmark_entry(name: str) -> Entry:
+    """The registered benchmark. Raises UnknownName, or MissingPlugin with what to install."""
+    known = get_plugins().benchmarks
+    package = package_for("benchmarks", name)
+    if name not in known and package:
+        raise missing(f"the benchmark {name!r}", package)
+    return known[name]
+
+
+def options_of(entry: Entry, words: Sequence[str]) -> dict[str, str]:
+    """Options of a benchmark from `key=value`.
+
+    Raises BadConfig for a word of another form, UnknownName for another key.
+    """
+    options = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign:
+            raise BadConfig(f"cannot read the option {word!r}; write it as key=value")
+        options[key] = value
+    _check_options(entry, options)
+    return options
+
+
+def _check_options(entry: Entry, options: Mapping[str, str]) -> None:
+    parameters = signature(entry.load()).parameters.values()
+    known = [each.name for each in parameters if each.kind is Parameter.KEYWORD_ONLY]
+    for key in options:
+        if key not in known:
+            raise UnknownName(f"option of {entry.name}", key, known)
+
+
+def open_benchmark(entry: Entry, options: Mapping[str, str]) -> Benchmark:
+    """The benchmark with its options. Raises UnknownName, BadConfig or MissingPlugin."""
+    _check_options(entry, options)
+    found = entry.load()(**options)
+    if not isinstance(found, Benchmark):
+        raise MissingPlugin(
+            f"the benchmark {entry.name!r} of {entry.plugin} is broken: {entry.target!r} must make "
+            f"a ming_core.evaluation.Benchmark; update {entry.plugin}"
+        )
+    return found
+
+
+def check_data(entry: Entry, data: Path | None) -> None:
+    """Raises BadConfig if data are lacking, are not there, or are given to whom needs none."""
+    wanted = entry.extra.get("data")
+    if wanted and data is None:
+        raise BadConfig(f"the benchmark {entry.name!r} needs --data: {wanted}")
+    if data is not None and not wanted:
+        raise BadConfig(f"the benchmark {entry.name!r} brings its own data; leave --data out")
+    if data is not None and not data.exists():
+        raise BadConfig(f"--data {str(data)!r} does not exist; check the path")
+
+
+def check_judge(entry: Entry, benchmark: Benchmark, name: str) -> None:
+    """Raises BadConfig for a benchmark without judges, UnknownName for another judge."""
+    if not benchmark.judges:
+        raise BadConfig(f"the benchmark {entry.name!r} has no judges; leave --judge out")
+    if name not in benchmark.judges:
+        raise UnknownName(f"judge of {entry.name}", name, benchmark.judges)
