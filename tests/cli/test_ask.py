@@ -3,12 +3,17 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ming_core.errors import BadMedia
+from ming_core.errors import BadMedia, MissingPlugin
 from ming_core.media import Audio, Image, Video
+from ming_core.media.options import option, refuse
 from ming_core.notes import note_to_user
 from ming_vision import VideoSampling
 
@@ -107,6 +112,54 @@ def test_options_for_videos(run, fake, tmp_path: Path) -> None:
     run("ask", "what?", *paths, "--sound")
     assert [(p.sampling, p.sound) for p in fake.asked[1][1]] == [(None, True)] * 2
     assert run("ask", "what?", *paths, "--fps", "0").code == 2
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Options of media that a plugin could bring."""
+
+    far_away: int = option("How far away a picture is looked at.", 0, least=0)
+
+    def put(self, parts: Sequence[Any]) -> list[Any]:
+        if not any(isinstance(part, Image) for part in parts):
+            refuse("pictures", far_away=self.far_away)
+        return [Image(self) if isinstance(part, Image) else part for part in parts]
+
+
+def test_options_of_media_come_from_plugins(
+    run, fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise MissingPlugin("'Gone' of acme cannot be loaded")
+
+    entries = [SimpleNamespace(load=lambda: Depth), SimpleNamespace(load=gone)]
+    monkeypatch.setattr(
+        "ming_core.cli.reading.get_plugins", lambda: SimpleNamespace(options=entries)
+    )
+    picture = tmp_path / "a.png"
+    picture.touch()
+    run("ask", "what?", str(picture), "--far-away", "3")
+    assert fake.asked[0][1][0].source == Depth(3)
+    run("ask", "what?", str(picture))
+    assert fake.asked[1][1][0].path == picture
+    assert run("ask", "what?", "--far-away", "3").err == (
+        "ming: 'Gone' of acme cannot be loaded\n"
+        "ming: --far-away is about pictures, and there is none; leave it out\n"
+    )
+    assert run("ask", "what?", str(picture), "--far-away", "-1").code == 2
+    assert run("ask", "what?", str(picture), "--fps", "1").code == 2  # nobody brings it
+
+
+@pytest.mark.parametrize(
+    ("options", "nouns"),
+    [(["--fps", "1"], "videos"), (["--sound"], "videos"), (["--channel", "1"], "sounds")],
+)
+def test_an_option_without_effect_is_refused(run, fake, tmp_path: Path, options, nouns) -> None:
+    (tmp_path / "a.png").touch()
+    result = run("ask", "what?", str(tmp_path / "a.png"), *options)
+    assert result.code == 2
+    assert result.err == f"ming: {options[0]} is about {nouns}, and there is none; leave it out\n"
+    assert fake.loaded == []
 
 
 def test_unreadable_media_is_refused_before_loading(run, fake, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ming_audio.options import read_channel
 from ming_core.cli.batch import Shown, run_batch
 from ming_core.cli.common import (
     BatchOption,
@@ -21,7 +22,6 @@ from ming_core.cli.common import (
     QuietOption,
     check_stdin,
     load_model,
-    read_channel,
 )
 from ming_core.cli.items import Item, check_format, find_items, with_targets, without_doubles
 from ming_core.cli.sampling import Sampled, sampling_options

@@ -33,6 +33,11 @@ def ming_register_encoders(register: Registrar) -> None:
 
 
 @hookimpl
+def ming_register_options(register: Registrar) -> None:
+    register("Hearing", "ming_audio.options:Hearing", summary="the sound of videos, channels")
+
+
+@hookimpl
 def ming_register_presets(register: Registrar) -> None:
     register("nano", "ming_audio:presets/nano", part="audio", summary="hears up to 8 s at once")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,11 @@ from ming_core.cli.common import (
     BatchOption,
     DeviceOption,
     DtypeOption,
-    FpsOption,
-    FramesOption,
     JsonOption,
     ModelOption,
     QuietOption,
     ThinkOption,
     check_stdin,
-    check_video_options,
     load_model,
     read_media,
     read_text,
@@ -31,7 +29,9 @@ from ming_core.cli.items import Item, check_format, find_items, with_targets
 from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.terminal import note, print_json, said_notes, say, show
 from ming_core.media import Image, Video
+from ming_core.media.options import refuse
 from ming_core.text import one_line
+from ming_vision.options import FPS, MAX_FRAMES, VideoSampling
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
@@ -67,6 +67,8 @@ OutOption = Annotated[
 DrawnOption = Annotated[
     str | None, typer.Option("--out", "-o", help="Write the marked picture here (or a .json).")
 ]
+FpsOption = Annotated[float | None, typer.Option("--fps", min=0.001, help=FPS)]
+FramesOption = Annotated[int | None, typer.Option("--max-frames", min=1, help=MAX_FRAMES)]
 AgainOption = Annotated[
     bool, typer.Option("--again", help="Also do files whose result is in the folder already.")
 ]
@@ -104,14 +106,17 @@ def describe(
     """
     check_format(out, (".txt", ".md", ".json"))
     items = find_items(files, (Image, Video), "picture or video", frames=True)
-    check_video_options((item.kind for item in items), fps=fps, max_frames=max_frames)
+    if Video not in (item.kind for item in items):
+        refuse("videos", fps=fps, max_frames=max_frames)
+    frames = VideoSampling(fps, max_frames) if fps or max_frames else None
     items = with_targets(items, out, ".txt")
     header = {"task": "describe", "model": model}
 
     def make(item: Item) -> Task:
         from ming_vision.tasks import Describe
 
-        part = item.opened(fps, max_frames)
+        part = item.opened()
+        part = replace(part, sampling=frames) if isinstance(part, Video) else part
         options = {"detail": detail.value, "language": language.value, "think": think}
         return Describe.of(part, **options, **sampling)
 

@@ -11,6 +11,9 @@ from ming_core.errors import BadConfig
 from ming_core.media import Video
 from ming_core.media.options import option, refuse
 
+FPS = "Frames per second of a video."
+MAX_FRAMES = "Highest number of frames of a video."
+
 
 @dataclass(frozen=True)
 class VideoSampling:
@@ -26,8 +29,8 @@ class VideoSampling:
     Raises BadConfig for values that give no frame.
     """
 
-    fps: float | None = option("Frames per second of a video.", least=0.001)
-    max_frames: int | None = option("Highest number of frames of a video.", least=1)
+    fps: float | None = option(FPS, least=0.001)
+    max_frames: int | None = option(MAX_FRAMES, least=1)
     frames: int | None = None
     method: Literal["release", "uniform"] = "release"
 

@@ -9,28 +9,22 @@ from typing import Annotated
 import typer
 
 from ming_core.cli.common import (
-    ChannelOption,
     DeviceOption,
     DtypeOption,
-    FpsOption,
-    FramesOption,
     InstructionsOption,
     JsonOption,
     ModelOption,
     QuietOption,
-    SoundOption,
     ThinkOption,
-    check_channel_option,
     check_stdin,
-    check_video_options,
     load_model,
     print_pieces,
     print_reasoning,
     read_media,
     read_question,
     told,
-    with_channel,
 )
+from ming_core.cli.reading import Reading
 from ming_core.cli.sampling import Sampled, sampling_options
 from ming_core.cli.terminal import note, print_json, said_notes, show
 
@@ -51,10 +45,7 @@ def ask(
     instructions: InstructionsOption = None,
     *,
     sampling: Sampled,
-    fps: FpsOption = None,
-    max_frames: FramesOption = None,
-    sound: SoundOption = False,
-    channel: ChannelOption = None,
+    reading: Reading,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -64,10 +55,8 @@ def ask(
     """
     check_stdin(question, *(media or ()))
     asked = read_question(question)
-    parts = [read_media(path, fps, max_frames, sound) for path in media or ()]
-    check_video_options(map(type, parts), fps=fps, max_frames=max_frames, sound=sound)
-    check_channel_option([asked, *parts], channel)
-    asked, *parts = (with_channel(part, channel) for part in (asked, *parts))
+    parts = [read_media(path) for path in media or ()]
+    asked, *parts = reading.put([asked, *parts])
     omni = load_model(model, device, dtype, quiet)
     start = time.perf_counter()
     with said_notes() as notes:

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -15,14 +14,7 @@ from ming_core.chat.thinking import split_stream
 from ming_core.cli.stdin import stdin_text
 from ming_core.cli.terminal import note, say, show, styled
 from ming_core.errors import BadConfig, BadMedia
-from ming_core.media import (
-    Audio,
-    Channel,
-    Image,
-    Media,
-    Video,
-    media_from_path,
-)
+from ming_core.media import Audio, Image, Media, Video, media_from_path
 from ming_core.media.files import MediaFile
 from ming_core.notes import collected_notes
 from ming_core.text import is_blank, printable, valid
@@ -38,16 +30,6 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
-FpsOption = Annotated[
-    float | None, typer.Option("--fps", min=0.001, help="Frames per second of a video.")
-]
-FramesOption = Annotated[
-    int | None, typer.Option("--max-frames", min=1, help="Highest number of frames of a video.")
-]
-SoundOption = Annotated[bool, typer.Option("--sound", help="Also use the sound of videos.")]
-ChannelOption = Annotated[
-    str | None, typer.Option(help="Channel of a sound: mix (default), or a number from 0.")
-]
 InstructionsOption = Annotated[
     str | None, typer.Option(help="Instructions that replace the system text.")
 ]
@@ -96,60 +78,12 @@ def check_stdin(*arguments: str) -> None:
         raise BadConfig("standard input can be read once only; give just one argument as -")
 
 
-def check_video_options(kinds: Iterable[type | None], **options: Any) -> None:
-    """Raises BadConfig for an option that is about videos where there is none."""
-    if Video not in kinds:
-        for name, value in options.items():
-            if value:
-                raise BadConfig(
-                    f"--{name.replace('_', '-')} is about videos, and there is none; leave it out"
-                )
-
-
-def read_media(
-    path: str, fps: float | None = None, max_frames: int | None = None, sound: bool = False
-) -> Image | Audio | Video:
+def read_media(path: str) -> Image | Audio | Video:
     """The media part of a path on the command line; refused before a model is loaded for it.
 
-    A folder is a video of the pictures in it. The other arguments are about videos.
+    A folder is a video of the pictures in it.
     """
-    return with_sampling(_present(media_from_path(path)), fps, max_frames, sound)
-
-
-def with_sampling(
-    part: Medium, fps: float | None = None, max_frames: int | None = None, sound: bool = False
-) -> Medium:
-    """A video with what the options say; another part as it is."""
-    if not isinstance(part, Video):
-        return part
-    from ming_core import VideoSampling
-
-    sampling = VideoSampling(fps, max_frames) if fps or max_frames else None
-    return replace(part, sampling=sampling, sound=sound)
-
-
-def read_channel(given: str) -> Channel:
-    """What an option says. Raises BadConfig."""
-    if given != "mix" and not (given.isascii() and given.isdecimal()):
-        raise BadConfig(f"--channel is {given!r}; it must be mix or a number, from 0 for the first")
-    return "mix" if given == "mix" else int(given)
-
-
-def with_channel(part: Any, given: str | None) -> Any:
-    """A sound, or a video that is listened to, with the channel that was asked for."""
-    if given is None or not _is_heard(part):
-        return part
-    return replace(part, channel=read_channel(given))
-
-
-def check_channel_option(parts: Iterable[Any], given: str | None) -> None:
-    """Raises BadConfig for a channel where there is no sound."""
-    if given is not None and not any(map(_is_heard, parts)):
-        raise BadConfig("--channel is about sounds, and there is none; leave it out")
-
-
-def _is_heard(part: Any) -> bool:
-    return isinstance(part, Audio) or (isinstance(part, Video) and part.sound)
+    return _present(media_from_path(path))
 
 
 def _present(part: Medium) -> Medium:

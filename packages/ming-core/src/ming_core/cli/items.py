@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ming_core.cli.common import check_stdin, read_media, with_sampling
+from ming_core.cli.common import check_stdin, read_media
 from ming_core.errors import BadConfig, BadMedia, MingError
 from ming_core.media import Audio, Image, Media, Video, kind_of_name
 from ming_core.output import check_target, make_folder, names_no_format
@@ -34,10 +34,9 @@ class Item:
         """Picture, sound or video; of a file in a folder by its name."""
         return kind_of_name(self.source) if self.part is None else type(self.part)
 
-    def opened(self, fps: float | None = None, max_frames: int | None = None) -> Media:
-        """The medium; the options are about videos. Raises BadMedia."""
-        part = self.part or read_media(self.source)
-        return with_sampling(part, fps, max_frames)
+    def opened(self) -> Media:
+        """The medium. Raises BadMedia."""
+        return self.part or read_media(self.source)
 
 
 def find_items(

@@ -48,8 +48,10 @@ def ming_register_releases(register: Registrar) -> None:
 @hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_core.cli import ask, chat, demo, doctor, evaluate, models, plugins
+    from ming_core.cli.reading import reading_options
 
-    for module in (ask, chat, demo, doctor, models, plugins):
+    app.command()(reading_options(ask.ask))
+    for module in (chat, demo, doctor, models, plugins):
         app.command()(getattr(module, module.__name__.rpartition(".")[2]))
     app.add_typer(evaluate.app, name="eval")
 

@@ -1,0 +1,77 @@
+"""The options of media that packages register, on a command that takes media of every kind."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from ming_core.cli.terminal import say
+from ming_core.errors import MissingPlugin
+from ming_core.media.options import Options, offered
+from ming_core.plugins import get_plugins
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was typed of these options."""
+
+    options: tuple[Options, ...]
+
+    def put(self, parts: Sequence[Any]) -> list[Any]:
+        """The parts of a question with the options. Raises BadConfig for one without effect."""
+        for options in self.options:
+            parts = options.put(parts)
+        return list(parts)
+
+
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the registered options in place of its parameter `reading`."""
+    classes = list(_registered())
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name == "reading":
+            parameters += [one for kind in classes for one in _parameters(kind)]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def run(**typed: Any) -> None:
+        made = [_made(kind, typed) for kind in classes]
+        command(reading=Reading(tuple(options for options in made if options)), **typed)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _registered() -> Iterator[type[Options]]:
+    for entry in get_plugins().options:
+        try:
+            yield entry.load()
+        except MissingPlugin as error:  # the other options work
+            say(error)
+
+
+def _parameters(options: type[Options]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(options)
+    for one in offered(options):
+        flag = f"--{one.name.replace('_', '-')}"
+        about = typer.Option(flag, help=one.metadata["help"], min=one.metadata["least"])
+        yield inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[hints[one.name], about],
+            default=one.default,
+        )
+
+
+def _made(options: type[Options], typed: dict[str, Any]) -> Options | None:
+    """The options that were typed, taken out of all of a command's; None if none was."""
+    found = {one.name: typed.pop(one.name) for one in offered(options)}
+    given = {one.name for one in offered(options) if found[one.name] != one.default}
+    return options(**found) if given else None
