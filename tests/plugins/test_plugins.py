@@ -258,19 +258,20 @@ def test_a_target_that_cannot_be_imported_names_its_package() -> None:
         plugins.encoders["acme"].load()
 
 
-def test_model_loaded_reaches_every_plugin() -> None:
+def test_component_loaded_reaches_every_plugin() -> None:
     seen = []
 
     class Listener:
         @hookimpl
-        def ming_model_loaded(self, model) -> None:
-            seen.append(model.name)
+        def ming_component_loaded(self, model, name) -> None:
+            seen.append((model.name, name))
 
     plugins = Plugins()
     plugins.add(Listener(), "a", "a")
     plugins.add(Listener(), "b", "b")
-    list(plugins.each("ming_model_loaded", model=SimpleNamespace(name="nano")))
-    assert seen == ["nano", "nano"]
+    arrived = {"model": SimpleNamespace(name="nano"), "name": "image", "module": None}
+    list(plugins.each("ming_component_loaded", **arrived))
+    assert seen == [("nano", "image")] * 2
 
 
 class Panic(BaseException):

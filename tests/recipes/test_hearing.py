@@ -58,7 +58,8 @@ def tiny() -> OmniModel:
     whisper = {**config["audio_config"]["whisper_encoder_config"], "n_layer": 1}
     config["audio_config"] = {**config["audio_config"], "whisper_encoder_config": whisper}
     place, dtype = torch.device("cpu"), torch.float32
-    sources = Sources(release_of(config), config, PREPROCESSOR, [], tokenizer, place, dtype, None)
+    release = release_of(config)
+    sources = Sources(release, config, PREPROCESSOR, [], lambda: tokenizer, place, dtype)
     omni = build(config, seed=0).to(dtype).eval()
     for parameter in omni.parameters():
         if not parameter.any():  # training starts with layers that do nothing

@@ -121,7 +121,8 @@ def make_model(tiny_llm: Callable[[str], dict[str, Any]]) -> Callable[..., OmniM
                     if name.endswith("weight") and parameter.ndim > 1:
                         parameter.mul_(2)
         device = torch.device("cpu")
-        sources = Sources(release, whole, PREPROCESSOR, (), tokenizer, device, torch.float32, None)
+        dtype = torch.float32
+        sources = Sources(release, whole, PREPROCESSOR, (), lambda: tokenizer, device, dtype)
         return OmniModel(family, Omni(backbone, encoders).eval(), sources)
 
     return make

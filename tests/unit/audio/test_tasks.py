@@ -448,7 +448,7 @@ def test_the_beginning_is_not_repeated_but_read(model: Any) -> None:
 def test_a_model_without_ears(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = replace(load("nano").sources, config={})
     deaf = Scripted()
-    monkeypatch.setattr(deaf, "encoder", sources.load_encoder)
+    monkeypatch.setattr(deaf, "encoder", sources.load)
     with pytest.raises(MissingPlugin, match=r"this model has no part for audio: its config\.json"):
         transcribe(deaf, SHORT)
 

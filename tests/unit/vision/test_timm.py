@@ -20,6 +20,7 @@ from ming_core.checkpoints.reading import on_meta
 from ming_core.errors import BadConfig, BadMedia, MingError, MissingPlugin, UnknownName
 from ming_core.loading import Sources
 from ming_core.plugins.directory import missing_encoder
+from ming_core.releases.nano import NANO
 from ming_vision.timm_encoder import TimmEncoder
 
 CONFIGS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
@@ -134,11 +135,11 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sources(config: dict[str, Any], checkpoints: Sequence[Checkpoint] = ()) -> Sources:
     return Sources(
-        release=cast(Any, None),
+        release=NANO,
         config=config,
         preprocessor={},
         checkpoints=checkpoints,
-        tokenizer=cast(Any, None),
+        find_tokenizer=cast(Any, None),
         device=torch.device("cpu"),
         dtype=torch.float32,
         parts=None,
@@ -151,7 +152,7 @@ def test_a_checkpoint_gives_its_weights_to_the_encoder(tmp_path: Path) -> None:
     encoder = make(section)
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(encoder.state_dict(), tmp_path / "model.safetensors")
-    loaded = sources(config, [open_checkpoint(tmp_path)]).load_encoder("image")
+    loaded = sources(config, [open_checkpoint(tmp_path)]).load("image").module
     assert not loaded.training
     features = encoder.processor([media.Image(picture(50, 70))])
     with torch.no_grad():

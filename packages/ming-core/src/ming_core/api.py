@@ -6,26 +6,33 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
+from threading import RLock
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
+from torch import nn
 
 from ming_core.chat.dialects import as_messages
+from ming_core.chat.formats import ChatFormat
+from ming_core.chat.tokenizer import Tokenizer
+from ming_core.checkpoints.components import Loaded, Prepared
 from ming_core.checkpoints.knowledge import Knowledge, read_familiar
 from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Engine
 from ming_core.engine.request import Request, sampling_of
 from ming_core.engine.session import Memory, Session
 from ming_core.errors import NotFinite
-from ming_core.loading import Sources, open_sources
+from ming_core.loading import TEXT, Sources, open_sources
 from ming_core.media import Audio, Message
 from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Encoder
 from ming_core.model.omni import Omni
+from ming_core.model.positions import PositionRule
 from ming_core.notes import note_to_user
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing_task
+from ming_core.presets import BACKBONE
 from ming_core.tasks import Outcome, Progress, method_of
 from ming_core.tasks.ask import Ask
 from ming_core.tasks.available import NoTask, Tasks, tasks_of, why_not
@@ -36,12 +43,13 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ming_core.engine.sampling import SamplingOptions
+    from ming_core.inventory import Found
 
 
 def load(
     model: str | Path = "nano",
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
+    device: str | torch.device | Mapping[str, str | torch.device] = "auto",
+    dtype: str | torch.dtype | Mapping[str, str | torch.dtype] = "auto",
     parts: str | Sequence[str] | None = None,
 ) -> OmniModel:
     """Load a preset by name, or a checkpoint folder in the released layout.
@@ -49,21 +57,26 @@ def load(
     Args:
         model: Name of a preset or path of a folder. If a folder has the name of a preset, write
             `./name`.
-        device: Name of a device, or "auto": the GPU if there is one.
+        device: Name of a device, or "auto": the GPU if there is one. A mapping gives some parts
+            devices of their own, as `{"image": "cpu"}`.
         dtype: Name of a dtype, or "auto": on a GPU the dtype of the checkpoint; on a CPU float32
-            for small models and bfloat16 for large ones.
-        parts: Modalities to load now, one or several of "text", "image" and "audio". All others
-            are refused. None loads each encoder when it is first needed.
+            for small models and bfloat16 for large ones. A mapping gives some parts dtypes of their
+            own.
+        parts: What to load now, one or several of "text" (the language model), "image", "audio"
+            and the heads of installed packages. Nothing else is read, and all other parts are
+            refused. None reads each part when it is first needed.
 
     Raises UnknownName, BadCheckpoint, BadConfig or MissingPlugin.
     """
     sources = open_sources(model, device, dtype, parts)
-    loaded = OmniModel(str(model), Omni(sources.load_backbone()).eval(), sources)
-    _say_what_it_knows(loaded)
+    loaded = OmniModel(str(model), Omni().eval(), sources)
+    if sources.parts is None:
+        loaded.check(BACKBONE)
+    if sources.parts is None or TEXT in sources.parts:
+        _say_what_it_knows(loaded)
     for part in sources.parts or ():
-        if part != "text":
-            loaded.encoder(part)
-    list(get_plugins().each("ming_model_loaded", model=loaded))
+        for component in sources.components(part):
+            loaded.component(component)
     return loaded
 
 
@@ -85,24 +98,24 @@ class OmniModel:
 
     def __init__(self, name: str, omni: Omni, sources: Sources) -> None:
         self.name = name
-        self.omni = omni
         self.sources = sources
-        self.tokenizer = sources.tokenizer
         self.release = sources.release
-        self.format = self.release.chat(self.config)
-        self.rule = self.release.positions(self.config)
-        told = Knowledge.from_config(sources.config)
-        self.knowledge = told and replace(told, familiar=read_familiar(sources.checkpoints))
+        self.loaded: dict[str, Loaded] = {}
+        """The components that were read, by name."""
         self.engine = Engine(self)
+        self._omni = omni
+        self._checked: dict[str, Prepared] = {}
+        self._loading = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has requests and conversations of its own.
-        own = ("engine", "_memory")
+        own = ("engine", "_memory", "_loading")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
         self.engine = Engine(self)
+        self._loading = RLock()
 
     @cached_property
     def _memory(self) -> Memory:
@@ -110,8 +123,41 @@ class OmniModel:
         return Session(self).memory
 
     @property
+    def omni(self) -> Omni:
+        """The language model with its encoders.
+
+        Reads the language model, unless the model was loaded without it.
+        """
+        if self.sources.parts is None or TEXT in self.sources.parts:
+            self.component(BACKBONE)
+        return self._omni
+
+    @property
     def config(self) -> BackboneConfig:
-        return self.omni.backbone.config
+        """The configuration of the language model; its weights are not needed."""
+        backbone = self._omni.backbone
+        return self.sources.backbone_config if backbone is None else backbone.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises BadCheckpoint if the model has none."""
+        return self.sources.tokenizer
+
+    @cached_property
+    def format(self) -> ChatFormat:
+        """How conversations are written."""
+        return self.release.chat(self.config)
+
+    @cached_property
+    def rule(self) -> PositionRule:
+        """Where tokens stand."""
+        return self.release.positions(self.config)
+
+    @cached_property
+    def knowledge(self) -> Knowledge | None:
+        """What a small model knows, if it tells."""
+        told = Knowledge.from_config(self.sources.config)
+        return told and replace(told, familiar=read_familiar(self.sources.checkpoints))
 
     def wording(self, section: str) -> tuple[Mapping[str, Any], ...]:
         """What a section of config.json, as `audio_tasks`, says the model was taught to be told:
@@ -132,14 +178,48 @@ class OmniModel:
         """
         return tasks_of(self)
 
+    def component(self, name: str) -> nn.Module:
+        """A component with its weights, which are read when it is first asked for.
+
+        name: "backbone", "image", "audio", or a part of a head such as "image_head.vae". When it
+        has arrived, the hook `ming_component_loaded` is called.
+        Raises MissingPlugin, UnknownName, BadCheckpoint or BadConfig.
+        """
+        name = BACKBONE if name == TEXT else name
+        with self._loading:
+            module = self._present(name)
+            if module is None:
+                self.loaded[name] = self.sources.load(name, self._checked.pop(name, None))
+                module = self.loaded[name].module
+                if name == BACKBONE:
+                    self._omni.register_module(name, module)
+                elif "." not in name:
+                    self._omni.encoders[name] = module
+                arrived = {"model": self, "name": name, "module": module}
+                list(get_plugins().each("ming_component_loaded", **arrived))
+        return module
+
+    def check(self, name: str) -> None:
+        """Compare a component with the headers of its files, and read no weights.
+
+        Raises as `component` does, but for values that are not finite.
+        """
+        with self._loading:
+            if self._present(name) is None and name not in self._checked:
+                self._checked[name] = self.sources.prepare(name)
+
+    def components(self) -> list[Found]:
+        """What the folders of the model hold, and which installed package reads it."""
+        from ming_core.inventory import inventory
+
+        return inventory([checkpoint.root for checkpoint in self.sources.checkpoints])
+
     def encoder(self, modality: str) -> Encoder:
         """The encoder of "image" or "audio", loaded when it is first needed.
 
         Raises MissingPlugin with the package to install, or BadCheckpoint.
         """
-        if modality not in self.omni.encoders:
-            self.omni.encoders[modality] = self.sources.load_encoder(modality)
-        return self.omni.encoders[modality]  # type: ignore[return-value]
+        return self.component(modality)  # type: ignore[return-value]
 
     def save(self, folder: str | Path) -> Path:
         """Write the whole model with all of its parts into a new folder, which `load` can read.
@@ -148,7 +228,24 @@ class OmniModel:
         """
         from ming_core.checkpoints.saving import save_model
 
-        return save_model(self.omni, self.sources, folder)
+        return save_model(self._written(), self.sources, folder)
+
+    def _present(self, name: str) -> nn.Module | None:
+        """A component that was read, or that the model was made with."""
+        if name == BACKBONE:
+            return self._omni.backbone
+        if name in self._omni.encoders:
+            return self._omni.encoders[name]
+        return self.loaded[name].module if name in self.loaded else None
+
+    def _written(self) -> dict[str, Loaded]:
+        """What `save` writes: the modules that are in their places now."""
+        found = dict(self.loaded)
+        for name in (BACKBONE, *self._omni.encoders):
+            module = self._present(name)
+            if module is not None and (name not in found or found[name].module is not module):
+                found[name] = self.sources.made(name, module)
+        return found
 
     def session(self) -> Session:
         """A conversation of its own: others do not cost it what the model has computed for it."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 import torch
 
 from ming_core.errors import BadConfig
 from ming_core.fields import shown
+
+T = TypeVar("T")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,6 +49,16 @@ def find_dtype(name: str | torch.dtype) -> torch.dtype | None:
     if dtype not in DTYPES.values():
         raise BadConfig(f"unknown dtype {shown(name)}; use auto, {', '.join(DTYPES)}")
     return dtype
+
+
+def by_part(value: T | Mapping[str, T], name_of: Callable[[str], str], default: T) -> dict[str, T]:
+    """A setting by the name of the part it is for; "" is the setting of all others.
+
+    value: one setting for all parts, or some by name. name_of: checks a name.
+    """
+    if not isinstance(value, Mapping):
+        return {"": value}
+    return {"": default} | {name_of(name): own for name, own in value.items()}
 
 
 def _numbered(name: str) -> str:

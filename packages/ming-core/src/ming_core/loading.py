@@ -1,10 +1,12 @@
-"""From a preset's name or a checkpoint folder to modules with weights."""
+"""From a preset's name or a checkpoint folder to components with weights."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,17 @@ from torch import nn
 
 from ming_core.chat.formats import with_media_tokens
 from ming_core.chat.tokenizer import Tokenizer
-from ming_core.checkpoints.formats import Checkpoint, open_checkpoint
-from ming_core.checkpoints.keymap import identity_slots
-from ming_core.checkpoints.reading import load_module, on_meta
-from ming_core.devices import DTYPES, find_device, find_dtype
+from ming_core.checkpoints.components import SLACK, Component, Loaded, Prepared, prepare
+from ming_core.checkpoints.formats import Checkpoint, open_part
+from ming_core.checkpoints.keymap import Slot, identity_slots
+from ming_core.checkpoints.tokenizers import tokenizer_of
+from ming_core.devices import DTYPES, by_part, find_device, find_dtype
 from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
 from ming_core.fields import Section
-from ming_core.modalities import MODALITY_IDS
 from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
-from ming_core.plugins.directory import missing_encoder, missing_media
+from ming_core.plugins.directory import missing_encoder, missing_head, missing_media
 from ming_core.plugins.registry import Entry
 from ming_core.presets import BACKBONE, preset_folders
 from ming_core.release import Release, release_of
@@ -31,77 +33,116 @@ from ming_core.release import Release, release_of
 SMALL = 4 * 2**30
 """Bytes of weights below which CPU inference runs in float32, where it is fastest."""
 
-SLACK = 1000
-"""Tensors that a model may be too large by until its names are compared one by one."""
+TEXT = "text"
+"""What `parts` calls the language model; its component is the backbone."""
+
+HEAD = "_head"
+"""How the name of a head ends, as in `image_head`."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the parts of a model come from, and on which device and in which dtype they are loaded.
+    """Where the components of a model come from, and how they are loaded.
 
     config and preprocessor are config.json and preprocessor_config.json of all `checkpoints`,
-    merged. The first checkpoint holds the backbone. parts: the modalities that may be used; None
-    means all.
+    merged. The first checkpoint holds the backbone. find_tokenizer: reads the tokenizer; it raises
+    BadCheckpoint. device and dtype: of all parts but those in `own`. parts: what may be used, as
+    named by `load`; None means all.
     """
 
     release: Release
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any]
     checkpoints: Sequence[Checkpoint]
-    tokenizer: Tokenizer
+    find_tokenizer: Callable[[], Tokenizer]
     device: torch.device
     dtype: torch.dtype
-    parts: Sequence[str] | None
+    parts: Sequence[str] | None = None
+    own: Mapping[str, tuple[torch.device, torch.dtype]] = field(default_factory=dict)
 
-    def load_backbone(self) -> Backbone:
-        """The language model with its weights. Raises BadCheckpoint or BadConfig."""
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Raises BadCheckpoint if it is missing or damaged."""
+        return self.find_tokenizer()
+
+    @cached_property
+    def backbone_config(self) -> BackboneConfig:
+        """The configuration of the language model; its weights are not needed.
+
+        Raises BadCheckpoint or BadConfig.
+        """
         config = self.release.backbone(self.config)
-        _check_size(config, self.checkpoints[0])
         _check_vocabulary(config, self.tokenizer)
         config = with_media_tokens(config, self.release.chat(config), self.tokenizer)
         self.tokenizer.limit = config.max_position_embeddings
-        with on_meta():
-            backbone = Backbone(config)
-        slots = self.release.slots(config)
-        load_module(backbone, self.checkpoints[0], slots, self.device, self.dtype)
-        return backbone
+        return config
 
-    def load_encoder(self, modality: str) -> nn.Module:
-        """The encoder of a modality with its weights, from the checkpoint that holds them.
+    def components(self, part: str) -> list[str]:
+        """Names of the components of a part: several of a head, one of every other part.
 
-        Raises MissingPlugin, BadCheckpoint or BadConfig.
+        Raises MissingPlugin if no installed package reads the part, or if it was not loaded.
         """
-        encoder_class = self.encoder_entry(modality).load()
-        tensors = sum(len(checkpoint.tensors) for checkpoint in self.checkpoints)
-        with on_meta(most=4 * tensors + SLACK):
-            encoder = encoder_class.from_config(self.config, self.preprocessor)
-        slots = identity_slots(encoder)
-        first = next(iter(slots))
-        holders = [c for c in self.checkpoints if first in c.tensors] or self.checkpoints
-        load_module(encoder, holders[0], slots, self.device, self.dtype)
-        return encoder.to(self.device).eval()  # `to`: buffers that no checkpoint holds
+        self.require(part)
+        if not part.endswith(HEAD):
+            return [BACKBONE if part == TEXT else part]
+        return [f"{part}.{component.name}" for component in self._of_head(part)]
+
+    def prepare(self, name: str) -> Prepared:
+        """Build a component on `meta` and compare it with the headers of its weights.
+
+        name: "backbone", a modality, or a part of a head such as "image_head.vae".
+        Raises MissingPlugin, UnknownName, BadCheckpoint or BadConfig.
+        """
+        part = part_of(name)
+        self.require(part)
+        if part == TEXT:
+            return self._prepare_backbone()
+        if not part.endswith(HEAD):
+            return self._prepare_encoder(part)
+        found = {f"{part}.{component.name}": component for component in self._of_head(part)}
+        if name not in found:
+            raise UnknownName("component", name, found)
+        component = found[name]
+        return prepare(component, self.config, self._holder(component))
+
+    def load(self, name: str, prepared: Prepared | None = None) -> Loaded:
+        """A component with its weights, on the device of its part.
+
+        prepared: what `prepare` has found before. Raises as `prepare`, and BadCheckpoint for values
+        that are not finite.
+        """
+        prepared = prepared or self.prepare(name)
+        return prepared.read(*self.own.get(part_of(name), (self.device, self.dtype)))
+
+    def made(self, name: str, module: nn.Module) -> Loaded:
+        """A module that was put in the place of a component, as it will be written."""
+        component = Component(name, lambda _: module, self.release.folder(name))
+        if isinstance(module, Backbone):
+            return Loaded(component, module, self.release.slots(module.config))
+        return Loaded(component, module, identity_slots(module))
+
+    def require(self, part: str) -> None:
+        """Raises MissingPlugin for a part that was not among `parts` when the model was loaded."""
+        if self.parts is None or part in self.parts:
+            return
+        what = "without its language model, so it answers no question" if part == TEXT else None
+        raise MissingPlugin(
+            f"this model was loaded with parts={list(self.parts)}"
+            f"{f', {what}' if what else ''}; load it with {part!r} among them to use it"
+        )
 
     def encoder_entry(self, modality: str) -> Entry:
         """The registered encoder that config.json names for a modality.
 
         What follows a colon in the `model_type` is the encoder's own business.
         """
-        if self.parts is not None and modality not in self.parts:
-            raise MissingPlugin(
-                f"this model was loaded with parts={list(self.parts)}; "
-                f"load it with {modality!r} among them to use it"
-            )
+        self.require(modality)
         entries = [e for e in get_plugins().encoders if e.extra["modality"] == modality]
         if not entries:
             raise missing_media(modality)
-        wanted: dict[str, str | None] = {str(entry.extra["section"]): None for entry in entries}
-        for entry in entries:
-            section = self.config.get(entry.extra["section"])
-            if section is not None:
-                kind = Section(section, entry.extra["section"]).text("model_type", "")
-                if kind.partition(":")[0] in (entry.name, *entry.extra.get("spellings", ())):
-                    return entry
-                wanted[entry.extra["section"]] = kind
+        entry, wanted = self._chosen(entries)
+        if entry is not None:
+            return entry
         for name in wanted.values():
             if name is not None:
                 raise missing_encoder(name)
@@ -110,17 +151,105 @@ class Sources:
             "use a model that has one"
         )
 
+    def head_entry(self, gives: str) -> Entry:
+        """The registered head that gives a medium and that the model names."""
+        self.require(gives + HEAD)
+        entries = [e for e in get_plugins().heads if e.extra["gives"] == gives]
+        if not entries:
+            raise missing_head(gives)
+        entry, wanted = self._chosen(entries)
+        if entry is not None:
+            return entry
+        named = [name for name in wanted.values() if name is not None]
+        raise MissingPlugin(
+            f"no installed package reads the head {named[0]!r} of this model; see `ming plugins`"
+            if named
+            else f"this model has no part that makes {gives}: it lacks {' and '.join(wanted)}; "
+            "use a model that has one"
+        )
+
+    def section(self, name: str) -> Any:
+        """A section of config.json, or the config.json of the folder of that name; None if absent.
+
+        The released heads have folders of their own.
+        """
+        if name in self.config:
+            return self.config[name]
+        for checkpoint in self.checkpoints:
+            if checkpoint.has(name):
+                return open_part(checkpoint.root, name).config or None
+        return None
+
+    def _chosen(self, entries: Iterable[Entry]) -> tuple[Any, dict[str, str | None]]:
+        """The entry that its section names, and what all sections name."""
+        wanted: dict[str, str | None] = {entry.extra["section"]: None for entry in entries}
+        for entry in entries:
+            section = self.section(entry.extra["section"])
+            if section is not None:
+                kind = Section(section, entry.extra["section"]).text("model_type", "")
+                if kind.partition(":")[0] in (entry.name, *entry.extra.get("spellings", ())):
+                    return entry, wanted
+                wanted[entry.extra["section"]] = kind
+        return None, wanted
+
+    def _of_head(self, part: str) -> Sequence[Component]:
+        return self.head_entry(part.removesuffix(HEAD)).load().components(self.config)
+
+    def _prepare_backbone(self) -> Prepared:
+        config = self.backbone_config
+        folder = self.release.folder(BACKBONE)
+        part = open_part(self.checkpoints[0].root, folder) if folder else self.checkpoints[0]
+        _check_size(config, part)
+
+        def slots(_: nn.Module) -> Mapping[str, Slot]:
+            return self.release.slots(config)
+
+        component = Component(BACKBONE, lambda _: Backbone(config), folder, slots=slots)
+        return prepare(component, self.config, part, checked=True)
+
+    def _prepare_encoder(self, modality: str) -> Prepared:
+        entry = self.encoder_entry(modality)
+        encoder_class = entry.load()
+
+        def build(_: Mapping[str, Any]) -> nn.Module:
+            return encoder_class.from_config(self.config, self.preprocessor)
+
+        folder = self.release.folder(modality)
+        component = Component(modality, build, folder)
+        return prepare(component, self.config, self._holder(component, entry.extra["section"]))
+
+    def _holder(self, component: Component, section: str = "") -> Checkpoint:
+        """The folder that holds a component: one of a preset's is that with its settings."""
+        folder, section = component.folder, section or component.section
+        holds = [
+            checkpoint
+            for checkpoint in self.checkpoints
+            if (checkpoint.has(folder) if folder else section in checkpoint.config)
+        ]
+        root = (holds or self.checkpoints)[-1]
+        if not folder:
+            return root
+        return open_part(root.root, folder, component.weights)
+
 
 def open_sources(
     model: str | Path,
-    device: str | torch.device,
-    dtype: str | torch.dtype,
+    device: str | torch.device | Mapping[str, str | torch.device],
+    dtype: str | torch.dtype | Mapping[str, str | torch.dtype],
     parts: str | Sequence[str] | None,
 ) -> Sources:
-    """Open a preset or a folder; see `ming_core.load` for the arguments and errors."""
-    place, numbers, wanted = find_device(device), find_dtype(dtype), _parts(parts)
+    """Open a preset or a folder; see `ming_core.load` for the arguments and errors.
+
+    Reads the JSON files. Headers are read, and the tokenizer is, only if all parts may be used or
+    the language model is among them.
+    """
+    wanted = _parts(parts)
+    places = {
+        name: find_device(value) for name, value in by_part(device, part_name, "auto").items()
+    }
+    numbers = {name: find_dtype(value) for name, value in by_part(dtype, part_name, "auto").items()}
     folders = _folders(model)
-    checkpoints = [open_checkpoint(folder) for folder in folders]
+    checkpoints = [open_part(folder) for folder in folders]
     config: dict[str, Any] = {}
     preprocessor: dict[str, Any] = {}
     for checkpoint in checkpoints:
@@ -129,17 +258,33 @@ def open_sources(
     release = release_of(config)
     if not preprocessor:
         _check_preprocessor(config, wanted)
-    size = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
-    return Sources(
-        release=release,
-        config=config,
-        preprocessor=preprocessor,
-        checkpoints=checkpoints,
-        tokenizer=Tokenizer(folders[0]),
-        device=place,
-        dtype=_dtype(numbers, config, place, size),
+    size = sum(checkpoint.tensors.nbytes() for checkpoint in checkpoints)
+
+    def both(name: str) -> tuple[torch.device, torch.dtype]:
+        place = places.get(name, places[""])
+        return place, _dtype(numbers.get(name, numbers[""]), config, place, size)
+
+    sources = Sources(
+        release,
+        config,
+        preprocessor,
+        checkpoints,
+        lambda: tokenizer_of(checkpoints[0].root, release, config),
+        *both(""),
         parts=wanted,
+        own={name: both(name) for name in places.keys() | numbers.keys() if name},
     )
+    if wanted is None:
+        for checkpoint in checkpoints:
+            checkpoint.tensors.check()
+    if wanted is None or TEXT in wanted:
+        _ = sources.tokenizer
+    return sources
+
+
+def part_of(component: str) -> str:
+    """The part that a component belongs to, as `parts` names it."""
+    return TEXT if component == BACKBONE else component.partition(".")[0]
 
 
 def _folders(model: str | Path) -> list[Path]:
@@ -159,17 +304,24 @@ def _folders(model: str | Path) -> list[Path]:
     return [path]
 
 
+def part_name(name: Any) -> str:
+    """A name of `parts`, checked. Raises UnknownName, which offers the nearest one."""
+    known = {TEXT, "image", "audio"}  # with or without the packages that bring them
+    known.update(entry.extra["modality"] for entry in get_plugins().encoders)
+    known.update(entry.extra["gives"] + HEAD for entry in get_plugins().heads)
+    name = TEXT if name == BACKBONE else name
+    if not isinstance(name, str) or name not in known:
+        raise UnknownName(
+            "part", str(name), known | set(get_close_matches(str(name), [BACKBONE], n=1))
+        )
+    return name
+
+
 def _parts(parts: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """The names of parts, checked; a single one may be given as it is."""
     if parts is None:
         return None
-    names = (parts,) if isinstance(parts, str) else tuple(parts)
-    known = set(MODALITY_IDS)  # with or without the packages that bring them
-    known.update(str(entry.extra["modality"]) for entry in get_plugins().encoders)
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            raise UnknownName("part", str(name), known)
-    return names
+    return tuple(map(part_name, (parts,) if isinstance(parts, str) else parts))
 
 
 def _check_preprocessor(config: Mapping[str, Any], parts: tuple[str, ...] | None) -> None:

@@ -1,7 +1,8 @@
-"""The one way in which files are written: a file is complete or it is not there.
+"""The one way in which files and folders are written: one is complete or it is not there.
 
 That holds also when the disk is full, or when the process is killed. Commands ask `check_target`
-before the work and `write_file` after it. `replacing` is for who writes a file piece by piece.
+before the work and `write_file` after it. `replacing` is for who writes a file piece by piece,
+`new_folder` for who fills a folder.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -52,6 +54,31 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
         _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which appears as `path` when the block ends without an error.
+
+    It is filled beside `path`. An empty folder is replaced, and a link is followed. Raises
+    FileExistsError if something lies there, and other OSErrors.
+    """
+    try:
+        path = Path(os.path.realpath(path))
+    except ValueError as error:  # a null byte in the path
+        raise OSError(errno.EINVAL, str(error)) from error
+    if any(path.iterdir()) if path.is_dir() else path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    part = path.with_name(_PART.format(key=uuid4().hex))
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.is_dir():  # not every system replaces an empty one
+            path.rmdir()
+        part.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def remove_parts(folder: Path) -> None:

@@ -50,6 +50,7 @@ class Release:
     slots: released tensor name -> place in `Backbone`. positions: where tokens stand. wording:
     what this release was taught to be told, by section of config.json (`audio_tasks`,
     `vision_tasks`); the section of a checkpoint goes before it. components: its parts on disk.
+    elsewhere: file that it is published without -> repository of the hub that has it.
     """
 
     name: str
@@ -60,6 +61,11 @@ class Release:
     positions: Callable[[BackboneConfig], PositionRule] = PositionRule.from_config
     wording: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     components: tuple[Place, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    def folder(self, component: str) -> str:
+        """The folder of a component below that of the model, "" for the model's own."""
+        return next((place.folder for place in self.components if place.name == component), "")
 
     def worded(self, section: str, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """The sentences of the release and those of a config.json, which go before them.

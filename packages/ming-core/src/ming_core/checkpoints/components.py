@@ -97,21 +97,33 @@ class Prepared:
         """Bytes of weights that `read` reads."""
         return sum(self.part.tensors[name].nbytes for name in self.match)
 
-    def read(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """The module with its weights, ready for inference. Raises BadCheckpoint."""
+    def read(self, device: torch.device, dtype: torch.dtype) -> Loaded:
+        """Read the weights; the module is ready for inference then. Raises BadCheckpoint."""
         fill(self.module, self.part, self.slots, self.match, device, self.component.dtype or dtype)
         self.module.to(device).eval()  # `to`: buffers that no checkpoint holds
-        return self.module
+        return Loaded(self.component, self.module, self.slots)
 
 
-def prepare(component: Component, config: Mapping[str, Any], part: Checkpoint) -> Prepared:
+@dataclass(frozen=True)
+class Loaded:
+    """A component with its weights. slots: the released names of its tensors."""
+
+    component: Component
+    module: nn.Module
+    slots: Mapping[str, Slot]
+
+
+def prepare(
+    component: Component, config: Mapping[str, Any], part: Checkpoint, checked: bool = False
+) -> Prepared:
     """Build a component on `meta` and compare it with the headers of the files in `part`.
 
-    config: that of the whole model. Reads no weights. Raises BadCheckpoint or BadConfig.
+    config: that of the whole model. checked: the size of the component is known to be sensible.
+    Reads no weights. Raises BadCheckpoint or BadConfig.
     """
     component.paths(part)
     settings = component.settings(config, part)
-    with on_meta(most=4 * len(part.tensors) + SLACK):
+    with on_meta(most=None if checked else 4 * len(part.tensors) + SLACK):
         module = component.build(settings)
     hollow = [n for n, b in module.named_buffers() if b.is_meta and n not in module.state_dict()]
     if hollow:

@@ -112,9 +112,11 @@ def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused when it leads out of the folder by `..`, a root or a link."""
     root = folder.resolve()
     roots = [root]
-    if root.parent.name == "snapshots":
-        # The download cache of huggingface-hub: <repo>/snapshots/<revision>/x -> <repo>/blobs/y.
-        roots.append(root.parent.parent / "blobs")
+    for above in (root, *root.parents):
+        if above.parent.name == "snapshots":
+            # The download cache of huggingface-hub: <repo>/snapshots/<revision>/x -> blobs/y.
+            roots.append(above.parent.parent / "blobs")
+            break
     try:
         path = folder / name
         real = path.resolve()

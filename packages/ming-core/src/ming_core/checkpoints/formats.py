@@ -108,14 +108,19 @@ class Weights:
                             "model was opened; copy it again, then load the model again"
                         )
                     done += count
-                if Stamp.of(file) != info.stamp:
-                    raise BadCheckpoint(
-                        f"{info.file} was changed or replaced after the model was opened, so its "
-                        "parts may not belong together; load the model again"
-                    )
+                _same(file, info)
         except OSError as error:
             raise BadCheckpoint(f"cannot read {info.file}: {error.strerror}") from None
         return buffer.view(info.dtype).reshape(info.shape)
+
+    def verify(self) -> None:
+        """Raises BadCheckpoint if a file is not the one whose header was read."""
+        for info in {info.file: info for info in self.tensors.values()}.values():
+            try:
+                with info.file.open("rb") as file:
+                    _same(file, info)
+            except OSError as error:
+                raise BadCheckpoint(f"cannot read {info.file}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,9 @@ class Checkpoint(Weights):
         """A file of this folder. Raises BadCheckpoint if it leads out of the model's folder."""
         return inside(self.root, joined(self.sub, name))
 
-    def nbytes(self) -> int:
-        """Size of the files of its weights; looks at neither headers nor tensors."""
-        return self.tensors.nbytes()
+    def has(self, sub: str) -> bool:
+        """Whether there is a folder below it. Raises BadCheckpoint for a name that leads out."""
+        return self.path(sub).is_dir()
 
 
 def open_checkpoint(folder: Path | str) -> Checkpoint:
@@ -204,6 +209,14 @@ def open_weights(path: Path | str) -> Weights:
         raise BadCheckpoint(f"{path} does not exist; expected a safetensors file or a folder")
     _refuse_pickle(path.name, path)
     return Weights(path, read_header(path))
+
+
+def _same(file: IO[bytes], info: TensorInfo) -> None:
+    if Stamp.of(file) != info.stamp:
+        raise BadCheckpoint(
+            f"{info.file} was changed or replaced after the model was opened, so its parts may not "
+            "belong together; load the model again"
+        )
 
 
 def byte_view(tensor: Tensor) -> memoryview:
@@ -325,9 +338,7 @@ class Headers(Mapping[str, TensorInfo]):
                 self._shard(name)
 
     def nbytes(self) -> int:
-        """Size of the files."""
-        if self._path is None:
-            return 0
+        """Size of the files; reads no header."""
         return sum(path.stat().st_size for path in self._files.values() if path.is_file())
 
     def __getitem__(self, name: str) -> TensorInfo:

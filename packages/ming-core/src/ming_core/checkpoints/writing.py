@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
 
-from ming_core.checkpoints.files import INDEX, SINGLE
+from ming_core.checkpoints.files import ENDINGS, STEMS, SUFFIX
 from ming_core.checkpoints.formats import DTYPES, Weights, byte_view
 from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.reading import module_tensors
 from ming_core.errors import BadCheckpoint
+from ming_core.output import new_folder
 from ming_core.text import one_line
+
+MAX_SHARD_BYTES = 5_000_000_000
+"""As in the releases."""
 
 _TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -30,7 +33,7 @@ def export(
     parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]],
     folder: Path | str,
     config: Mapping[str, Any],
-    max_shard_bytes: int = 5_000_000_000,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
     dtype: torch.dtype | None = None,
     files: Iterable[Path] = (),
     preprocessor: Mapping[str, Any] | None = None,
@@ -49,26 +52,43 @@ def export(
     The folder appears at once, complete, or not at all. Raises BadCheckpoint if it exists and is
     not empty, or cannot be written.
     """
-    folder = _free(folder)
-    shards = _shards([*_of_parts(parts, dtype), *_of_stored(parts, stored)], max_shard_bytes)
+    entries = [*of_parts(parts, dtype), *of_stored(parts, stored)]
     texts = {"config.json": config}
     if preprocessor is not None:
         texts["preprocessor_config.json"] = preprocessor
-    beside = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.partial"
+    with checkpoint_folder(folder) as beside:
+        for file in files:
+            shutil.copyfile(file, beside / Path(file).name)
+        for name, value in texts.items():
+            write_json(beside / name, value)
+        write_weights(beside, entries, max_shard_bytes)
+
+
+@contextmanager
+def checkpoint_folder(folder: Path | str) -> Iterator[Path]:
+    """A folder to fill, which appears as `folder` at once, complete, or not at all.
+
+    Raises BadCheckpoint if it exists and is not empty, or cannot be written.
+    """
     try:
-        beside.mkdir(parents=True)
-        _write(beside, shards, texts, files)
-        if folder.is_dir():  # an empty one, which not every system replaces
-            folder.rmdir()
-        beside.replace(folder)
+        with new_folder(folder) as beside:
+            yield beside
+    except FileExistsError as error:
+        raise BadCheckpoint(
+            f"{one_line(str(error.filename))} exists and is not empty; choose another folder or "
+            "remove it"
+        ) from error
     except OSError as error:
-        raise _unwritten(folder, error) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        reason, named = error.strerror or error, error.filename
+        if named is not None and ".part" not in str(named):  # a file that was to be copied
+            reason = f"{reason}: {one_line(str(named))}"
+        raise BadCheckpoint(
+            f"cannot write {one_line(str(folder))}: {reason}; free space or choose another folder"
+        ) from error
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """One tensor to write: `tensor` gives it when its turn comes, in any type and place."""
 
     name: str
@@ -81,33 +101,9 @@ class _Entry:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def _free(folder: Path | str) -> Path:
-    """Where a link to a folder leads. Raises BadCheckpoint if something lies there."""
-    try:
-        path = Path(os.path.realpath(folder))
-        taken = any(path.iterdir()) if path.is_dir() else path.exists()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise _unwritten(folder, error) from error
-    if taken:
-        raise BadCheckpoint(
-            f"{one_line(str(path))} exists and is not empty; choose another folder or remove it"
-        )
-    return path
-
-
-def _unwritten(folder: Path | str, error: OSError | ValueError) -> BadCheckpoint:
-    reason = getattr(error, "strerror", None) or error
-    named = getattr(error, "filename", None)
-    if named is not None and ".partial" not in str(named):  # a file that was to be copied
-        reason = f"{reason}: {one_line(str(named))}"
-    return BadCheckpoint(
-        f"cannot write {one_line(str(folder))}: {reason}; free space or choose another folder"
-    )
-
-
-def _of_parts(
+def of_parts(
     parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]], dtype: torch.dtype | None
-) -> Iterator[_Entry]:
+) -> Iterator[Entry]:
     """Tensors of modules in table order."""
     owners: dict[str, str] = {}
     for part, (module, slots) in parts.items():
@@ -119,9 +115,9 @@ def _of_parts(
             yield _entry(released, slot, state[slot.name], dtype)
 
 
-def _of_stored(
+def of_stored(
     parts: Mapping[str, tuple[nn.Module, Mapping[str, Slot]]], stored: Iterable[Weights]
-) -> Iterator[_Entry]:
+) -> Iterator[Entry]:
     """Tensors of checkpoints that no module has, each from the first checkpoint with its name."""
     known: set[str] = set()
     for _, slots in parts.values():
@@ -130,11 +126,11 @@ def _of_stored(
         for name, info in weights.tensors.items():
             if name not in known:
                 known.add(name)
-                yield _Entry(name, info.shape, info.dtype, partial(weights.read, name))
+                yield Entry(name, info.shape, info.dtype, partial(weights.read, name))
 
 
-def _shards(entries: Iterable[_Entry], max_shard_bytes: int) -> list[list[_Entry]]:
-    shards: list[list[_Entry]] = [[]]
+def _shards(entries: Iterable[Entry], max_shard_bytes: int) -> list[list[Entry]]:
+    shards: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
         if shards[-1] and size + entry.nbytes > max_shard_bytes:
@@ -145,7 +141,7 @@ def _shards(entries: Iterable[_Entry], max_shard_bytes: int) -> list[list[_Entry
     return shards
 
 
-def _entry(released: str, slot: Slot, tensor: Tensor, dtype: torch.dtype | None) -> _Entry:
+def _entry(released: str, slot: Slot, tensor: Tensor, dtype: torch.dtype | None) -> Entry:
     if tensor.is_meta:
         raise ValueError(f"{slot.name} is on the meta device: there are no weights to export")
     wanted = tensor.dtype
@@ -154,33 +150,31 @@ def _entry(released: str, slot: Slot, tensor: Tensor, dtype: torch.dtype | None)
     if wanted not in _TYPE_NAMES:
         raise ValueError(f"{slot.name} is {wanted}, which the released layout does not store")
     source = slot.of(tensor)
-    return _Entry(released, source.shape, wanted, lambda: source)
+    return Entry(released, source.shape, wanted, lambda: source)
 
 
-def _write(
+def write_weights(
     folder: Path,
-    shards: list[list[_Entry]],
-    texts: Mapping[str, Mapping[str, Any]],
-    files: Iterable[Path],
+    entries: Iterable[Entry],
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    stem: str = STEMS[0],
 ) -> None:
-    for file in files:
-        shutil.copyfile(file, folder / Path(file).name)
-    for name, value in texts.items():
-        _write_json(folder / name, value)
+    """Write tensors as `stem.safetensors`, or as several shards with an index."""
+    shards = _shards(entries, max_shard_bytes)
     if len(shards) == 1:
-        _write_shard(folder / SINGLE, shards[0])
+        _write_shard(folder / f"{stem}{SUFFIX}", shards[0])
         return
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
-        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        name = f"{stem}-{number:05}-of-{len(shards):05}{SUFFIX}"
         _write_shard(folder / name, shard)
         weight_map.update({entry.name: name for entry in shard})
     total = sum(entry.nbytes for shard in shards for entry in shard)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    _write_json(folder / INDEX, index)
+    write_json(folder / f"{stem}{SUFFIX}{ENDINGS[1]}", index)
 
 
-def _write_shard(path: Path, entries: list[_Entry]) -> None:
+def _write_shard(path: Path, entries: list[Entry]) -> None:
     """A safetensors file, streamed: host memory holds one tensor, not one shard."""
     # Wide types first, as the library does, so that every tensor is aligned to its type.
     entries = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
@@ -201,5 +195,5 @@ def _write_shard(path: Path, entries: list[_Entry]) -> None:
             file.write(byte_view(tensor))
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -33,6 +33,7 @@ from ming_core.engine.sampling import loop_of
 from ming_core.engine.session import Memory, Past, Session
 from ming_core.errors import BadConfig, MingError
 from ming_core.heads.states import States
+from ming_core.loading import TEXT
 from ming_core.model.cache import Cache
 from ming_core.model.queries import NO_QUERY
 from ming_core.model.seen import Seen, SeenMedia, encode
@@ -91,6 +92,7 @@ class Engine:
         Raises BadConfig, BadMedia or MissingPlugin.
         """
         model = self.model
+        model.sources.require(TEXT)
         if session is not None and session.model is not model:
             raise BadConfig(
                 f"the session belongs to another model than {model.name}; make one with "

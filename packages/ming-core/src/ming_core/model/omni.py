@@ -57,12 +57,17 @@ class Omni(nn.Module):
     """The backbone and the encoders that are present, keyed by modality.
 
     Tensor names are the released ones with the backbone under `model.` and each encoder's own
-    top-level names beside it (docs/formats.md).
+    top-level names beside it (docs/formats.md). The backbone may come later, as encoders may:
+    nothing but `encode` works until it is there.
     """
 
-    def __init__(self, backbone: Backbone, encoders: dict[str, nn.Module] | None = None) -> None:
+    backbone: Backbone
+
+    def __init__(
+        self, backbone: Backbone | None = None, encoders: dict[str, nn.Module] | None = None
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.register_module("backbone", backbone)  # its tensors are the first in any case
         self.encoders = nn.ModuleDict(encoders or {})
 
     def encode(self, features: Features) -> Tensor:

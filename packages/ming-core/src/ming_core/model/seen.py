@@ -84,11 +84,16 @@ class SeenMedia:
 def encode(
     omni: Omni, seen: Iterable[Seen], device: torch.device | str, dtype: torch.dtype
 ) -> None:
-    """Encode what has not been encoded yet, all media of a modality together."""
+    """Encode what has not been encoded yet, all media of a modality together.
+
+    Each encoder works where its weights are. device and dtype: of an encoder without weights.
+    """
     todo = list(dict.fromkeys(item for item in seen if item.values is None))
     for features in by_modality([item.features for item in todo]):
         group = [item for item in todo if item.features.modality == features.modality]
-        values = omni.encode(features.to(device, dtype))
+        weights = next(omni.encoders[features.modality].parameters(), None)
+        place = (device, dtype) if weights is None else (weights.device, weights.dtype)
+        values = omni.encode(features.to(*place))
         parts = values.split([item.tokens for item in group])
         for item, part in zip(group, parts, strict=True):
             item.values = part.clone()  # a view would keep all of them alive

@@ -73,6 +73,12 @@ def known_tasks() -> list[str]:
     return list(_directory()["tasks"])
 
 
+def missing_head(gives: str) -> MissingPlugin:
+    """For a medium (`image`, `audio`) that no installed head gives."""
+    noun = {"image": "images", "audio": "sound"}.get(gives, gives)
+    return missing(f"making {noun}", package_for("heads", gives))
+
+
 def missing_task(name: str) -> MissingPlugin | None:
     """For a task that some known package would bring; None for a name nobody knows."""
     package = package_for("tasks", name)

@@ -13,6 +13,7 @@ from pluggy import HookimplMarker, HookspecMarker
 
 if TYPE_CHECKING:
     import typer
+    from torch import nn
 
     from ming_core.api import OmniModel
     from ming_core.doctor import Finding
@@ -94,8 +95,13 @@ def ming_register_commands(app: typer.Typer) -> None:
 
 
 @hookspec
-def ming_model_loaded(model: OmniModel) -> None:
-    """React to a loaded model, for example to quantise, compile or log it."""
+def ming_component_loaded(model: OmniModel, name: str, module: nn.Module) -> None:
+    """React to a component that has just been read: quantise it, add adapters, compile or log it.
+
+    name: "backbone", "image", "audio", or a part of a head such as "image_head.vae". module has its
+    weights and its place; change it in place. A component that nobody uses is not read, so the hook
+    is not called for it.
+    """
 
 
 @hookspec

@@ -78,7 +78,6 @@ FLASH = Release(
             "audio",
             section="audio_config",
             prefixes=("audio.", "linear_proj_audio."),
-            files=("preprocessor_config.json",),
         ),
         Place("queries", "mlp", files=("config.json",)),
         Place("connector", "connector", files=("config.json",)),
@@ -102,5 +101,9 @@ FLASH = Release(
             files=("config.json", "campplus.onnx", "llm/config.json", "llm/tokenizer.json"),
         ),
         Place("codec", "talker/vae", files=("config.json",)),
+    ),
+    # The folder of Flash 2.0 has no tokenizer but that of the talker. The preview has the same one.
+    elsewhere=dict.fromkeys(
+        ("tokenizer.json", "tokenizer_config.json"), "inclusionAI/Ming-flash-omni-Preview"
     ),
 )

@@ -37,7 +37,6 @@ _SHARED = (
         "audio",
         section="audio_config",
         prefixes=("audio.", "linear_proj_audio.", "whisper_encoder.", "linear_proj_whisper."),
-        files=("preprocessor_config.json",),
     ),
     # Its tensors lie among those of the backbone, all else in a folder.
     Place("talker", section="talker_config", prefixes=("talker.",)),
