@@ -14,6 +14,7 @@ from ming_core.checkpoints.components import Loaded
 from ming_core.checkpoints.files import STEMS, inside, joined
 from ming_core.checkpoints.formats import open_part
 from ming_core.checkpoints.keymap import Slot
+from ming_core.checkpoints.knowledge import familiar_files
 from ming_core.checkpoints.tokenizers import FILES
 from ming_core.checkpoints.writing import (
     checkpoint_folder,
@@ -22,7 +23,6 @@ from ming_core.checkpoints.writing import (
     write_json,
     write_weights,
 )
-from ming_core.checkpoints.knowledge import familiar_files
 from ming_core.errors import BadCheckpoint
 from ming_core.fields import shown
 
