@@ -32,6 +32,27 @@ def test_cli_page_is_what_the_program_says(repository: Path) -> None:
     assert written == page, "run `python docs/generate_cli.py`"
 
 
+def test_figures_of_the_architecture_are_the_import_contracts(repository: Path) -> None:
+    rooms = script(repository / "docs/generate_rooms.py")
+    written = (repository / "docs/architecture.md").read_text("utf-8")
+    assert written == rooms.page(), "run `python docs/generate_rooms.py`"
+    for floor in rooms.layers(["ming_core"]):
+        for room in floor:
+            assert f"`{room}`" in written, f"the page does not say what {room} is for"
+
+
+def test_files_that_the_architecture_names_exist(repository: Path) -> None:
+    core = repository / "packages/ming-core/src/ming_core"
+    roots = [core, core.parent, repository, *repository.glob("packages/*/src")]
+    roots += [repository / "recipes", repository / "recipes/ming_recipes"]
+    roots += [path for path in core.iterdir() if path.is_dir()]  # in the table of rooms
+    page = (repository / "docs/architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", page)
+    assert len(named) > 50
+    missing = [name for name in named if not any((root / name).exists() for root in roots)]
+    assert not missing
+
+
 def test_hook_page_has_every_hook_with_its_signature(repository: Path) -> None:
     page = (repository / "docs/hooks.md").read_text("utf-8")
     headings = re.findall(r"^## (ming_.*)$", page, re.MULTILINE)
