@@ -185,3 +185,9 @@ def test_without_ming_vision_the_hint_names_it(
         result = run(name, "a.png")
         assert result.code == 2
         assert result.err.startswith(f"ming: the command {name!r} needs ming-vision")
+    result = run("ask", "what?", "a.mp4", "--max-frames", "3")
+    assert result.code == 2
+    assert result.err.startswith("ming: the option --max-frames needs ming-vision")
+    assert "No such option" in run("ask", "what?", "--max-size", "3").err
+    with pytest.raises(ImportError, match="VideoSampling needs ming-vision"):
+        from ming_core import VideoSampling  # noqa: F401

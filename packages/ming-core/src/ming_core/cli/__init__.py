@@ -49,10 +49,15 @@ class CommandGroup(TyperGroup):
 
 @contextmanager
 def _harmless_errors() -> Iterator[None]:
-    """Errors of use quote what was typed."""
+    """Errors of use quote what was typed, or say what to install for an option."""
     try:
         yield
     except UsageError as error:
+        if flag := getattr(error, "option_name", None):
+            from ming_core.plugins.directory import missing_flag
+
+            if hint := missing_flag(flag):
+                raise hint from None
         error.message = printable(error.message)
         raise
 

@@ -122,8 +122,8 @@ class Video(Media):
     [T, H, W, 3], or `Frames`.
 
     Attributes:
-        sampling: Which frames are used, as the package that reads videos lets you say it
-            (`ming_vision.VideoSampling`). None is the rule of the model's release.
+        sampling: Which frames are used: a `VideoSampling` of the package that reads videos. None is
+            the rule of the model's release.
         sound: Also give the sound of the video to the model. Raises BadMedia if the source is not
             a file.
         channel: Channel of this sound, as in `Audio`.

@@ -85,6 +85,14 @@ def missing_task(name: str) -> MissingPlugin | None:
     return missing(f"task {name!r}", package) if package else None
 
 
+def missing_flag(flag: str) -> MissingPlugin | None:
+    """For an option of a command that an absent package would add; None for any other."""
+    package = package_for("flags", flag)
+    if package is None or any(plugin.distribution == package for plugin in get_plugins().loaded):
+        return None
+    return missing(f"the option {flag}", package)
+
+
 def find_options(name: str) -> Any:
     """The class of options of media that a known package registers; None for another name.
 
