@@ -24,7 +24,7 @@ def usable_devices() -> list[str]:
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one. Raises BadConfig if it is not here."""
+    """The device of this name. "auto" is a GPU if there is one. Raises BadConfig."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -42,7 +42,7 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def find_dtype(name: str | torch.dtype) -> torch.dtype | None:
-    """The type of a name, None for "auto". Raises BadConfig for one that no model runs in."""
+    """The dtype of this name; None for "auto". Raises BadConfig for a dtype that no model uses."""
     if name == "auto":
         return None
     dtype = DTYPES.get(name) if isinstance(name, str) else name

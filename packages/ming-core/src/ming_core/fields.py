@@ -1,8 +1,8 @@
 """Settings out of JSON files, each checked for its type and its range when it is read.
 
-Every section of a checkpoint's files is read through a `Section`: what passes can be used, and
-anything else is a `BadConfig` with one sentence that names the field, what it holds and what it may
-hold. A null counts as absent.
+Every section of a checkpoint's files is read through a `Section`. A value that passes can be used.
+A wrong value raises `BadConfig` with one sentence: the name of the field, its value, and the values
+that it may have. A null counts as absent.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ EXPERTS = 4096
 """Most experts of a layer; the released models have at most 256."""
 
 WIDTH = 2**20
-"""Most channels of anything."""
+"""Largest width of anything, in channels."""
 
 MERGE = 64
-"""Most patches of a side that become one token."""
+"""Largest side of a token, in patches."""
 
 DEPTH = 64
 """Most linear layers of a projector."""
 
 COUNT = 2**31 - 1
-"""Most of what else is counted."""
+"""Highest value of all other counts."""
 
 _REQUIRED: Any = object()
 
@@ -40,7 +40,7 @@ _short.maxstring = _short.maxlong = _short.maxother = 120
 
 
 def shown(value: object) -> str:
-    """A foreign value for a message: short, and with control characters escaped."""
+    """A value from a file for a message: shortened, with control characters escaped."""
     try:
         return _short.repr(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
@@ -48,15 +48,15 @@ def shown(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A foreign text for a message without quotes, unless it is long."""
+    """A text from a file for a message, without quotes unless it is long."""
     return text if len(text) < 200 else shown(text)
 
 
 class Section:
     """One object of a JSON file, read field by field.
 
-    name: what messages call it, as `llm_config`, or `config.json` for all of a file. Raises
-    BadConfig if `values` is no object.
+    name: what messages call it: the name of the section, such as `llm_config`, or the name of the
+    file. Raises BadConfig if `values` is no object.
     """
 
     def __init__(self, values: object, name: str) -> None:
@@ -72,7 +72,7 @@ class Section:
         return self._values.get(key) is not None
 
     def raw(self, key: str, default: T = _REQUIRED) -> T:
-        """A value as it stands, for the rules below and for what needs a rule of its own."""
+        """A value without a check, for fields that need a rule of their own."""
         value = self._values.get(key)
         if value is not None:
             return value
@@ -84,7 +84,7 @@ class Section:
         return default
 
     def refuse(self, key: str, expected: str) -> BadConfig:
-        """The error for a field; expected: what it must be."""
+        """The error for a wrong field. expected: what it must be, in words."""
         value = self._values.get(key)
         return BadConfig(f"{self._place(key)} is {shown(value)}; it must be {expected}")
 
@@ -95,7 +95,7 @@ class Section:
     def whole(
         self, key: str, default: int = _REQUIRED, *, least: int = 1, most: int = COUNT
     ) -> int:
-        """A whole number; true and 2.0 are none."""
+        """A whole number. true and 2.0 are refused."""
         value = self.raw(key, default)
         if type(value) is not int or not least <= value <= most:
             raise self.refuse(key, f"a whole number of at least {least} and at most {most}")
@@ -146,7 +146,7 @@ class Section:
         least: float,
         most: float,
     ) -> tuple[float, ...]:
-        """A list of so many finite numbers."""
+        """A list of `count` finite numbers."""
         value = self.raw(key, default)
         right = isinstance(value, list | tuple) and all(_is_number(n, least, most) for n in value)
         if not right or len(value) != count:
@@ -154,7 +154,7 @@ class Section:
         return tuple(float(n) for n in value)
 
     def fixed(self, key: str, value: Any) -> None:
-        """A setting that may be absent and otherwise has one value."""
+        """A setting that may be absent, and has only one supported value."""
         found = self.raw(key, value)
         if type(found) is not type(value) or found != value:
             raise BadConfig(f"{self._place(key)} is {shown(found)}; only {value!r} is supported")

@@ -1,8 +1,8 @@
 """Notes: what a user should know about a result although it is no error.
 
-A recording that broke off, a page of several, a channel that was left out: the work is done, and
-one sentence says so. A note goes to the `ming` logger, which commands print on stderr, unless
-somebody collects the notes of a piece of work to hand them on with its result.
+Examples are a recording that broke off and a channel that was left out. A note is one sentence.
+It goes to the logger `ming`, and commands print it on stderr. Whoever wants to hand the notes on
+with a result collects them with `collected_notes`; then they are not logged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 def note_to_user(sentence: str) -> None:
-    """Say one sentence; the same one is said once in a collection."""
+    """Say one sentence. A collection keeps the same sentence only once."""
     notes = _collected.get()
     if notes is None:
         log.warning("%s", sentence)
@@ -28,7 +28,7 @@ def note_to_user(sentence: str) -> None:
 
 @contextmanager
 def collected_notes() -> Iterator[list[str]]:
-    """The notes of the work inside the block, in their order; they are not logged."""
+    """Collect the notes of the work inside the block, in their order. They are not logged."""
     notes: list[str] = []
     token = _collected.set(notes)
     try:

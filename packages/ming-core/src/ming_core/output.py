@@ -26,16 +26,16 @@ _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _MOST_LINKS = 40
 _PART = ".{key}.part"
-"""The name of a file while it is written; a process that is killed leaves one behind."""
+"""Name of a file while it is written. A killed process leaves such a file behind."""
 
 
 @contextmanager
 def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends without an error.
 
-    It is written beside `path`, since a rename is all or nothing on one file system only, and it is
-    on the disk before it is renamed. A link stays a link. A file that is there gives its mode to
-    the new one. before: where the file that had the place is kept. Raises OSError.
+    The file is written beside `path`, because a rename is safe only inside one file system. All
+    bytes are on the disk before the rename. If `path` is a link, the file behind it is replaced.
+    The new file gets the mode of the old one. before: where the old file is kept. Raises OSError.
     """
     path = path.resolve()
     part, number = _part(path)
@@ -82,7 +82,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left of the files in a folder. No other may write there now."""
+    """Remove the unfinished files of killed processes. No other process may write there now."""
     for part in folder.glob(_PART.format(key="*")):
         part.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ def check_target(path: str | Path) -> None:
 
 
 def names_no_format(path: str | Path) -> bool:
-    """Whether a path leads to a folder, device, pipe or open descriptor, whatever its suffix."""
+    """Whether a path is a folder, device, pipe or open descriptor, whose suffix says nothing."""
     other = os.path.exists(path) and not os.path.isfile(path)
     return other or _descriptor(path) is not None
 

@@ -1,7 +1,7 @@
-"""Presets: named models, each the merge of the parts that installed packages registered.
+"""Presets: named models. Each consists of the parts that the installed packages registered.
 
 A part's target is `package:folder` (package data in the released layout) or `hub:owner/name`
-(weights too large to ship: they count as present once they are in the hub's local cache).
+(weights that are too large to ship; they count as present once the hub's local cache has them).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PresetPart:
 
     @property
     def lacks(self) -> list[str]:
-        """Names of files that are not here yet, as while a download is under way."""
+        """Names of files that are not here yet, for example while a download is running."""
         from ming_core.checkpoints.files import INDEX, missing_files
 
         if self.folder is None:
@@ -131,7 +131,7 @@ def _package_folder(package: str, place: str) -> Path | None:
 
 
 def _hub_folder(hub_id: str) -> Path | None:
-    """The hub cache's copy, known by its config.json; looks at the disk only.
+    """The folder in the cache of the hub that has a config.json. Nothing is downloaded.
 
     Whether every shard has arrived is checked when the checkpoint is opened.
     """

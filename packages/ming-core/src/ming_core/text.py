@@ -1,4 +1,4 @@
-"""Text on its way in and out: made valid where it comes in, harmless where a terminal shows it."""
+"""Text is made valid when it comes in, and harmless before a terminal shows it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ another."""
 
 
 def valid(text: str) -> str:
-    """The text as valid Unicode, which any encoder takes.
+    """The text as valid Unicode, which every encoder accepts.
 
-    Bytes that Python could not decode in an argument or a file name are decoded as UTF-8; what
-    is left of them, and lone surrogates, become U+FFFD.
+    Python keeps bytes of arguments and file names that it could not decode; they are decoded as
+    UTF-8 here. Lone surrogates, and bytes that are no UTF-8, become U+FFFD.
     """
     if text.isascii():
         return text
@@ -29,28 +29,28 @@ def valid(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has no character that is seen, as one of blanks or zero-width ones."""
+    """Whether a text has no visible character."""
     return not any(c.isprintable() and not c.isspace() for c in valid(text))
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """The text with control characters written out, as `\\x1b`, so that a terminal obeys none.
+    """The text with control characters as escapes, such as `\\x1b`, so that a terminal shows them.
 
-    keep: control characters that are left as they are; none in the name of a file.
+    keep: control characters that stay as they are.
     """
     text = valid(text)
     return "".join(_escaped(c) if c not in keep and _commands(c) else c for c in text)
 
 
 def one_line(text: str) -> str:
-    """The text for a message of one line: nothing in it can break the line or move the cursor."""
+    """The text as one line for a message. No character in it can move the cursor."""
     return printable(text, keep="")
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """JSON in which characters beyond ASCII are readable, and what a terminal obeys is escaped.
+    """The value as JSON. Characters beyond ASCII stay readable; control characters are escaped.
 
-    It is valid Unicode whatever the texts in the value are. indent: None gives one line.
+    The result is always valid Unicode. indent: None gives one line.
     """
     text = valid(json.dumps(value, ensure_ascii=False, indent=indent))
     return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,8 +1,8 @@
 """Messages as other tools write them: a mapping with a role and a content.
 
-The content is a text, or a list of parts, each with its `type`. Understood are the parts of the
-chat API of OpenAI (`text`, `image_url`, `input_audio`, ...) and those of transformers and of the
-Ming scripts (`{"type": "image", "image": ...}`).
+The content is a text, or a list of parts, each with its `type`. We read the parts of the chat API
+of OpenAI (`text`, `image_url`, `input_audio`, ...), and those of transformers and of the Ming
+scripts (`{"type": "image", "image": ...}`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TEXTS = ("text", "input_text", "output_text")
 
 
 def as_messages(conversation: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-    """A conversation in our own objects. Raises BadConfig for what is no message."""
+    """A conversation as our own objects. Raises BadConfig for anything that is no message."""
     if isinstance(conversation, str | bytes | Mapping | Message):
         raise BadConfig(
             "a conversation must be a list of messages; put the single message into a list"

@@ -1,7 +1,7 @@
 """Chat formats of the releases, as data.
 
-A conversation is role markers, text and media blocks; the releases differ in the strings below.
-Facts: released processors and tokenizer_config.json of Ming-Lite-Omni 1.0, 1.5 and Ming-flash-omni.
+A conversation consists of role markers, text and blocks for media. The releases differ in the
+strings below, which are from the processors and the tokenizer_config.json of each release.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ ROLE_NAMES: Mapping[Role, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class MediaBlock:
-    """How one medium appears in a prompt: start + patches + end + `after` (plain text).
+    """How one medium stands in a prompt: start + patches + end + `after`, which is plain text.
 
-    start, patch, end: special tokens. placeholder: what the released processors write for the
-    medium before they expand it. modality: id of the patches for the routers.
-    frame: start and end token around each temporal patch, which is preceded by a timestamp (plain
-    text with the seconds); None if all patches of a video form one block.
+    Attributes:
+        start, patch, end: Special tokens.
+        placeholder: What the released processors write for the medium before they expand it.
+        modality: Modality id of the patches.
+        frame: Start and end token around each temporal patch of a video. A timestamp, which is
+            plain text, stands before each of them. None if all patches are one block.
     """
 
     start: str
@@ -45,10 +47,10 @@ class MediaBlock:
 class ChatFormat:
     """Everything that a release writes around texts and media.
 
-    A turn is role_start + name of the role + role_end + content + turn_end. `stop` ends an answer;
-    where `turn_end` is None (Lite) it never appears in a history.
-    `thinking` is appended to the system text, for the thinking switch off and on; `think_prefix` is
-    put before the text of the last question when it is on.
+    A turn is role_start + name of the role + role_end + content + turn_end. The model ends an
+    answer with `stop`. If `turn_end` is None (Lite), an answer in a history has no end token.
+    `thinking` holds two texts for the end of the system text: thinking off, and on. `think_prefix`
+    stands before the text of the last question if thinking is on.
     """
 
     name: str
@@ -110,10 +112,10 @@ FLASH = ChatFormat(
 def with_media_tokens(
     config: BackboneConfig, format: ChatFormat, tokenizer: Tokenizer
 ) -> BackboneConfig:
-    """The configuration with media token ids taken from the tokenizer.
+    """The configuration with the media token ids of the tokenizer.
 
-    The released flash config gives the id of `</image>` as `video_start_token`; the token's text
-    is right, so that id is replaced. Raises BadCheckpoint if any other configured id differs.
+    The released config of Flash has the id of `</image>` as `video_start_token`. That is wrong, so
+    it is replaced. Raises BadCheckpoint if any other id differs from the tokenizer.
     """
     texts = {
         "image_patch_token": format.image.patch,

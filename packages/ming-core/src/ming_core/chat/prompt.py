@@ -1,8 +1,8 @@
 """From messages to token ids.
 
-A prompt is built as a list of typed segments: single special tokens written by the chat format,
-plain characters, and patches of a medium. Characters are encoded without looking for special
-tokens, so text that a person typed or pasted, such as `<image>` or `<|role_end|>`, stays text.
+A prompt is a list of segments: special tokens of the chat format, plain characters, and patches of
+media. Plain characters are encoded without special tokens. So text that a person typed, such as
+`<image>` or `<|role_end|>`, stays text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class BadConversation(MingError):
 
 
 class TextEncoder(Protocol):
-    """What is needed of a tokenizer."""
+    """The methods that a prompt needs of a tokenizer."""
 
     def id(self, token: str) -> int: ...
 
@@ -96,8 +96,8 @@ Segment = Special | Chars | Slot | Patches | QueryPatches
 class MediaTokens:
     """Size of one medium in a prompt.
 
-    count: patch tokens. seconds: time of each temporal patch of a video, which share the tokens
-    evenly; needed where the format writes timestamps.
+    count: number of patch tokens. seconds: time of each temporal patch of a video; each of them has
+    the same number of tokens. A format with timestamps needs them.
     """
 
     count: int
@@ -160,9 +160,9 @@ def build_prompt(
     """Token ids that ask the model for the next answer.
 
     media: sizes of `media_parts(messages)`. think: let the model reason before it answers. begin:
-    how its answer begins, for it to go on from there. queries: what a head adds.
-    Raises BadConversation for messages that the format cannot hold, BadMedia for media that it
-    cannot hold or whose sizes are missing.
+    text with which its answer begins. queries: the query tokens of a head. Raises BadConversation
+    for messages that the format cannot hold, and BadMedia for media that it cannot hold or whose
+    sizes are missing.
     """
     segments = render(
         messages, format, add_generation_prompt=add_generation_prompt, think=think, queries=queries
@@ -182,9 +182,9 @@ def build_example(
     *,
     think: bool = False,
 ) -> Prompt:
-    """A whole conversation for training; every answer is a target, with the token that ends it.
+    """A whole conversation for training. Each answer and the token that ends it are targets.
 
-    Lite writes nothing after an answer in a history, so there only the last one has an end token.
+    In Lite an answer in a history has no end token, so only the last answer has one.
     Raises like `build_prompt`, and BadConversation if the last message is no answer.
     """
     if not messages or messages[-1].role != "assistant":

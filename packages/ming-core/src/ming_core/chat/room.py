@@ -1,4 +1,4 @@
-"""A conversation at the end of the context: which of its turns are forgotten."""
+"""A conversation that fills the context: which of its turns are forgotten."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def with_room(
     model: OmniModel, messages: Sequence[Message], tokens: int = 256, think: bool = False
 ) -> list[Message]:
-    """The conversation, or what is left of it when an answer of so many tokens has no room.
+    """The conversation, without its oldest turns if an answer of `tokens` tokens has no room.
 
-    Turns leave as pairs of question and answer, the oldest first: those of text alone before those
-    with media. The system text and the last question stay. So many leave at once that a quarter of
-    the context is free, which is enough for any answer. Nothing leaves if the last question alone
-    is too long, as `chat` then says.
+    A question and its answer are removed together, the oldest first. Turns with text only are
+    removed before turns with media. The system text and the last question stay. If something is
+    removed, a quarter of the context becomes free. If the last question alone is too long, nothing
+    is removed, and `chat` raises an error.
     """
     quarter = model.config.max_position_embeddings // 4
     left, room = list(messages), model.room(messages, think)

@@ -1,8 +1,9 @@
-"""Take an answer with its reasoning apart.
+"""Separate the reasoning of an answer from the answer itself.
 
-Models that think write the reasoning between tags, then the answer; the releases differ in the
-tags. Lite 1.0 writes `<think>…</think><answer>\\boxed{C}</answer>`, Lite 1.5 `<thinking>…`, Flash
-`<think>…</think>` and then plain text. A budget that ran out leaves the closing tags away.
+A model that thinks writes its reasoning between tags, and then the answer. The releases have
+different tags: Lite 1.0 writes `<think>…</think><answer>\\boxed{C}</answer>`, Lite 1.5
+`<thinking>…`, Flash `<think>…</think>` and then plain text. If the tokens run out, the closing tags
+are missing.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def last_boxed(text: str) -> str | None:
 
 
 def split_stream(pieces: Iterable[str]) -> Iterator[tuple[bool, str]]:
-    """Pieces of an answer with reasoning, each with whether it is reasoning; tags are left out.
+    """Split an answer while it is written. Yields (whether it is reasoning, text), without tags.
 
-    For showing an answer while it is written. What may be the beginning of a tag is held back.
+    Text that may be the beginning of a tag is held back until it is known.
     """
     thinking, held = False, ""
     for piece in pieces:

@@ -80,7 +80,7 @@ class Tokenizer:
         return self._tokenizer.get_vocab(with_added_tokens=True)
 
     def fewest(self, text: str) -> int:
-        """So many tokens at least, found without making them."""
+        """A lower bound of the number of tokens of a text, found without encoding it."""
         size = len(text.encode(errors="replace"))  # each half of a character as one byte
         if self._tokenizer.normalizer is not None:
             size //= 3  # composing characters shortens a text to a third at the most
@@ -103,10 +103,10 @@ class Tokenizer:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids; nothing is put before or after them.
 
-        With `special`, special tokens written in `text` become their ids: for text of your own
-        making only. Otherwise they are spelled out like any other characters. Half a character
-        (a lone surrogate) becomes U+FFFD. Raises BadConfig for a text that cannot fit into `limit`,
-        before time and memory are spent on it, and for one that the library gives up on.
+        With `special`, special tokens in `text` become their ids. Use this only for text that you
+        wrote yourself. Without it, they are ordinary characters. A lone surrogate becomes U+FFFD.
+        Raises BadConfig for a text that cannot fit into `limit`, before it is encoded, and for a
+        text that the library cannot encode.
         """
         if not special:
             if self.limit is not None and (least := self.fewest(text)) > self.limit:
@@ -168,14 +168,16 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Decodes a growing answer token by token; a piece never ends within a character."""
+    """Decodes an answer token by token. A piece of text never ends inside of a character."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:
-        """Text completed by this token, often empty within a character; special tokens are mute."""
+        """The text that this token completes. It is empty inside of a character, and for a special
+        token.
+        """
         if token_id in self._tokenizer.special_ids:
             return ""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))

@@ -10,10 +10,10 @@ from itertools import islice
 def boxes(
     handle: io.BytesIO | io.FileIO, first: int = 0, most: int = 1_000_000
 ) -> Iterator[tuple[int, bytes, int]]:
-    """(where it begins, name, size) of each box from byte `first` on, at most so many.
+    """Yield (start, name, size) of the boxes from byte `first` on, at most `most` of them.
 
-    Those that lie in another one are not looked at. A box whose size is less than 8, as 0 for one
-    that goes on to the end, is the last.
+    Boxes inside of other boxes are not listed. A box whose size is less than 8 is the last one. The
+    size 0 means that the box goes on to the end of the file.
     """
     return islice(_boxes(handle, first), most)
 

@@ -21,15 +21,19 @@ from ming_core.text import one_line
 _WEB = ("http://", "https://", "rtsp://")
 
 MOST_PIPED = 1 << 30
-"""Bytes that are taken from a pipe; what is longer has to be a file."""
+"""Most bytes that are read from a pipe. Longer data must come as a file."""
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """A file on disk or in memory. kind: what errors call it: "image", "sound" or "video".
+    """A file on disk or in memory.
 
-    data: what a file in memory, or a pipe, holds; None for a file on disk. span: from which byte to
-    which `address` leads, where several files were joined; None for all of it.
+    Attributes:
+        kind: What errors call it: "image", "sound" or "video".
+        path: Where it lies; None in memory.
+        data: The bytes of a file in memory or of a pipe; None for a file on disk.
+        span: First and last byte of the part that `address` names, if several files were joined.
+            None is the whole file.
     """
 
     kind: str
@@ -39,10 +43,10 @@ class MediaFile:
 
     @classmethod
     def find(cls, source: MediaSource, kind: str) -> MediaFile:
-        """The file that a source names. A regular file is asked for only when it is opened.
+        """Make a MediaFile from what a user gave. A regular file is not opened yet.
 
-        A pipe, a device or `-` (standard input) gives its bytes once, so they are read here. Raises
-        BadMedia for an address of the web, a broken `data:` URI, and a pipe that cannot be read or
+        A pipe, a device and `-` (standard input) give their bytes only once, so they are read here.
+        Raises BadMedia for a web address, a broken `data:` URI, and a pipe that cannot be read or
         does not end.
         """
         if isinstance(source, MediaFile):
@@ -73,7 +77,11 @@ class MediaFile:
         return self.name
 
     def address(self) -> str | io.BytesIO:
-        """What FFmpeg opens. The scheme keeps names such as `concat:a|b` names of files."""
+        """What FFmpeg opens.
+
+        The prefix `file:` is there because FFmpeg would read a name such as `concat:a|b` as a
+        command.
+        """
         first, end = self.span or (0, None)
         if self.data is not None or self.path is None:
             return io.BytesIO((self.data or b"")[first:end])
@@ -82,20 +90,20 @@ class MediaFile:
 
     @property
     def folder(self) -> Path | None:
-        """Its path if that leads to a folder."""
+        """Its path if this is a folder, else None."""
         # Unlike `Path.is_dir` this takes any text.
         return self.path if self.path is not None and os.path.isdir(self.path) else None
 
     def read(self, most: int = MOST_PIPED) -> bytes:
-        """All of it. Raises BadMedia as `open` does, and for more than `most` bytes."""
+        """All bytes. Raises BadMedia as `open` does, and for more than `most` bytes."""
         with self.open() as handle, self.explained():
             return self._at_most(handle, most)
 
     def open(self) -> io.BytesIO | io.FileIO:
-        """Its bytes for who goes back and forth or reads twice.
+        """Open it for reading. The reader may seek.
 
-        Unbuffered, as a library may read on from the descriptor. Raises BadMedia for a folder, for
-        what is not there and for what may not be read.
+        The file is unbuffered, because a library may go on reading from the descriptor. Raises
+        BadMedia for a folder, for a missing file and for one that may not be read.
         """
         with self.explained():
             if self.data is not None or self.path is None:
@@ -103,12 +111,12 @@ class MediaFile:
             return self.path.open("rb", buffering=0)
 
     def is_empty(self) -> bool:
-        """Whether it holds not a single byte. Raises BadMedia as `open` does."""
+        """Whether it has no bytes. Raises BadMedia as `open` does."""
         with self.open() as handle, self.explained():
             return not handle.read(1)
 
     def content(self) -> Kind | None:
-        """Picture, sound or video by its bytes; None if they do not tell. Raises BadMedia."""
+        """Picture, sound or video, as its bytes say; None if they do not tell. Raises BadMedia."""
         with self.open() as handle, self.explained():
             return kind_of(handle)
 
@@ -156,7 +164,7 @@ MediaSource = str | Path | bytes | bytearray | memoryview | MediaFile
 
 
 def shortened(text: str) -> str:
-    """A path or address as errors show it: of a long one both ends."""
+    """A path or address for an error. A long one is cut in the middle."""
     return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
 
 

@@ -34,7 +34,7 @@ class Text:
 class Media:
     """Base of all media. `source`: a path, a URI, bytes, an array or a PIL picture.
 
-    Two media are equal only if they are the same object, because arrays cannot be compared so.
+    Two media are equal only if they are the same object.
     """
 
     kind: ClassVar[str]
@@ -66,7 +66,7 @@ class Image(Media):
 
 
 Channel = int | Literal["mix"]
-"""Which channel of a sound is heard: its number from 0, or all of them mixed."""
+"""Which channel of a sound is heard: its number, from 0, or "mix" for all channels together."""
 
 
 def checked_channel(channel: Channel) -> Channel:
@@ -84,8 +84,8 @@ class Audio(Media):
     """One sound. `source`: a path, a URI, bytes, an array [N] at 16 kHz or a pair (array, rate).
 
     Attributes:
-        purpose: What the sound is heard for, in a word that its encoder knows: "listen" for
-            questions about it, or "transcribe".
+        purpose: What the model should do with the sound: "listen" (answer questions about it) or
+            "transcribe". Some encoders hear a sound differently for each purpose.
         channel: "mix" for all channels together, or the number of one channel, from 0.
 
     Raises BadConfig for any other channel.
@@ -269,7 +269,7 @@ def system(text: str) -> Message:
 
 
 def with_sound(message: Message) -> Message:
-    """The message with the sound of each video that asks for it directly behind the video."""
+    """Put the sound of each video with `sound=True` behind the video."""
     parts: list[Part] = []
     for part in message.parts:
         parts.append(part)
@@ -284,16 +284,20 @@ _CLASSES: dict[str, type[Image] | type[Audio] | type[Video]] = {
 
 
 def kind_of_name(path: str | Path) -> type[Image] | type[Audio] | type[Video] | None:
-    """What the suffix of a name says; for lists of files, of which not each can be opened."""
+    """The class of medium that the suffix of a name stands for; None for an unknown suffix.
+
+    It is for long lists of files, where opening each file would take too long.
+    """
     suffix = Path(path).suffix.lower()
     return next((_CLASSES[k.name] for k in KINDS.values() if suffix in k.suffixes), None)
 
 
 def media_from_path(source: MediaSource) -> Image | Audio | Video:
-    """A media part chosen by what the file holds; a folder is a video of its pictures.
+    """The medium in a file. The content decides whether it is a picture, a sound or a video.
 
-    The suffix decides where the content does not tell or cannot be read, and what has no known one
-    is tried as a picture. A pipe is read here. Raises BadMedia for a web address and such a pipe.
+    A folder is a video of its pictures. If the content does not tell, the suffix decides. A file
+    without a known suffix is an `Image`. A pipe is read here. Raises BadMedia for a web address,
+    and for a pipe that cannot be read or does not end.
     """
     file = MediaFile.find(source, "media")
     if file.folder:

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: names lie, and pipes have none."""
+"""What a file is, told by its first bytes. Its name may be wrong, and a pipe has no name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ming_core.media.boxes import boxes
 Kind = Literal["image", "audio", "video"]
 
 HEAD = 1 << 18
-"""Bytes that are looked at."""
+"""How many bytes are looked at."""
 
 MOST_OF_GIF = 1 << 24
-"""Bytes in which the second picture of a GIF is looked for."""
+"""Most bytes in which we look for the second picture of a GIF."""
 
 _STARTS: dict[bytes, Kind] = {
     b"\x89PNG\r\n\x1a\n": "image",
@@ -50,12 +50,12 @@ _STARTS: dict[bytes, Kind] = {
     b"YUV4MPEG2": "video",
     b"DKIF": "video",
 }
-"""Pictures that are known but not read are here too: the reader of pictures names them."""
+"""Formats of pictures that cannot be read are here, too: the reader then names the format."""
 
 _RIFF: dict[bytes, Kind] = {b"WAVE": "audio", b"WEBP": "image", b"AVI ": "video"}
 
 _STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
-"""Brands of the family of mp4 that are pictures."""
+"""Brands of mp4 files that hold pictures."""
 
 _WEBM, _ASF, _OGG = b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"OggS"
 _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
@@ -63,10 +63,10 @@ _OGG_VIDEO = (b"\x80theora", b"\x01video", b"BBCD", b"OVP80")
 
 
 def kind_of(handle: BytesIO | FileIO) -> Kind | None:
-    """Picture, sound or video; None for what is not known, or by its bytes alone not told.
+    """Whether a file is a picture, a sound or a video; None if its bytes do not tell.
 
-    handle: at the start of the file; where a container does not begin with its list of tracks, it
-    is searched for it.
+    handle: the file at its start. In an mp4, the list of tracks may lie far behind the start; we
+    look for it there.
     """
     head = handle.read(HEAD)
     if head[:4] == b"GIF8":

@@ -1,1 +1,1 @@
-"""The backbone, written to be read next to the reports."""
+"""The backbone. Read it next to the reports: names and shapes are the same."""

@@ -12,7 +12,9 @@ from ming_core.model.rotary import rotate
 
 
 class Attention(nn.Module):
-    """Fused query_key_value in blocks (all queries, all keys, all values), output `dense`."""
+    """Grouped-query attention. The released projection `query_key_value` [(H + 2K) d, D] holds the
+    rows of all query heads, then of all key heads, then of all value heads; `dense` is the output.
+    """
 
     def __init__(self, config: BackboneConfig, layer: int) -> None:
         super().__init__()
@@ -35,7 +37,11 @@ class Attention(nn.Module):
         mask: Tensor | None,
         cache: Cache | None,
     ) -> Tensor:
-        """x [B, T, D]; mask bool [B, 1, T, S] or None for causal; appends to `cache`."""
+        """Attend over the cached tokens and the new ones: x [B, T, D] -> [B, T, D].
+
+        cos, sin: of the positions, from `Rotary`. mask bool [B, 1, T, S]: which keys each query may
+        see; None is plain causality. The new keys and values are appended to `cache`.
+        """
         b, t, _ = x.shape
         qkv = self.query_key_value(x).view(b, t, -1, self.head_dim).transpose(1, 2)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)

@@ -1,7 +1,7 @@
 """The backbone's configuration; each release reads it from its own config.json.
 
-Field names are the released ones. What differs between the generations is not a version number
-but three small pieces of data: the rotary kind, the router kind and whether q and k are normed.
+Field names are the released ones. The generations differ in three fields only: the kind of rotary
+positions, the kind of router, and whether queries and keys are normalised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GATES = ("gate", "image_gate", "audio_gate")
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """Rotary positions. `rotary_dim` channels of each head rotate, the rest pass through."""
+    """Rotary positions. The first `rotary_dim` channels of each head rotate, the others do not."""
 
     kind: RopeKind
     theta: float
@@ -38,7 +38,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class RouterConfig:
-    """How a token's experts are chosen; the group fields matter to `grouped_sigmoid` only."""
+    """How the experts of a token are chosen. The kind "softmax" does not use the group fields."""
 
     kind: RouterKind
     top_k: int

@@ -1,7 +1,7 @@
-"""What an encoder is: raw media of one modality in, backbone embeddings out.
+"""What an encoder is: it turns media of one modality into embeddings of the backbone.
 
-An encoder is a plain `nn.Module` whose tensor names are the released top-level names
-(`vision.…`, `linear_proj.…`), registered by the `model_type` of its section in config.json.
+An encoder is a plain `nn.Module`. Its tensor names are the released top-level names (`vision.…`,
+`linear_proj.…`). It is registered under the `model_type` of its section in config.json.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from ming_core.media import Media
 
 @dataclass(frozen=True)
 class Features:
-    """Preprocessed media of one modality, items concatenated along the first axis.
+    """Preprocessed media of one modality. All items are concatenated along the first axis.
 
-    tensors: inputs of the encoder's forward, e.g. `pixel_values` [patches, C*t*p*p].
-    grid: [items, 3] int64 (time, height, width) in patches before merging; None without a grid.
-    tokens: how many placeholder tokens each item expands to.
-    seconds: for each item the time of every temporal patch of a video, () for a still or a sound;
-    an item is a video if and only if its entry is not empty. An empty list: no item is a video.
-    frames_per_patch: frames of a video in each temporal patch.
+    Attributes:
+        modality: "image" or "audio".
+        tensors: Inputs of the encoder's forward, such as `pixel_values` [patches, C*t*p*p].
+        grid: Size of each item, [items, 3] int64 (time, height, width), in patches before merging.
+            None for media without a grid.
+        tokens: Number of placeholder tokens of each item.
+        seconds: For each item, the time of every temporal patch of a video; () for a still picture
+            or a sound. So an item is a video if its entry is not empty. An empty list means that
+            no item is a video.
+        frames_per_patch: Number of frames in each temporal patch of a video.
     """
 
     modality: str
@@ -46,7 +50,7 @@ class Features:
 
 
 def by_modality(features: Sequence[Features]) -> list[Features]:
-    """Inputs of many media as one joined input per encoder, items of a modality in order."""
+    """Join the inputs of many media: one input for each encoder, with its items in order."""
     groups: dict[str, list[Features]] = {}
     for item in features:
         groups.setdefault(item.modality, []).append(item)
@@ -67,14 +71,14 @@ def _join(features: list[Features]) -> Features:
 
 
 def item_seconds(features: Features) -> list[tuple[float, ...]]:
-    """`seconds` with an entry for every item."""
+    """The field `seconds`, with an entry for every item."""
     return features.seconds or [()] * len(features.tokens)
 
 
 def split_grids(features: Sequence[Features]) -> tuple[Tensor | None, Tensor | None]:
-    """Grids [n, 3] of all stills and of all videos, each in reading order; None if there is none.
+    """Grids [n, 3] of all still pictures, and of all videos, each in reading order.
 
-    This is how `rope_index` takes them.
+    They are the arguments of `rope_index`. None if there is no still picture, or no video.
     """
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     for item in features:
@@ -86,7 +90,7 @@ def split_grids(features: Sequence[Features]) -> tuple[Tensor | None, Tensor | N
 
 
 class Processor(Protocol):
-    """Turns media parts into `Features`; owns no weights and needs no device."""
+    """Turns media into `Features`. It has no weights and needs no device."""
 
     def __call__(self, parts: Sequence[Media]) -> Features: ...
 
@@ -98,8 +102,8 @@ class Taken:
     Attributes:
         part: The medium.
         features: What its processor made of it; the tensors may have been dropped.
-        step: Most tokens from the start of one run of its patches to the next, with the timestamp
-            between them. None if all patches are one run.
+        step: Largest number of tokens from the start of one run of its patches to the start of the
+            next, so the timestamp between them counts. None if all patches are one run.
     """
 
     part: Media
@@ -109,11 +113,10 @@ class Taken:
 
 @dataclass(frozen=True)
 class Smaller:
-    """How media can use fewer tokens.
+    """A proposal: how media can use fewer tokens.
 
     Attributes:
-        parts: What to put in the place of a medium, for all that can be smaller. Empty if nothing
-            that would be small enough is known.
+        parts: Medium -> smaller medium. Empty if no medium would be small enough.
         advice: What the user should do if the prompt fits then.
         otherwise: What the user should do if it does not.
     """
@@ -128,19 +131,19 @@ class Shrinks(Protocol):
     """A processor that can make its media smaller when a prompt does not fit into the context."""
 
     def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
-        """How to use at least `surplus` tokens less, without opening anything.
+        """Propose media that use at least `surplus` tokens less. No file is opened.
 
-        media: all of this modality in a prompt. None if none of them can be smaller. The caller
-        reads what is proposed and asks again if that was not enough.
+        media: all media of this modality in the prompt. Returns None if none of them can be
+        smaller. The caller reads the proposed media, and asks again if they are still too large.
         """
         ...
 
 
 class Encoder(Protocol):
-    """Structural type of every encoder; implementations derive from `nn.Module` only.
+    """What every encoder has. A class of yours derives from `nn.Module` only.
 
-    A class with `needs_preprocessor = True` makes a checkpoint without preprocessor_config.json an
-    error.
+    If a class has `needs_preprocessor = True`, a checkpoint without preprocessor_config.json is
+    refused.
     """
 
     modality: str
@@ -148,7 +151,7 @@ class Encoder(Protocol):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Self:
-        """Build from a whole config.json and preprocessor_config.json; works on `meta`."""
+        """Build it from a whole config.json and preprocessor_config.json, also on `meta`."""
         ...
 
     def __call__(self, features: Features) -> Tensor:

@@ -1,6 +1,6 @@
-"""Which tokens see which: inside segments of a row, behind a shared prefix, and from a cache.
+"""Masks: which tokens see which other tokens.
 
-Nothing is guessed from positions or padding: `segment_ids` say which tokens belong together.
+`segment_ids` say which tokens of a row belong together. Nothing is guessed from positions.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 def segment_mask(segment_ids: Tensor, past: Tensor | None = None) -> Tensor:
-    """A token sees itself and earlier tokens of its segment; nothing sees or is padding (-1).
+    """A token sees itself and the earlier tokens of its segment. Padding (-1) sees nothing, and no
+    token sees padding.
 
-    segment_ids [B, T], past: those of earlier tokens [B, P] that are keys only -> bool
-    [B, 1, T, P + T] (query, key). The backbone makes this mask itself when given segment_ids.
+    segment_ids [B, T]; past [B, P]: segments of cached tokens, which are keys only. Returns bool
+    [B, 1, T, P + T] (query, key). The backbone makes this mask itself if you give it segment_ids.
     """
     keys = segment_ids if past is None else torch.cat((past, segment_ids), dim=1)
     same = segment_ids.unsqueeze(2) == keys.unsqueeze(1)
@@ -23,9 +24,10 @@ def segment_mask(segment_ids: Tensor, past: Tensor | None = None) -> Tensor:
 def prefix_segment_mask(segment_ids: Tensor) -> Tensor:
     """Like `segment_mask`, but every segment also sees segment 0, the prefix of the row.
 
-    Several questions about one image share the image's tokens this way: question s >= 1 computes
-    what it would behind the prefix alone, given the position ids of that unpacked run. Pass the
-    result to the backbone as `mask`. segment_ids [B, T] -> bool [B, 1, T, T].
+    So several questions about one picture share the tokens of the picture. Question s >= 1 gets the
+    same values as behind the prefix alone, if its position ids are those of the prompt with this
+    question alone. Pass the result to the backbone as `mask`. segment_ids [B, T] -> bool
+    [B, 1, T, T].
     """
     query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
     seen = (query == key) | ((key == 0) & (query > 0))
@@ -33,7 +35,10 @@ def prefix_segment_mask(segment_ids: Tensor) -> Tensor:
 
 
 def causal_mask(tokens: int, keys: int, device: torch.device) -> Tensor:
-    """The last `tokens` of `keys` tokens see themselves and what is before: bool [tokens, keys]."""
+    """Each of the last `tokens` of all `keys` tokens sees itself and those before.
+
+    Returns bool [tokens, keys].
+    """
     return torch.ones(tokens, keys, dtype=torch.bool, device=device).tril(keys - tokens)
 
 

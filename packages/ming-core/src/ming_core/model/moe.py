@@ -1,4 +1,4 @@
-"""Feed-forward parts of a decoder layer: dense SwiGLU and the modality-routed mixture."""
+"""Feed-forward layers: the dense SwiGLU, and the mixture of experts with a router per modality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Composition: encoders write their features into the token embeddings, the backbone reads on."""
+"""Composition: encoders write their features into the token embeddings, and the backbone runs."""
 
 from __future__ import annotations
 

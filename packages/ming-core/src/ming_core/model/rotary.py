@@ -1,7 +1,7 @@
 """Rotary positions: 1-D (Lite 1.0), MRoPE (Lite 1.5) and VideoRoPE (Flash).
 
-All rotate half-split ("NeoX") pairs: channel i with channel i + R/2, frequency theta^(-2i/R). They
-differ only in which of the three position axes (time, height, width) drives a frequency, so the
+All of them rotate pairs of channels: channel i with channel i + R/2, with the frequency
+theta^(-2i/R). They differ in the position axis (time, height or width) that a frequency uses. So a
 kind is a table `axis[i]`.
 """
 
@@ -26,7 +26,10 @@ def frequency_axes(rope: RopeConfig) -> list[int]:
 
 
 class Rotary:
-    """Angle tables on demand; a plain object, so that no cast of a module touches its float32."""
+    """Tables of angles, made when they are needed.
+
+    It is no `nn.Module`, so a cast of the model to another dtype leaves its float32 alone.
+    """
 
     def __init__(self, rope: RopeConfig) -> None:
         self.rope = rope

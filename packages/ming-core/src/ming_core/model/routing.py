@@ -1,7 +1,7 @@
-"""Routers: which experts a token visits and with what weight. Everything here is float32.
+"""Routers: they choose the experts of a token and their weights. Everything here is float32.
 
-One router per modality scores over the same experts; a token is scored by its own modality's
-router only (Ming-Omni report, section 2.2).
+Each modality has a router. All routers choose among the same experts, and a token is scored by the
+router of its own modality only (Ming-Omni report, section 2.2).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def grouped_sigmoid_topk(
 
 
 class Gate(nn.Module):
-    """The scorer of one modality: weight [E, D] and, for sigmoid routers, a selection bias [E].
+    """The router of one modality: weight [E, D] and, for sigmoid routers, a selection bias [E].
 
-    The bias is moved by the balancing rule, never by a gradient, in steps of 0.001: it stays
-    float32 even when the model is cast to half precision.
+    A rule of training moves the bias in steps of 0.001; it has no gradient. The bias stays float32,
+    even if the model is cast to half precision.
     """
 
     expert_bias: Tensor | None
@@ -76,7 +76,7 @@ class Gate(nn.Module):
 
 @dataclass(frozen=True)
 class Routing:
-    """One mixture layer's decisions for N tokens: what balancing losses and updates need."""
+    """The choices of one mixture layer for N tokens. The balancing losses and rules need them."""
 
     logits: Tensor  # [N, E] float32, of the router that scored the token
     index: Tensor  # [N, K] int64
@@ -88,8 +88,9 @@ def route(
 ) -> Routing:
     """Score x [N, D] by the gate of each token's modality; None means text throughout.
 
-    All gates' logits are one small product, of which each token keeps its own: static shapes, no
-    host round trip, and a gate gets gradient from its own tokens only.
+    The logits of all gates are one small product, and each token keeps those of its own gate. So
+    shapes are static, the CPU never waits for the GPU, and a gate gets a gradient from its own
+    tokens only.
     """
     if modality_ids is None or len(gates) == 1:
         gates, modality_ids = gates[:1], None

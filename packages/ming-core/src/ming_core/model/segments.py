@@ -1,4 +1,4 @@
-"""Attention inside consecutive runs of a packed sequence: what encoders of any modality share."""
+"""Attention inside the runs of a packed sequence, as encoders of every modality need it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ming_core.model.kernels.attention import attend
 
 @dataclass(frozen=True)
 class Segments:
-    """Consecutive runs of a packed sequence that attend only to themselves.
+    """Consecutive runs of a packed sequence. The tokens of a run attend only to that run.
 
-    lengths: the run lengths in order.
-    rows: one index [runs, length] for each distinct length; inverse [N] puts their concatenation
-    back in order. Empty and None if all lengths are equal: then a reshape separates the runs.
+    Attributes:
+        lengths: Length of each run, in order.
+        rows: For each distinct length, the places [runs, length] of its runs. Empty if all lengths
+            are equal, because then a reshape is enough.
+        inverse: [N], puts the concatenation of all `rows` back in order; None if `rows` is empty.
     """
 
     lengths: tuple[int, ...]

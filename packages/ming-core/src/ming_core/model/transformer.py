@@ -1,8 +1,8 @@
 """The decoder of Ming-Lite-Omni 1.0, 1.5 and Ming-Flash-Omni.
 
-Pre-norm layers x + Attn(norm x), x + FFN(norm x); the FFN is a mixture of experts with one router
-per modality and shared experts, or dense in the first `first_k_dense_replace` layers. Positions,
-modalities and segments are explicit inputs: nothing is guessed from padding.
+A layer computes x + Attn(norm x), then x + FFN(norm x). The FFN is a mixture of experts with shared
+experts and one router for each modality; in the first `first_k_dense_replace` layers it is dense.
+Positions, modalities and segments are inputs: nothing is guessed from padding.
 """
 
 from __future__ import annotations
@@ -105,12 +105,16 @@ class Backbone(nn.Module):
     ) -> BackboneOutput:
         """Run the decoder; apply `lm_head` to the hidden states whose logits are wanted.
 
-        embeds [B, T, D]; position_ids [3, B, T] or [B, T] int64 (equal on all axes);
-        modality_ids [B, T] (TEXT, IMAGE, AUDIO), None: text; segment_ids [B, T]: tokens see
-        earlier tokens of their own segment only, -1 is padding, None: one segment; mask bool
-        [B, 1, T, S] replaces causality and segments where a caller needs another pattern.
-        With a cache the new tokens follow the cached ones (S = cache.length + T). keep: the layers
-        whose hidden states are wanted.
+        Args:
+            embeds: [B, T, D].
+            position_ids: int64 [3, B, T], or [B, T] if the three axes are equal.
+            modality_ids: [B, T] of TEXT, IMAGE and AUDIO. None means text.
+            segment_ids: [B, T]. A token sees the earlier tokens of its own segment only; -1 is
+                padding. None means one segment.
+            mask: bool [B, 1, T, S], in place of causality and segments.
+            cache: Keys and values of earlier tokens, to which the new ones are appended. Then S is
+                cache.length + T.
+            keep: Layers whose hidden states are wanted.
         """
         if position_ids.dim() == 2:
             position_ids = position_ids.expand(3, -1, -1)

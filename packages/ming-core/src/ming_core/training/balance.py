@@ -1,7 +1,8 @@
-"""Keeping experts evenly used: auxiliary losses and the bias rule, as pure functions of one layer.
+"""Losses and a rule that keep the experts of a layer evenly used, as pure functions.
 
-Losses are returned without their coefficient and differentiate through the probabilities only, not
-through the counts. `keep` marks the tokens that count (no padding). A caller averages over layers.
+The losses have no coefficient. Their gradient goes through the probabilities and not through the
+counts. `keep` marks the tokens that count; padding does not. Each function is about one layer, so
+the caller averages over the layers.
 """
 
 from __future__ import annotations
@@ -73,11 +74,13 @@ def router_z_loss(logits: Tensor, keep: Tensor) -> Tensor:
 
 
 def bias_update(bias: Tensor, counts: Tensor, rate: float, zero_mean: bool = False) -> Tensor:
-    """Selection bias after one step: experts below the mean load go up by `rate`, others down.
+    """Selection bias after one step. It grows by `rate` for experts below the mean load, and falls
+    by `rate` for the others.
 
-    counts are those of the whole global batch, one row per router; a row of zeros changes nothing.
-    `zero_mean` removes the common part of the step, which no selection depends on, so that biases
-    do not drift (Ling 2.0). bias [..., E] float, counts [..., E] -> new bias [..., E].
+    counts: tokens of the whole global batch for each expert, one row for each router. A row of
+    zeros changes nothing. zero_mean: subtract the mean of the step, on which no selection depends,
+    so that the biases do not drift (Ling 2.0). bias [..., E] float, counts [..., E] -> new bias
+    [..., E].
     """
     # Comparing sums instead of means stays exact for integer counts.
     step = (counts.sum(-1, keepdim=True) - counts.shape[-1] * counts).sign().to(bias.dtype)

@@ -1,6 +1,7 @@
-"""Training losses as pure functions. Labels are aligned with the input ids; the shift is in here.
+"""Training losses as pure functions.
 
-Half-precision logits are raised to float32 first.
+Labels are aligned with the input ids; these functions shift them. Logits in half precision are cast
+to float32 first.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def next_token_loss(
     reduction: Literal["token", "sequence"] = "token",
     segment_ids: Tensor | None = None,
 ) -> Tensor:
-    """Mean next-token loss; 0 (with a gradient of 0) when no label is left.
+    """Mean next-token loss; 0, with a gradient of 0, if there is no label.
 
-    "token" gives every label the same weight. "sequence" averages inside each sequence first and
-    then over the sequences that have labels: a sequence is a row, or a segment of a row when
-    segment_ids [B, T] (-1 for padding) are given.
+    The mean "token" gives every label the same weight. The mean "sequence" averages inside each
+    sequence first, and then over the sequences that have labels. A sequence is a row, or, with
+    segment_ids [B, T] (-1 for padding), a segment of a row.
     logits [B, T, V], labels [B, T] with IGNORE at the first token of every sequence.
     """
     losses = token_losses(logits, labels)

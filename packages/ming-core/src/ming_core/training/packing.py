@@ -1,6 +1,7 @@
-"""Several samples in one row: packing plan, packed tensors, and the masks that keep them apart.
+"""Several samples in one row: the plan, and the packed tensors.
 
-Nothing is guessed from positions or padding: `segment_ids` say which tokens belong together.
+`segment_ids` say which tokens of a row belong together; `ming_core.model.masks` makes masks of
+them.
 """
 
 from __future__ import annotations
