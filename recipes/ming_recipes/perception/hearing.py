@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ming_audio import normalisers
 from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
-from ming_audio.tasks import Transcribe
-from ming_core.api import OmniModel
-from ming_core.engine.sampling import SamplingOptions
 from ming_core.errors import MingError
 from ming_core.evaluation import Row, Sample, Score, interval
 from ming_core.media import Message
@@ -31,6 +29,11 @@ from ming_recipes.world.scene import generator, seed_of
 from ming_recipes.world.speech import TRAIN_VOICES, Utterance, Voice, context_of, utterance_of
 from ming_recipes.world.vocabulary import Language
 from ming_recipes.world.voices import JOE, MissingVoice, require, speak
+
+if TYPE_CHECKING:
+    from ming_audio.tasks import Transcribe
+    from ming_core.api import OmniModel
+    from ming_core.engine.sampling import SamplingOptions
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 HEARING_STREAM = 8
@@ -149,6 +152,8 @@ def hearing(sound: np.ndarray, listed: Sequence[str]) -> Transcribe:
 
     sound: [N] float32 at 16 kHz, no longer than the model hears at once.
     """
+    from ming_audio.tasks import Transcribe  # scoring needs no model
+
     sampling: SamplingOptions = {"max_new_tokens": LONGEST}
     return Transcribe(sound, hotwords=listed, cut=False, unsure=True, sampling=sampling)
 

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ming_audio.datasets import Utterance, read_folder
 from ming_audio.judges import WHISPER, open_judge
 from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
 from ming_audio.normalisers import Language
-from ming_audio.tasks import Transcribe
 from ming_core.errors import BadConfig, UnknownName
 from ming_core.evaluation import Benchmark, Judge, Row, Sample, Score, interval
 from ming_core.notes import note_to_user
+
+if TYPE_CHECKING:
+    from ming_audio.tasks import Transcribe
 
 CONTEXTS = ("contextless", "coarse", "fine")
 """What ContextASR-Bench lets a model know: nothing, the topic, or topic and entities."""
@@ -83,6 +85,8 @@ class Asr(Benchmark):
         return ("model",)
 
     def task(self, sample: Sample) -> Transcribe:
+        from ming_audio.tasks import Transcribe  # scoring needs no model
+
         said, told = sample.item, sample.column
         domain = said.topic if told in ("coarse", "fine") else None
         hotwords = said.entities if told == "fine" else ()
