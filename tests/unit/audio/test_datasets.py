@@ -155,6 +155,9 @@ def test_librispeech(librispeech: Path) -> None:
     assert [row.prediction for row in result["rows"]] == ["Mr. Color.", "Yes, so!"]
     assert [row.facts["speaker"] for row in result["rows"]] == ["84", "84"]
     assert result["all"][0].interval is None  # there is one speaker
+    published = result["all"][0].published
+    assert published["Ming-Lite-Omni 1.0"] == 0.0144  # of test-clean
+    assert set(published) == {"Ming-Lite-Omni 1.0", "Ming-Lite-Omni 1.5", "Ming-Flash-Omni"}
     assert model.calls == [("84-121550-0000", None, ()), ("84-121550-0001", None, ())]
 
 
@@ -224,6 +227,22 @@ def test_the_gain_from_hotwords_shows_unless_one_context_is_asked_for(contextasr
     assert found == {"contextless": 0.5, "fine": 0}
     heard = {row.column: row.prediction for row in result["rows"] if row.id == "audio/0.wav"}
     assert heard == {"contextless": "ask shavon about kyoto", "fine": "ask Siobhan about kyoto"}
+
+
+def test_published_rates_stand_beside_those_with_the_names_only(contextasr: Path) -> None:
+    result = score({"0": "ask shavon about kyoto", "1": "至悦大使很好"}, contextasr)
+    published = {(each.column, each.name): each.published for each in result["all"]}
+    assert published["fine", "English NE-FNR"] == {"Ming-Flash-Omni": 0.0236}
+    assert published["fine", "Mandarin WER"] == {"Ming-Flash-Omni": 0.0131}
+    assert not any(found for (column, _), found in published.items() if column != "fine")
+
+
+def test_two_texts_of_one_recording_are_two_samples(tmp_path: Path) -> None:
+    lines = [json.dumps({**ROWS[0], "text": text}) for text in ("Kyoto, Siobhan", "Siobhan, Kyoto")]
+    write(tmp_path / "rows.jsonl", "\n".join(lines))
+    write(tmp_path / "audio" / "0.wav")
+    rows = score({"0": "Siobhan Kyoto"}, tmp_path, context="fine")["rows"]
+    assert [row.id for row in rows] == ["audio/0.wav", "audio/0.wav#2"]
 
 
 def test_a_recording_that_cannot_be_read_is_left_out_and_named(contextasr: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ming_audio.normalisers import Language
@@ -29,12 +29,15 @@ _LANGUAGES: Mapping[str, Language] = {
 _CHAPTER = re.compile(r"(\d+)-\d+\.trans\.txt")
 """The file of a chapter: its speaker, then its own number."""
 
+_SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
+
 
 @dataclass(frozen=True)
 class Utterance:
     """A recording and what is said in it.
 
-    entities: names in the text. topic: what it is about. speaker: who speaks, if the layout tells.
+    entities: names in the text. topic: what it is about. If the layout tells, speaker: who speaks;
+    corpus: the published set that the recording is of.
     """
 
     audio: Path
@@ -43,6 +46,7 @@ class Utterance:
     entities: tuple[str, ...] = ()
     topic: str | None = None
     speaker: str | None = field(default=None, compare=False)
+    corpus: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,14 @@ def _librispeech(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
     for chapter in files:
         named = _CHAPTER.fullmatch(chapter.name)
         speaker = named and named[1]
+        split = chapter.absolute().parents[2].name  # above the folders of speaker and chapter
+        corpus = f"LibriSpeech {split}" if split in _SPLITS else None
         for name, text in _texts(chapter):
             paths = [chapter.with_name(name + suffix) for suffix in (".flac", ".wav")]
             audio = next((path for path in paths if path.exists()), None)
             if audio is None:
                 raise BadConfig(f"{chapter} names {name}, but {paths[0]} does not exist")
-            yield Utterance(audio, text, "English", speaker=speaker)
+            yield Utterance(audio, text, "English", speaker=speaker, corpus=corpus)
 
 
 def _aishell(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
@@ -115,15 +121,19 @@ def _aishell(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
         )
     for audio in recordings:
         speaker = audio.parent.name if audio.parent != wav else None
-        yield Utterance(audio, texts[audio.stem], "Mandarin", speaker=speaker)
+        first = audio.stem.startswith("BAC009S") and wav.name == "test"
+        corpus = "AISHELL-1" if first else None
+        yield Utterance(audio, texts[audio.stem], "Mandarin", speaker=speaker, corpus=corpus)
 
 
 def _contextasr(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
     """The rows of all files; `wav_path` is relative to the folder."""
     for file in files:
+        part = re.match("ContextASR-(Speech|Dialogue)", file.name)
+        corpus = part and f"ContextASR-Bench {part[1]}"
         for number, line in enumerate(_lines(file), start=1):
             if line.strip():
-                yield _row(line, folder, f"line {number} of {file}")
+                yield replace(_row(line, folder, f"line {number} of {file}"), corpus=corpus)
 
 
 STYLES: Mapping[str, Style] = {

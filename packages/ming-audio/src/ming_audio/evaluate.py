@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +95,6 @@ class Asr(Benchmark):
         hotwords = said.entities if told == "fine" else ()
         return Transcribe(said.audio, domain=domain, hotwords=hotwords)
 
-    def batch(self, column: str) -> int:
-        return 1
-
     def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
         """A recogniser that hears the English recordings, too."""
         if data is None or not data.is_dir():
@@ -130,6 +130,7 @@ def _facts(style: str, said: Utterance) -> dict[str, Any]:
         "text": said.text,
         "language": said.language,
         "speaker": said.speaker,
+        "corpus": said.corpus,
         "entities": list(said.entities) if style == "contextasr" else None,
         "bytes": said.audio.stat().st_size,  # tells a recording from another
     }
@@ -153,10 +154,26 @@ def _scores(column: str, pairs: Sequence[tuple[Row, str]]) -> Iterator[Score]:
             for name, count in _counts(row.facts, text).items():
                 counts.setdefault(name, []).append(count)
         speakers = [row.facts["speaker"] or row.id for row, _ in own]
+        corpora = {row.facts["corpus"] for row, _ in own}
         for name, found in counts.items():
             score = _score(f"{language} {name}", column, found, speakers)
             if math.isfinite(score.value):
-                yield score
+                yield replace(score, published=_published(corpora, score))
+
+
+def _published(corpora: Collection[str | None], score: Score) -> Mapping[str, float]:
+    """What the makers of the releases published: with the names to listen for, where they have a
+    list."""
+    if len(corpora) != 1 or score.column not in ("model", "fine"):
+        return {}
+    (corpus,) = corpora
+    return _figures().get(corpus, {}).get(score.name, {})
+
+
+@cache
+def _figures() -> Mapping[str | None, Mapping[str, Mapping[str, float]]]:
+    """By corpus, rate and model."""
+    return json.loads(files("ming_audio").joinpath("published.json").read_text("utf-8"))
 
 
 def _score(name: str, column: str, counts: Sequence[Count], speakers: Sequence[str]) -> Score:
