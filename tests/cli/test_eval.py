@@ -190,7 +190,9 @@ def test_an_interrupted_run_goes_on(run, benchmarks: Fakes, tmp_path: Path) -> N
     scored = run("eval", "score", "run.jsonl")
     assert "easy" in scored.out
     assert "hard" not in scored.out
-    assert scored.err == "ming: the run of run.jsonl has not come to its end: 8 samples\n"
+    assert scored.err == (
+        "ming: the run of run.jsonl has not ended; its 8 predictions are scored\n"
+    )
     benchmarks.stops = None
     whole = run(*SHAPES, "--out", "run.jsonl")
     assert benchmarks.asked[10:] == [f"{k} {i}" for k in ("counting", "reading") for i in range(4)]

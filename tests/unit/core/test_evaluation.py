@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -307,6 +308,27 @@ def test_one_run_at_a_time_has_a_file(tmp_path: Path) -> None:
         pass
     with Predictions.open(file, SETTINGS):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of this kind")
+def test_a_full_disk_keeps_what_is_done(calculator: Calculator, tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    whole, file = tmp_path / "whole.jsonl", tmp_path / "run.jsonl"
+    run(whole)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    try:
+        with pytest.raises(CannotWrite, match=r"what is done is kept, and the same command goes"):
+            run(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert file.read_bytes() == whole.read_bytes()[:600]
+    run(file)
+    assert file.read_bytes() == whole.read_bytes()
 
 
 def test_what_is_wrong_with_the_model_ends_the_run(calculator: Calculator, tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def score(
         for one in judge or ():
             check_judge(entry, benchmark, one)
         if not stored.complete:
-            notes.append(f"the run of {file} has not come to its end: {len(stored.rows)} samples")
+            count = len(stored.rows)
+            notes.append(f"the run of {file} has not ended; its {count} predictions are scored")
         if data is None and settings.data is not None:
             data = Path(settings.data)
         run_of = _Run(benchmark, settings, file, data, stored.rows)

@@ -9,8 +9,9 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ming_core.errors import BadConfig, CannotWrite
 from ming_core.notes import note_to_user
@@ -84,7 +85,7 @@ def note_broken(path: Path, lines: Lines) -> None:
 class LineFile:
     """Such a file, open for further lines."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self.path = path
         self._file = file
 
@@ -98,7 +99,7 @@ class LineFile:
         make_folder(path.parent)
         check_target(path)
         with _explained(path):
-            file = path.open("ab")
+            file = path.open("ab", buffering=0)
         with file:
             _lock(path, file)
             yield cls(path, file)
@@ -110,9 +111,10 @@ class LineFile:
 
     def add(self, value: Mapping[str, Any]) -> None:
         """Write a line, at once."""
+        left = memoryview(as_line(value))
         with _explained(self.path):
-            self._file.write(as_line(value))
-            self._file.flush()
+            while left:  # a disk that is full may take a part
+                left = left[self._file.write(left) :]
 
     def replace(self, values: list[Mapping[str, Any]]) -> None:
         """Put other lines in the place of all. Nothing can be added afterwards."""
@@ -125,7 +127,7 @@ def as_line(value: Mapping[str, Any]) -> bytes:
     return json_text(value, indent=None).encode() + b"\n"
 
 
-def _lock(path: Path, file: IO[bytes]) -> None:
+def _lock(path: Path, file: FileIO) -> None:
     """Keep other processes out until the file is closed, where the system can do that."""
     try:
         import fcntl
