@@ -212,7 +212,7 @@ class OmniModel:
         """What the folders of the model hold, and which installed package reads it."""
         from ming_core.inventory import inventory
 
-        return inventory([checkpoint.root for checkpoint in self.sources.checkpoints])
+        return inventory(replace(self.sources, parts=None))
 
     def encoder(self, modality: str) -> Encoder:
         """The encoder of "image" or "audio", loaded when it is first needed.

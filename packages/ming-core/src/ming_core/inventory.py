@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ming_core.checkpoints.formats import Checkpoint, open_part
+from ming_core.checkpoints.formats import Checkpoint
+from ming_core.errors import MingError
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import package_for
 from ming_core.plugins.manager import CORE
 from ming_core.presets import BACKBONE
-from ming_core.release import Place, Release, release_of
+from ming_core.release import Place
+
+if TYPE_CHECKING:
+    from ming_core.loading import Sources
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".onnx", ".ckpt")
 
@@ -39,45 +43,37 @@ class Found:
     lacks: tuple[str, ...]
 
 
-def inventory(folders: Sequence[Path]) -> list[Found]:
-    """The components in the folders of a preset, or in one folder; reads headers, no weights.
+def inventory(sources: Sources) -> list[Found]:
+    """The components in the folders of a model; reads headers, no weights.
 
     A component of the release that is not on this machine is left out. Raises BadCheckpoint.
     """
-    checkpoints = [open_part(folder) for folder in folders]
-    config: dict[str, Any] = {}
-    for checkpoint in checkpoints:
-        config |= checkpoint.config
-    release = release_of(config)
     found: dict[str, Found] = {}
-    for checkpoint in checkpoints:
-        for item in _of_folder(checkpoint, release, config):
+    for checkpoint in sources.checkpoints:
+        for item in _of_folder(checkpoint, sources):
             found.setdefault(item.name, item)
     return list(found.values())
 
 
-def _of_folder(
-    checkpoint: Checkpoint, release: Release, config: Mapping[str, Any]
-) -> Iterator[Found]:
+def _of_folder(checkpoint: Checkpoint, sources: Sources) -> Iterator[Found]:
     left = dict(_sizes(checkpoint))
-    for place in release.components:
+    for place in sources.release.components:
         if place.folder:
             continue
         mine = [name for name in left if name.startswith(place.prefixes)]
         if mine:
             nbytes = sum(left.pop(name) for name in mine)
-            yield _found(place, checkpoint.root, nbytes, release, config)
+            yield _found(place, checkpoint.root, nbytes, sources)
     words = dict.fromkeys(name.partition(".")[0] for name in left)
     for word in words:
         nbytes = sum(size for name, size in left.items() if name.partition(".")[0] == word)
         yield Found(f"{word}.*", checkpoint.root, nbytes, None, None, ())
-    yield from _of_sub_folders(checkpoint, release, config)
+    yield from _of_sub_folders(checkpoint, sources)
 
 
-def _of_sub_folders(
-    checkpoint: Checkpoint, release: Release, config: Mapping[str, Any]
-) -> Iterator[Found]:
-    known = {place.folder: place for place in release.components if place.folder}
+def _of_sub_folders(checkpoint: Checkpoint, sources: Sources) -> Iterator[Found]:
+    known = {place.folder: place for place in sources.release.components if place.folder}
+    heads = _heads(sources)
     sizes: dict[str, int] = dict.fromkeys(known, 0)
     for path in sorted(checkpoint.root.rglob("*")):
         sub = path.relative_to(checkpoint.root).parent
@@ -90,11 +86,8 @@ def _of_sub_folders(
     for folder, nbytes in sizes.items():
         if not checkpoint.has(folder):
             continue
-        place = known.get(folder)
-        if place is None:
-            yield Found(folder, checkpoint.root / folder, nbytes, None, None, ())
-        else:
-            yield _found(place, checkpoint.root / folder, nbytes, release, config)
+        place = known.get(folder, Place(folder, folder))
+        yield _found(place, checkpoint.root / folder, nbytes, sources, heads.get(folder))
 
 
 def _sizes(checkpoint: Checkpoint) -> Iterator[tuple[str, int]]:
@@ -104,32 +97,37 @@ def _sizes(checkpoint: Checkpoint) -> Iterator[tuple[str, int]]:
 
 
 def _found(
-    place: Place, folder: Path, nbytes: int, release: Release, config: Mapping[str, Any]
+    place: Place, folder: Path, nbytes: int, sources: Sources, reader: str | None = None
 ) -> Found:
     lacks = tuple(name for name in place.files if not (folder / name).is_file())
-    reader = _reader(place, release, config)
-    package = None if reader else _package(place, config)
+    reader = reader or _reader(place, sources)
+    named = _model_type(sources.config, place.section) or ""
+    package = None if reader else package_for("encoders", named)
     return Found(place.name, folder, nbytes, reader, package, lacks)
 
 
-def _reader(place: Place, release: Release, config: Mapping[str, Any]) -> str | None:
-    """The installed package that reads a component."""
+def _reader(place: Place, sources: Sources) -> str | None:
+    """The installed package that reads the backbone or an encoder."""
     plugins = get_plugins()
     if place.name == BACKBONE:
-        return next((e.plugin for e in plugins.releases if e.name == release.name), CORE)
-    for encoder in plugins.encoders:
-        named = _model_type(config, encoder.extra["section"])
-        if encoder.extra["modality"] == place.name and named in (
-            encoder.name,
-            *encoder.extra.get("spellings", ()),
-        ):
-            return encoder.plugin
-    return None
+        return next((e.plugin for e in plugins.releases if e.name == sources.release.name), CORE)
+    try:
+        return sources.encoder_entry(place.name).plugin
+    except MingError:  # no encoder, or none that is installed
+        return None
 
 
-def _package(place: Place, config: Mapping[str, Any]) -> str | None:
-    """The package of the toolkit that reads an encoder."""
-    return package_for("encoders", _model_type(config, place.section) or "")
+def _heads(sources: Sources) -> dict[str, str]:
+    """Folder -> installed package that reads the component of a head in it."""
+    found: dict[str, str] = {}
+    for gives in {entry.extra["gives"] for entry in get_plugins().heads}:
+        try:
+            entry = sources.head_entry(gives)
+            components = entry.load().components(sources.config)
+        except MingError:  # a model without this head, or one that cannot be loaded
+            continue
+        found |= {component.folder: entry.plugin for component in components}
+    return found
 
 
 def _model_type(config: Mapping[str, Any], section: str) -> str | None:

@@ -17,7 +17,7 @@ from torch import nn
 from ming_core.checkpoints.formats import Checkpoint
 from ming_core.checkpoints.keymap import Slot, identity_slots
 from ming_core.checkpoints.reading import Match, fill, match, on_meta
-from ming_core.errors import BadCheckpoint
+from ming_core.errors import BadCheckpoint, MingError
 from ming_core.fields import shown
 
 SLACK = 1000
@@ -123,8 +123,17 @@ def prepare(
     """
     component.paths(part)
     settings = component.settings(config, part)
-    with on_meta(most=None if checked else 4 * len(part.tensors) + SLACK):
-        module = component.build(settings)
+    try:
+        with on_meta(most=None if checked else 4 * len(part.tensors) + SLACK):
+            module = component.build(settings)
+    except MingError:
+        raise
+    except Exception as error:  # settings that its package does not check
+        raise BadCheckpoint(
+            f"{component.name} cannot be built from its settings in {part.folder}: "
+            f"{type(error).__name__}: {error}; take config.json from the release, or update the "
+            "package that reads it"
+        ) from error
     hollow = [n for n, b in module.named_buffers() if b.is_meta and n not in module.state_dict()]
     if hollow:
         raise BadCheckpoint(

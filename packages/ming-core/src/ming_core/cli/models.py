@@ -34,9 +34,9 @@ def models(
         _show_folder(Path(name), as_json)
         return
     found = presets() if name is None else [preset(name)]
-    folders = [] if name is None else _folders(found[0])
-    components = _inventory(folders)
-    knowledge = _knowledge(folders)
+    ready = name is not None and _folders(found[0])
+    components = _inventory(found[0].name) if ready else []
+    knowledge = _knowledge(ready or [])
     if as_json:
         more = {} if name is None else {"components": [_component(each) for each in components]}
         known = {} if knowledge is None else {"knows": knowledge[0]}
@@ -54,10 +54,7 @@ def _is_preset(name: str) -> bool:
 
 
 def _show_folder(folder: Path, as_json: bool) -> None:
-    from ming_core.checkpoints.formats import read_config
-
-    read_config(folder)  # raises for no folder, with the sentence of `load`
-    components, knowledge = _inventory([folder]), _knowledge([folder])
+    components, knowledge = _inventory(folder), _knowledge([folder])
     if as_json:
         known = {} if knowledge is None else {"knows": knowledge[0]}
         listed = [_component(each) for each in components]
@@ -81,10 +78,14 @@ def _folders(preset: PresetParts) -> list[Path]:
     return [part.folder for part in parts if part.folder is not None and not part.lacks]
 
 
-def _inventory(folders: list[Path]) -> list[Found]:
-    from ming_core.inventory import inventory
+def _inventory(model: str | Path) -> list[Found]:
+    from dataclasses import replace
 
-    return inventory(folders) if folders else []
+    from ming_core.inventory import inventory
+    from ming_core.loading import open_sources
+
+    sources = open_sources(model, "cpu", "auto", parts=())  # nothing but JSON files is read
+    return inventory(replace(sources, parts=None))
 
 
 def _knowledge(folders: list[Path]) -> tuple[Any, Knowledge] | None:

@@ -10,6 +10,7 @@ from ming_core.chat.dialects import as_messages
 from ming_core.chat.prompt import Prompt
 from ming_core.engine.answers import Answer
 from ming_core.engine.request import Request, sampling_of
+from ming_core.loading import TEXT
 from ming_core.media import Message
 from ming_core.model.cache import Cache
 from ming_core.model.seen import Seen, SeenMedia, shared_tokens
@@ -72,6 +73,7 @@ class Session:
     """
 
     def __init__(self, model: OmniModel, memory: Memory | None = None) -> None:
+        model.sources.require(TEXT)
         self.model = model
         # As many tokens as the context holds: all media of the last turn, at the least.
         self.memory = memory or Memory(SeenMedia(model.config.max_position_embeddings))
