@@ -44,7 +44,8 @@ class FakeSession:
         answer = self.answer(f"{self.brightness:.0f}")
         return [FakeRemark(seconds, question, answer) for question, _, _ in self.standing]
 
-    def ask(self, question: str, **sampling: Any) -> Any:
+    def ask(self, question: str, think: bool = False, **sampling: Any) -> Any:
+        self.thought = think
         self.asked.append((len(self.seen), question, sampling))
         return self.answer(f"after {len(self.seen)}")
 
@@ -99,6 +100,17 @@ def test_options_reach_the_session(run, fake, session: FakeSession, clip: str) -
     assert session.options == {"frames": 8, "keep": "recent", "fps": 3.0}
     sampling = {"max_new_tokens": 5, "temperature": 1.0, "seed": 1}
     assert session.asked == [(6, "late?", sampling)]  # past the end
+
+
+def test_reasoning_goes_to_stderr(run, session: FakeSession, clip: str, monkeypatch) -> None:
+    answer = session.answer
+    monkeypatch.setattr(session, "answer", lambda text: answer(f"<think>why</think>{text}"))
+    result = run("watch", clip, "--ask", "0:what?", "--think")
+    assert (result.out, result.err) == ("0.0 s  what?  after 1\n", "why\n")
+    assert session.thought
+    alone = run("watch", clip, "--whenever", "what?", "--think")
+    assert (alone.code, alone.out) == (2, "")
+    assert "--think is about --ask, which is not given; leave it out" in alone.err
 
 
 def test_json_is_one_object_a_line(run, session: FakeSession, clip: str) -> None:

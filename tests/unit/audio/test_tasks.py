@@ -30,7 +30,7 @@ from ming_core.plugins import get_plugins
 from ming_core.release import Release
 from ming_core.releases.flash import FLASH as FLASH_RELEASE
 from ming_core.releases.lite import LITE_1_0, LITE_1_5
-from ming_core.tasks import method_of
+from ming_core.tasks import NoTarget, method_of
 from ming_core.testing import ScriptedEngine
 
 RATE = 16_000
@@ -408,6 +408,43 @@ def test_memory_does_not_grow_with_the_sound(monkeypatch: pytest.MonkeyPatch) ->
         return used
 
     assert peak(9) <= 1.1 * peak(3)
+
+
+# Targets
+
+
+def test_the_target_has_the_tag_of_the_language() -> None:
+    model: Any = Scripted(["English\thello"])
+    assert Transcribe(SHORT).target(model, "hello", "en") == ["English\thello"]
+    assert Transcribe(SHORT, "zh").target(model, "你好") == ["你好"]  # the question names it
+    with pytest.raises(NoTarget, match="the model writes the language before the text; say which"):
+        Transcribe(SHORT).target(model, "hello")
+    with pytest.raises(UnknownName, match="unknown language 'zg'"):
+        Transcribe(SHORT).target(model, "hello", "zg")
+    task = Transcribe(SHORT, cut=True)
+    assert len(list(task.requests(model))) == 2
+    heard = run(Scripted(["English\thello", "English\tthere"]), SHORT, cut=True)
+    assert task.target(model, heard) == ["English\thello", "English\tthere"]
+    with pytest.raises(NoTarget, match="the sound has 2 pieces, and 1 texts are wanted"):
+        task.target(model, "hello", "en")
+    twice: Any = Scripted(section={"compare_hotwords": True})
+    listed = Transcribe(SHORT, "en", hotwords=["Jon"])
+    assert len(list(listed.requests(twice))) == 2
+    assert listed.target(twice, "tell Jon") == ["tell Jon", "tell Jon"]
+
+
+def test_what_the_model_is_not_sure_of_may_be_kept() -> None:
+    model = Scripted(["English\tnonsense"] * 2)
+    reply = model.reply
+    model.reply = lambda request: replace(reply(request), sure=False)  # type: ignore[method-assign]
+    assert run(model, SHORT).text == ""
+    assert run(model, SHORT, unsure=True).text == "nonsense"
+
+
+def test_a_short_sound_is_heard_as_a_whole_if_asked_for() -> None:
+    model = Scripted(["English\thello there"], section={"pause": 0.3})
+    assert run(model, SHORT, cut=False).text == "hello there"
+    assert np.array_equal(model.asked[0][1].source, SHORT)
 
 
 # A whole model, with random ears

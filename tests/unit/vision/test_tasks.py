@@ -21,10 +21,12 @@ from ming_core.media import Text
 from ming_core.notes import collected_notes
 from ming_core.plugins import get_plugins
 from ming_core.releases.flash import FLASH
-from ming_core.tasks import method_of
+from ming_core.tasks import NoTarget, method_of
 from ming_core.testing import ScriptedEngine
 from ming_vision.documents import Document, Table, parse_tables, unfenced
+from ming_vision.grounding import Box
 from ming_vision.prompts import RELEASED, language_of, prompts_of, say
+from ming_vision.square import Place
 from ming_vision.tasks import Click, Describe, Ground, Read
 
 NANO = {
@@ -386,3 +388,65 @@ def test_the_tasks_are_methods_of_nano(tmp_path: Path) -> None:
     assert all(0 <= edge <= 64 for box in found.boxes for edge in box.corners)
     assert found.save(tmp_path / "boxes.png").exists()
     assert model.click(scene, "red star", ["back()"], max_new_tokens=16).text is not None
+
+
+# Targets
+
+
+def test_targets_of_boxes_are_read_back() -> None:
+    """In the scale of the release, and in that of nano, whose last column belongs to the box."""
+    for section, size, box, written in (
+        (None, (200, 100), (100, 10, 150, 90), "[500, 100, 750, 900]"),
+        (None, (200, 100), (-5, 0, 200, 100), "[0, 0, 999, 999]"),
+        (NANO, (64, 64), (3, 0, 10, 9), "03 00 09 08"),
+        (NANO, (640, 640), (320, 0, 640, 320), "32 00 63 31"),
+        (NANO, (64, 64), (63.9, 63.9, 64, 64), "63 63 63 63"),
+    ):
+        model, task = Scripted(section=section), Ground(picture(*size), "star")
+        assert task.target(model, [box]) == [written]
+        (found,) = ground(Scripted(written, section), picture(*size), "star").boxes
+        edges = zip(found.corners, box, strict=True)
+        assert all(abs(a - min(max(b, 0), max(size))) <= max(size) / 64 for a, b in edges)
+    several = Ground(picture(), "star").target(Scripted(), [(0, 0, 20, 10), Box(20, 0, 40, 10)])
+    assert several == ["[0, 0, 100, 100], [100, 0, 200, 100]"]
+
+
+def test_targets_on_the_canvas_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide picture lies in the middle of a square one."""
+    monkeypatch.setattr("ming_vision.tasks._place", lambda *_: Place(0, 0.25, 1, 0.5))
+    model = Scripted(section=NANO)
+    wide = picture(128, 64)
+    assert Ground(wide, "star").target(model, [(0, 0, 128, 64)]) == ["00 16 63 47"]
+    assert Click(wide, "star").target(model, (64, 32)) == ["click(x=0.50,y=0.50)"]
+
+
+def test_targets_of_clicks_are_read_back() -> None:
+    for section, written in ((None, "click(x=0.502,y=0.255)"), (NANO, "click(x=0.50,y=0.26)")):
+        model, task = Scripted(section=section), Click(picture(), "bar")
+        assert task.target(model, (100, 25)) == [written]
+        action = click(Scripted(written, section), picture(), "bar")
+        assert section or ((action.x, action.y), task.target(model, action)) == (
+            (100, 25),
+            [written],
+        )
+    back = click(Scripted("back()"), picture(), "bar")
+    assert Click(picture(), "bar").target(Scripted(), back) == ["back()"]
+
+
+def test_targets_of_texts() -> None:
+    assert Describe(picture()).target(Scripted(), "a star") == ["a star"]
+    assert Read(picture()).target(Scripted(), "page") == ["page"]
+    assert Read("scan.tif").target(Scripted(), ["one", "two"]) == ["one", "two"]
+    caption = '<boxes alt="cat" bbox="[0, 0, 9, 9]">cat</boxes>'
+    assert Ground(picture()).target(Scripted(), caption) == [caption]
+
+
+def test_what_has_no_target() -> None:
+    unread = click(Scripted("nothing"), picture(), "bar")
+    for make, sentence in (
+        (lambda: Ground(picture()).target(Scripted(), [(0, 0, 9, 9)]), "give its whole text"),
+        (lambda: Ground(picture(), "x").target(Scripted(), []), "a thing that is not there"),
+        (lambda: Click(picture(), "x").target(Scripted(), unread), "there is no action in 'noth"),
+    ):
+        with pytest.raises(NoTarget, match=sentence):
+            make()

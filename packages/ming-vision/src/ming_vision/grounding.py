@@ -152,15 +152,17 @@ def write_box(
 
     corners: left, top, right and bottom edge. What lies beside the picture is cut off.
     """
-    (wide, high), far = size, 0 if style == "brackets" else 1
+    wide, high = size
+    # In brackets no release writes the scale itself, and elsewhere the last column is in the box.
+    most, far = (scale - 1, 0) if style == "brackets" else (scale, 1)
     x0, y0, x1, y1 = corners
     left, right = sorted((_within(x0 / wide), _within(x1 / wide)))
     top, bottom = sorted((_within(y0 / high), _within(y1 / high)))
     first, last = place.to_canvas(left, top), place.to_canvas(right, bottom)
-    starts = [min(round(share * scale), scale - 1) for share in first]
+    starts = [min(round(share * scale), most - 1) for share in first]
     # At least one column and one row: a box without area is none.
     ends = [
-        min(max(round(share * scale), start + 1), scale)
+        min(max(round(share * scale), start + 1), most)
         for share, start in zip(last, starts, strict=True)
     ]
     if style == "plain":

@@ -17,6 +17,7 @@ from ming_core.cli.common import (
     ModelOption,
     QuietOption,
     load_model,
+    print_reasoning,
     read_media,
     told,
 )
@@ -76,6 +77,9 @@ def watch(
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    think: Annotated[
+        bool, typer.Option("--think", help="Reason before an answer to --ask; see ming ask.")
+    ] = False,
     *,
     sampling: Sampled,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -92,6 +96,8 @@ def watch(
         raise BadConfig("--whenever has no question; write it as 'what moves?'")
     if every is not None and not whenever:
         raise BadConfig("--every is about --whenever, which is not given; leave it out")
+    if think and not ask:
+        raise BadConfig("--think is about --ask, which is not given; leave it out")
     questions = sorted((_timed(text) for text in ask or ()), key=lambda timed: timed[0])
     source = read_media(file).source  # refused before anything heavy is imported
     from ming_vision.video import open_stream
@@ -111,12 +117,13 @@ def watch(
             said = {"seconds": round(now, 3), "question": question, **answer.to_dict()}
             print_json({**about, **said}, indent=None)
         else:
+            print_reasoning(f"{answer.thinking}\n" if answer.thinking else "", quiet)
             show(f"{now:.1f} s  {one_line(question)}  {answer}")
 
     def answer_until(moment: float) -> None:
         while questions and questions[0][0] <= moment:
             _, question = questions.pop(0)
-            say(question, session.ask(question, **sampling), standing=False)
+            say(question, session.ask(question, think=think, **sampling), standing=False)
 
     for now, picture in chain([opening], stream):
         if realtime:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def ming_register_tasks(register: Registrar) -> None:
     takes = ("text", "image", "audio", "video")
     summary = "answer a question about text and media"
-    register("ask", "ming_core.api:OmniModel.ask", takes=takes, gives="text", summary=summary)
+    register("ask", "ming_core.tasks.ask:Ask", takes=takes, gives="text", summary=summary)
     summary = "answer the last turn of a conversation"
     register("chat", "ming_core.api:OmniModel.chat", takes=takes, gives="text", summary=summary)
 
