@@ -187,7 +187,7 @@ class OmniModel:
         """
         name = BACKBONE if name == TEXT else name
         with self._loading:
-            module = self._present(name)
+            module = self.present(name)
             if module is None:
                 self.loaded[name] = self.sources.load(name, self._checked.pop(name, None))
                 module = self.loaded[name].module
@@ -205,7 +205,7 @@ class OmniModel:
         Raises as `component` does, but for values that are not finite.
         """
         with self._loading:
-            if self._present(name) is None and name not in self._checked:
+            if self.present(name) is None and name not in self._checked:
                 self._checked[name] = self.sources.prepare(name)
 
     def components(self) -> list[Found]:
@@ -230,7 +230,7 @@ class OmniModel:
 
         return save_model(self._written(), self.sources, folder)
 
-    def _present(self, name: str) -> nn.Module | None:
+    def present(self, name: str) -> nn.Module | None:
         """A component that was read, or that the model was made with."""
         if name == BACKBONE:
             return self._omni.backbone
@@ -242,7 +242,7 @@ class OmniModel:
         """What `save` writes: the modules that are in their places now."""
         found = dict(self.loaded)
         for name in (BACKBONE, *self._omni.encoders):
-            module = self._present(name)
+            module = self.present(name)
             if module is not None and (name not in found or found[name].module is not module):
                 found[name] = self.sources.made(name, module)
         return found

@@ -66,21 +66,26 @@ def task_entry(name: str) -> Entry:
 
 
 def why_not(model: OmniModel, entry: Entry) -> str | None:
-    """Why a model cannot do a task: it reads none of the media that it takes. None if it can."""
-    reasons = []
-    for kind in entry.extra.get("takes", ()):
-        if kind not in KINDS:
-            return None
-        reason = _unread(model, KINDS[kind].modality)
-        if reason is None:
-            return None
-        reasons.append(reason)
-    return reasons[0] if reasons else None
+    """Why a model cannot do a task; None if it can.
+
+    It must read one of the kinds of media that the task takes, and have a head for what it gives,
+    or its language model for words.
+    """
+    takes, gives = entry.extra.get("takes", ()), entry.extra.get("gives", "")
+    try:
+        if gives in KINDS:
+            model.sources.head_entry(gives)
+        else:
+            model.sources.require("text")
+        unread = [_unread(model, KINDS[kind].modality) for kind in takes if kind in KINDS]
+    except MingError as error:
+        return str(error)
+    return unread[0] if unread and all(unread) and len(unread) == len(takes) else None
 
 
 def _unread(model: OmniModel, modality: str) -> str | None:
     """Why the model reads no media of a modality; None if it does."""
-    if modality in model.omni.encoders:
+    if model.present(modality) is not None:
         return None
     try:
         model.sources.encoder_entry(modality)
