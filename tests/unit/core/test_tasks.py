@@ -240,6 +240,13 @@ def test_the_tasks_of_a_model_are_those_it_can_do(nano: OmniModel) -> None:
         deaf.transcribe("a.wav")
 
 
+def test_listing_tasks_reads_no_weights() -> None:
+    model = load("nano")
+    assert "ground" in model.tasks
+    assert hasattr(model, "transcribe")
+    assert model.loaded == {}
+
+
 def test_what_a_model_cannot_do_is_no_attribute(nano: OmniModel) -> None:
     assert not hasattr(nano, "draw")
     assert not hasattr(nano, "nothing_at_all")
@@ -257,7 +264,9 @@ def test_methods_show_their_signature_and_text(nano: OmniModel) -> None:
         "(image: 'Any', expression: 'str | None' = None, *, think: 'bool' = False, "
         "**sampling: 'Unpack[SamplingOptions]') -> 'Grounding'"
     )
-    assert inspect.getdoc(nano.ground).startswith("Find things in a picture. The boxes are in ")
+    assert str(inspect.getdoc(nano.ground)).startswith(
+        "Find things in a picture. The boxes are in "
+    )
     assert nano.ground.__name__ == "ground"
     heard = inspect.signature(nano.transcribe).parameters
     assert list(heard)[:4] == ["source", "language", "context", "hotwords"]

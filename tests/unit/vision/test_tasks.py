@@ -393,6 +393,11 @@ def test_the_tasks_are_methods_of_nano(tmp_path: Path) -> None:
 # Targets
 
 
+def scripted(text: str = "", section: Any = None) -> Any:
+    """Takes the place of a model."""
+    return Scripted(text, section)
+
+
 def test_targets_of_boxes_are_read_back() -> None:
     """In the scale of the release, and in that of nano, whose last column belongs to the box."""
     for section, size, box, written in (
@@ -402,19 +407,19 @@ def test_targets_of_boxes_are_read_back() -> None:
         (NANO, (640, 640), (320, 0, 640, 320), "32 00 63 31"),
         (NANO, (64, 64), (63.9, 63.9, 64, 64), "63 63 63 63"),
     ):
-        model, task = Scripted(section=section), Ground(picture(*size), "star")
+        model, task = scripted(section=section), Ground(picture(*size), "star")
         assert task.target(model, [box]) == [written]
-        (found,) = ground(Scripted(written, section), picture(*size), "star").boxes
+        (found,) = ground(scripted(written, section), picture(*size), "star").boxes
         edges = zip(found.corners, box, strict=True)
         assert all(abs(a - min(max(b, 0), max(size))) <= max(size) / 64 for a, b in edges)
-    several = Ground(picture(), "star").target(Scripted(), [(0, 0, 20, 10), Box(20, 0, 40, 10)])
+    several = Ground(picture(), "star").target(scripted(), [(0, 0, 20, 10), Box(20, 0, 40, 10)])
     assert several == ["[0, 0, 100, 100], [100, 0, 200, 100]"]
 
 
 def test_targets_on_the_canvas_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wide picture lies in the middle of a square one."""
     monkeypatch.setattr("ming_vision.tasks._place", lambda *_: Place(0, 0.25, 1, 0.5))
-    model = Scripted(section=NANO)
+    model = scripted(section=NANO)
     wide = picture(128, 64)
     assert Ground(wide, "star").target(model, [(0, 0, 128, 64)]) == ["00 16 63 47"]
     assert Click(wide, "star").target(model, (64, 32)) == ["click(x=0.50,y=0.50)"]
@@ -422,31 +427,31 @@ def test_targets_on_the_canvas_of_a_model(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_targets_of_clicks_are_read_back() -> None:
     for section, written in ((None, "click(x=0.502,y=0.255)"), (NANO, "click(x=0.50,y=0.26)")):
-        model, task = Scripted(section=section), Click(picture(), "bar")
+        model, task = scripted(section=section), Click(picture(), "bar")
         assert task.target(model, (100, 25)) == [written]
-        action = click(Scripted(written, section), picture(), "bar")
+        action = click(scripted(written, section), picture(), "bar")
         assert section or ((action.x, action.y), task.target(model, action)) == (
             (100, 25),
             [written],
         )
-    back = click(Scripted("back()"), picture(), "bar")
-    assert Click(picture(), "bar").target(Scripted(), back) == ["back()"]
+    back = click(scripted("back()"), picture(), "bar")
+    assert Click(picture(), "bar").target(scripted(), back) == ["back()"]
 
 
 def test_targets_of_texts() -> None:
-    assert Describe(picture()).target(Scripted(), "a star") == ["a star"]
-    assert Read(picture()).target(Scripted(), "page") == ["page"]
-    assert Read("scan.tif").target(Scripted(), ["one", "two"]) == ["one", "two"]
+    assert Describe(picture()).target(scripted(), "a star") == ["a star"]
+    assert Read(picture()).target(scripted(), "page") == ["page"]
+    assert Read("scan.tif").target(scripted(), ["one", "two"]) == ["one", "two"]
     caption = '<boxes alt="cat" bbox="[0, 0, 9, 9]">cat</boxes>'
-    assert Ground(picture()).target(Scripted(), caption) == [caption]
+    assert Ground(picture()).target(scripted(), caption) == [caption]
 
 
 def test_what_has_no_target() -> None:
-    unread = click(Scripted("nothing"), picture(), "bar")
+    unread = click(scripted("nothing"), picture(), "bar")
     for make, sentence in (
-        (lambda: Ground(picture()).target(Scripted(), [(0, 0, 9, 9)]), "give its whole text"),
-        (lambda: Ground(picture(), "x").target(Scripted(), []), "a thing that is not there"),
-        (lambda: Click(picture(), "x").target(Scripted(), unread), "there is no action in 'noth"),
+        (lambda: Ground(picture()).target(scripted(), [(0, 0, 9, 9)]), "give its whole text"),
+        (lambda: Ground(picture(), "x").target(scripted(), []), "a thing that is not there"),
+        (lambda: Click(picture(), "x").target(scripted(), unread), "there is no action in 'noth"),
     ):
         with pytest.raises(NoTarget, match=sentence):
             make()
