@@ -51,7 +51,7 @@ class Shapes(Benchmark):
             )
         return found
 
-    def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
+    def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
         self.calls.append(("judged", data))
         return lambda row: f"fine: {row.prediction}"
 

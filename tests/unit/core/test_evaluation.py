@@ -63,7 +63,7 @@ class Sums(Benchmark):
         right = [(row.prediction == row.facts["answer"], 1) for row in rows]
         return [Score("right", sum(r for r, _ in right) / len(rows), len(rows))]
 
-    def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
+    def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
         def strict(row: Row) -> str:
             self.judged.append(row.id)
             if row.id == "2+1":
@@ -379,6 +379,27 @@ def test_a_judge_is_asked_once_about_each_prediction(
     assert judge_rows(benchmark, "strict", changed, file)[0].verdicts == {"strict": "strict says 9"}
     assert benchmark.judged[0] == "0+1"
     json.loads(kept.read_text().splitlines()[0])
+
+
+def test_results_that_are_files_lie_beside_the_predictions_where_a_judge_finds_them(
+    calculator: Calculator, tmp_path: Path
+) -> None:
+    class Painted(Sums):
+        def prediction(self, sample: Sample, results: Sequence[Any], folder: Path) -> str:
+            folder.mkdir(exist_ok=True)
+            name = f"{sample.column}-{sample.item}.txt"
+            (folder / name).write_text(results[-1])
+            return name
+
+        def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
+            return lambda row: (folder / row.prediction).read_text()
+
+    file = tmp_path / "run.jsonl"
+    rows = run(file, replace(SETTINGS, limit=2), benchmark=Painted())
+    assert rows[1].prediction == "plain-1.txt"
+    assert (tmp_path / "run" / "plain-1.txt").read_text() == "2"
+    judged = judge_rows(Painted(), "strict", rows, file)
+    assert judged[1].verdicts == {"strict": "2"}
 
 
 def test_an_interval_is_the_same_in_every_run_and_holds_the_score() -> None:

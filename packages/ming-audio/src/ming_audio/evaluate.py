@@ -95,7 +95,7 @@ class Asr(Benchmark):
         hotwords = said.entities if told == "fine" else ()
         return Transcribe(said.audio, domain=domain, hotwords=hotwords)
 
-    def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
+    def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
         """A recogniser that hears the English recordings, too."""
         if data is None or not data.is_dir():
             raise BadConfig(f"the judge {name} hears the recordings; say where with --data")

@@ -131,6 +131,9 @@ class Benchmark(ABC):
     def score(self, rows: Sequence[Row]) -> Sequence[Score]:
         """The scores of predictions, from their rows alone. It may be a part of all rows."""
 
-    def judge(self, name: str, rows: Sequence[Row], data: Path | None) -> Judge:
-        """Open one of the `judges` for these rows. Raises MissingPlugin or BadConfig."""
+    def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
+        """Open one of the `judges` for these rows. Raises MissingPlugin or BadConfig.
+
+        data: where the data of the run lie. folder: where `prediction` saved pictures and sounds.
+        """
         raise NotImplementedError

@@ -49,7 +49,7 @@ def judge_rows(
 
     Raises BadConfig, UnknownName or MissingPlugin if there is no such judge, CannotWrite.
     """
-    judge = benchmark.judge(name, rows, data)
+    judge = benchmark.judge(name, rows, data, file.with_suffix(""))
     path = file.with_name(f"{file.stem}.{name}.jsonl")
     with LineFile.open(path) as lines:
         found = read_lines(path, KIND)
