@@ -381,6 +381,38 @@ def test_a_judge_is_asked_once_about_each_prediction(
     json.loads(kept.read_text().splitlines()[0])
 
 
+def test_a_model_is_told_by_its_weights_and_its_config(tmp_path: Path) -> None:
+    def mark(folder: str, value: float, width: int = 3) -> str:
+        place = tmp_path / folder / "talker"
+        place.mkdir(parents=True, exist_ok=True)
+        write_safetensors(place / "model.safetensors", value)
+        checkpoint = SimpleNamespace(folder=tmp_path / folder)
+        sources = SimpleNamespace(
+            config={"width": width}, preprocessor={}, checkpoints=[checkpoint]
+        )
+        return running.model_mark(SimpleNamespace(sources=sources))  # type: ignore[arg-type]
+
+    assert mark("a", 1.0) == mark("moved", 1.0)
+    assert len({mark("a", 1.0), mark("a", 2.0), mark("a", 1.0, width=4)}) == 3
+
+
+def write_safetensors(path: Path, value: float) -> None:
+    """Two tensors, of which the larger one has the value in its middle."""
+    small, large = np.zeros(4, np.float32), np.zeros(100_000, np.float32)
+    large[50_000] = value
+    header = json.dumps(
+        {
+            "large": {"dtype": "F32", "shape": [100_000], "data_offsets": [0, large.nbytes]},
+            "small": {
+                "dtype": "F32",
+                "shape": [4],
+                "data_offsets": [large.nbytes, large.nbytes + 16],
+            },
+        }
+    ).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + large.tobytes() + small.tobytes())
+
+
 def test_results_that_are_files_lie_beside_the_predictions_where_a_judge_finds_them(
     calculator: Calculator, tmp_path: Path
 ) -> None:
@@ -397,7 +429,7 @@ def test_results_that_are_files_lie_beside_the_predictions_where_a_judge_finds_t
     file = tmp_path / "run.jsonl"
     rows = run(file, replace(SETTINGS, limit=2), benchmark=Painted())
     assert rows[1].prediction == "plain-1.txt"
-    assert (tmp_path / "run" / "plain-1.txt").read_text() == "2"
+    assert (tmp_path / "run.files" / "plain-1.txt").read_text() == "2"
     judged = judge_rows(Painted(), "strict", rows, file)
     assert judged[1].verdicts == {"strict": "2"}
 

@@ -151,6 +151,11 @@ def _as_value(row: Row) -> dict[str, Any]:
     return {"id": row.id, "column": row.column, "facts": row.facts, **what}
 
 
+def results_folder(file: Path) -> Path:
+    """Where the pictures and sounds of a run lie: `run.files` beside `run.jsonl`."""
+    return file.with_name(f"{file.stem}.files")
+
+
 class Predictions:
     """An open file of predictions. `rows` has what is there, by column and id."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ming_core.errors import BadCheckpoint, BadConfig, MingError, MissingPlugin, UnknownName
 from ming_core.evaluation.benchmark import Benchmark, Row, Sample
-from ming_core.evaluation.predictions import Predictions, RunSettings
+from ming_core.evaluation.predictions import Predictions, RunSettings, results_folder
 from ming_core.notes import note_to_user
 from ming_core.tasks import run_many
 from ming_core.text import json_text, valid
@@ -61,15 +61,22 @@ def model_mark(model: OmniModel) -> str:
     sources = model.sources
     digest = hashlib.sha256(json_text([sources.config, sources.preprocessor]).encode())
     for checkpoint in sources.checkpoints:
-        for name, tensor in sorted(checkpoint.tensors.items()):
-            count = min(SAMPLED, tensor.nbytes)
-            with tensor.file.open("rb") as file:
-                file.seek(tensor.offset + (tensor.nbytes - count) // 2)
-                digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode() + file.read(count))
+        for path in sorted(checkpoint.folder.rglob("*.safetensors")):
+            _add_file(digest, path)
     if not sources.checkpoints:  # a model in memory, as while it is trained
         for name, value in sorted(model.omni.state_dict().items()):
             digest.update(name.encode() + value.flatten()[:SAMPLED].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _add_file(digest: Any, path: Path) -> None:
+    from ming_core.checkpoints.formats import read_header
+
+    with path.open("rb") as file:
+        for name, tensor in read_header(path).items():
+            count = min(SAMPLED, tensor.nbytes)
+            file.seek(tensor.offset + (tensor.nbytes - count) // 2)
+            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode() + file.read(count))
 
 
 def predict(
@@ -88,7 +95,7 @@ def predict(
 
     Args:
         settings: What is run, see `run_settings`. The data and the limit are taken from it.
-        file: Of the predictions. Pictures and sounds go into a folder of its name, without suffix.
+        file: Of the predictions. Pictures and sounds go into `results_folder(file)`.
         again: Replace the file.
         track: Shows how far the run is.
 
@@ -113,7 +120,7 @@ def predict(
                 # depend a little on their neighbours.
                 missing = {s.id for s in batch if (column, s.id) not in stored.rows}
                 if missing:
-                    rows = _answered(model, benchmark, batch, file.with_suffix(""))
+                    rows = _answered(model, benchmark, batch, results_folder(file))
                     stored.add(row for row in rows if row.id in missing)
         if before and before == len(keys):
             note_to_user(f"all {before} predictions are in {file} already; --again makes new ones")
@@ -145,7 +152,7 @@ def _answered(
             try:
                 done = results[i]
                 task = benchmark.next_task(batch[i], done) if done else benchmark.task(batch[i])
-            except MingError as error:
+            except (MingError, OSError) as error:
                 errors[i] = _own(error)
                 continue
             if task is not None:

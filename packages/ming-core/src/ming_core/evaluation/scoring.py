@@ -11,6 +11,7 @@ from typing import Any
 from ming_core.errors import BadConfig, MingError
 from ming_core.evaluation.benchmark import Benchmark, Judge, Row, Score
 from ming_core.evaluation.lines import LineFile, note_broken, read_lines
+from ming_core.evaluation.predictions import results_folder
 from ming_core.evaluation.running import Track, untracked
 from ming_core.notes import note_to_user
 from ming_core.text import json_text
@@ -49,7 +50,7 @@ def judge_rows(
 
     Raises BadConfig, UnknownName or MissingPlugin if there is no such judge, CannotWrite.
     """
-    judge = benchmark.judge(name, rows, data, file.with_suffix(""))
+    judge = benchmark.judge(name, rows, data, results_folder(file))
     path = file.with_name(f"{file.stem}.{name}.jsonl")
     with LineFile.open(path) as lines:
         found = read_lines(path, KIND)
