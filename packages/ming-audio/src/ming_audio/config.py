@@ -1,4 +1,4 @@
-"""What config.json says about hearing, and which encoder of a release serves which task."""
+"""What config.json says about the encoders of sounds, and which of them is for which purpose."""
 
 from __future__ import annotations
 
@@ -156,11 +156,14 @@ class Ear:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """listening: the ear for questions and dialogue. transcribing: the ear for writing down.
+    """The settings of all encoders of a release.
 
-    They are the same one in every release but Lite 1.0. hidden_size: channels of the backbone.
-    mlp_depth: linear layers of a projector, its convolution counted. unit_length: whether tokens
-    are normalised.
+    Attributes:
+        listening: The encoder for questions and dialogue.
+        transcribing: The encoder for transcription. Only in Lite 1.0 it is another one.
+        hidden_size: Width of the backbone.
+        mlp_depth: Number of layers of a projector, with its convolution.
+        unit_length: Whether tokens are normalised to length 1.
     """
 
     listening: Ear

@@ -1,9 +1,8 @@
 """The sound of a file as FFmpeg decodes it, on the clock of the file.
 
-What can be decoded is the truth: no length in a header and no guess decides how much is read. What
-is missing where packets got lost is silence, so that seconds stay those of the file; where the
-clock itself jumps, as between two recordings in one stream, what follows is joined to what came
-before.
+Everything that can be decoded is read, whatever the header says about the length. Where packets are
+lost, there is silence, so that the seconds stay those of the file. If the clock of the file jumps,
+for example between two recordings in one stream, the second one follows the first without a pause.
 """
 
 from __future__ import annotations
@@ -85,9 +84,9 @@ class Block:
 
 
 def decode(file: MediaFile) -> Iterator[Block]:
-    """All sound of a file. Notes what is missing, and which of several tracks this is.
+    """Yield all sound of a file. Notes say what is missing, and which of several tracks is read.
 
-    Raises BadMedia for what holds no sound that can be decoded.
+    Raises BadMedia for a file without sound that can be decoded.
     """
     if file.is_empty():
         raise BadMedia(f"{file.name} is empty; {KNOWN}")

@@ -1,7 +1,8 @@
 """The SANM encoder (preview, and Lite 1.0 listening): stacked filter banks to hidden states.
 
-FunASR's `SANMEncoder`: attention whose values also pass a depthwise convolution over time, the
-"memory". 17 frames a second leave little to gain by packing, so batches are padded and masked.
+It is FunASR's `SANMEncoder`: attention whose values also go through a depthwise convolution over
+time, the "memory". With 17 frames a second, packing would save little, so batches are padded and
+masked.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Long recordings in pieces that an encoder can take, cut at pauses, and their texts joined.
+"""Cut long recordings at pauses into pieces that an encoder can take, and join their texts.
 
-Speech is what rises above the noise, whose level follows the signal down at once and up slowly; it
-begins with more than it ends with, so that a word is not torn at its quiet sounds. No model is
-needed, and music counts as speech. Where somebody speaks on for longer than a piece may last, the
-cut is at the quietest moment of its last third, and the next piece begins a little before it.
+A sound is speech if it is louder than the noise. The level of the noise follows the signal down at
+once and up slowly. Speech must be louder to begin than to go on, so that no word is cut at a quiet
+sound. No model is needed; music counts as speech. If there is no pause for too long, the piece ends
+at the quietest moment of its last third, and the next piece begins a little before that moment.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Segment:
 
 
 def segments(blocks: Iterable[np.ndarray], rule: SegmentRule | None = None) -> Iterator[Segment]:
-    """What is spoken in a recording, in order; nothing for silence.
+    """Yield the pieces of a recording in which somebody speaks, in order.
 
-    blocks: [N] float32 at 16 kHz of any size (`stream_audio`), which makes no difference to the
-    result. Holds little more than one block and one segment in memory.
+    blocks: [N] float32 at 16 kHz, as `stream_audio` gives them. Their sizes do not change the
+    result. Little more than one block and one segment is in memory.
     """
     cutter = _Cutter(rule or SegmentRule())
     for block in blocks:
@@ -189,11 +189,11 @@ def _frames(seconds: float) -> int:
 
 
 def stitch(texts: Sequence[str], overlaps: Sequence[float]) -> str:
-    """The text of a recording from those of its segments; words heard twice are written once.
+    """Join the texts of the segments of a recording. Words that were heard twice are written once.
 
-    overlaps: of each segment, as in `Segment`. Where two of them overlap, the longest run of words
-    that both have there joins them: torn words lie outside it and fall away. Case and punctuation
-    do not matter for that. Without such a run nothing is dropped.
+    overlaps: that of each segment, as in `Segment`. Where two segments overlap, they are joined at
+    the longest run of words that both have. Words outside of it were cut, so they are left out.
+    Case and punctuation do not count. Without such a run nothing is left out.
     """
     return "".join(shares(texts, overlaps)).strip()
 

@@ -1,4 +1,4 @@
-"""Segments as subtitles: cues of at most two lines that can be read, and never overlap."""
+"""Segments as subtitles. A cue has at most two lines, and cues never overlap."""
 
 from __future__ import annotations
 

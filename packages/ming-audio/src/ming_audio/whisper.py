@@ -1,13 +1,13 @@
 """The Whisper encoder (Lite 1.0 transcribing, Lite 1.5, Flash, nano): log-mel to hidden states.
 
-Two convolutions of which the second halves the frames, a table of positions, pre-norm transformer
-blocks that look both ways. Sounds of any length are packed: none is padded to 30 s, and none sees
-another one or padding.
+It has two convolutions, of which the second halves the number of frames, a table of positions, and
+pre-norm transformer blocks without a causal mask. Sounds of any length are packed: no sound is
+padded to 30 s, and no sound sees another one.
 
 Tensor names are those of openai-whisper; values equal those of the layers of transformers'
-`WhisperEncoder` (tests/unit/audio/test_whisper.py compares them). Written out here because that
-class takes nothing but 2 * n_ctx frames, works on padded batches only, names its tensors
-differently and takes seconds to import.
+`WhisperEncoder` (tests/unit/audio/test_whisper.py compares them). We do not use that class: it
+takes only inputs of 2 * n_ctx frames and padded batches, its tensors have other names, and to
+import it takes seconds.
 """
 
 from __future__ import annotations

@@ -104,9 +104,9 @@ class Action:
 def parse_action(text: str, image: Image.Image, place: Place = WHOLE) -> Action:
     """The last well-formed action in an answer about a screenshot.
 
-    place: where the screenshot lies on the canvas that the answer is about. A click needs a place,
-    and it must be a fraction from 0 to 1 of the screenshot in both directions; an action that
-    breaks this is not taken for something else: the result is `unparsed`.
+    place: where the screenshot lies on the canvas that the answer is about. The place of a click
+    must be a fraction from 0 to 1 in both directions. Without such a place the result is
+    `unparsed`.
     """
     calls = [call for match in _CALL.finditer(text) if (call := _read_call(text, match))]
     if calls:

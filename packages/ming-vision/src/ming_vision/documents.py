@@ -103,9 +103,9 @@ def unfenced(text: str) -> str:
 
 
 def parse_tables(markdown: str) -> Iterator[Table]:
-    """Pipe tables: a heading, a rule of hyphens, rows until a line without a bar.
+    """The tables in a markdown text. A table is a row of headings, a line of hyphens, and rows.
 
-    Short rows are filled up with empty cells and long ones keep their cells: nothing is dropped.
+    It ends at the first line without a bar. Short rows get empty cells; long rows keep all cells.
     """
     lines = [line.strip() for line in markdown.splitlines()]
     at = 0

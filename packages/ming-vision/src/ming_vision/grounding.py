@@ -126,10 +126,10 @@ def parse_boxes(
 ) -> tuple[Box, ...]:
     """All boxes in an answer, in pixels of a picture of `size` (width, height).
 
-    The numbers are shares of both sides in parts of `scale`. place: where the picture lies on the
-    canvas that they are about; what lies beside it is cut off. In a caption each box is labelled by
-    its tag, elsewhere all by `label`. Numbers beyond `scale` and boxes without area are no boxes
-    and left out.
+    A number n means n / `scale` of the width or height. place: where the picture lies on the canvas
+    that the numbers are about. Boxes are cut off at the edges of the picture. In a caption, the tag
+    of a box is its label; elsewhere all boxes have the label `label`. Boxes with numbers beyond
+    `scale`, and boxes without area, are left out.
     """
     tagged = [
         (name, edges)

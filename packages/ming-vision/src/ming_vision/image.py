@@ -1,4 +1,4 @@
-"""Open pictures of any kind as plain 8-bit RGB, or say in one sentence why not."""
+"""Open pictures of any kind as plain RGB of 8 bit, or raise an error of one sentence."""
 
 from __future__ import annotations
 
@@ -96,14 +96,19 @@ _filters = threading.Lock()
 
 
 def open_image(source: Any) -> Image.Image:
-    """RGB picture from a path, `file://` or `data:` URI, bytes, PIL image, uint8 array or tensor.
+    """An RGB picture from a path, a `file://` or `data:` URI, bytes, a PIL picture, a uint8 array
+    or a tensor.
 
-    Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]. Of an animation or a file of several pages
-    the first picture is taken, with a note; transparency is laid on white; 16-bit and float grey is
-    scaled to 8 bit. The EXIF orientation is applied: the reference ignores it and sees phone photos
-    lying on their side. No other metadata are looked at. Of a JPEG or JPEG 2000 of more than
-    MAX_PIXELS a half, a quarter or an eighth of the size is decoded (`full_size`). Plain RGB and
-    grey pictures come out exactly as in the reference. Raises BadMedia.
+    - Arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+    - If the file is an animation or has several pages, the first picture is taken, and a note says
+      so.
+    - Transparent pictures are put on white. Grey of 16 bit or float is scaled to 8 bit.
+    - The EXIF orientation is applied. The reference ignores it, so it sees many phone photos on
+      their side. Other metadata are not read.
+    - A JPEG or JPEG 2000 with more than MAX_PIXELS pixels is decoded at a half, a quarter or an
+      eighth of its size (`full_size` gives the true one).
+
+    Plain RGB and grey pictures are exactly those of the reference. Raises BadMedia.
     """
     if isinstance(source, Image.Image):
         return _in_memory(source)
@@ -118,9 +123,9 @@ def open_image(source: Any) -> Image.Image:
 
 
 def pages_of(source: Any) -> Iterator[Image.Image]:
-    """All pages of a TIFF in turn, as `open_image` gives them; of anything else its one picture.
+    """All pages of a TIFF, one after another, as `open_image` gives them. Any other file has one.
 
-    Raises BadMedia, also for a file of more than MAX_PAGES pages.
+    Raises BadMedia, also for a file with more than MAX_PAGES pages.
     """
     if isinstance(source, Image.Image | np.ndarray | torch.Tensor):
         yield open_image(source)
@@ -145,19 +150,19 @@ def pages_of(source: Any) -> Iterator[Image.Image]:
 
 
 def open_animation(file: MediaFile) -> Image.Image:
-    """An animated PNG or WebP, of which nothing is decoded yet. Raises BadMedia."""
+    """Open an animated PNG or WebP. No picture is decoded yet. Raises BadMedia."""
     data = file.read(MAX_FILE)
     with _explained(file.name):
         return _opened(data, file.name, animated=True)
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the whole picture of which `open_image` may have given a smaller one."""
+    """Width and height of the picture in the file, also if `open_image` made it smaller."""
     return image.info.get(_FULL_SIZE, image.size)
 
 
 def check_aspect(width: int, height: int, name: str = "the image") -> None:
-    """Raises BadMedia for sides of a ratio above MAX_ASPECT."""
+    """Raises BadMedia if one side is more than MAX_ASPECT times as long as the other."""
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadMedia(
             f"{name} is {width} x {height} pixels; one side may be at most {MAX_ASPECT} times the "

@@ -1,7 +1,7 @@
-"""What a picture's file says beside its pixels. Of all of it only the orientation is wanted.
+"""The metadata of a picture's file. We need only the orientation.
 
-Pillow reads metadata while it opens a file, and odd ones keep it from opening pictures that are
-whole. So a PNG or JPEG is handed on without them.
+Pillow reads metadata when it opens a file. Odd metadata can make it refuse a picture that is whole.
+So we remove the metadata of a PNG or JPEG before Pillow opens it.
 """
 
 from __future__ import annotations

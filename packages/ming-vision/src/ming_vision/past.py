@@ -1,7 +1,7 @@
-"""What is kept of an endless stream within a fixed number of items.
+"""Which items of an endless stream are kept, if only a fixed number of them may be kept.
 
-Both ways are values: adding an item gives a new one, so that a question can look at what would be
-kept without keeping it.
+The objects do not change: adding an item gives a new object. So a question can look at what would
+be kept.
 """
 
 from __future__ import annotations

@@ -65,14 +65,14 @@ RELEASES = {
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """Open, resize twice, normalise and cut into patches.
+    """Opens pictures and videos, resizes them twice, normalises them and cuts them into patches.
 
-    Sides become multiples of `factor` = patch_size * merge_size pixels. Stage 1 (when a message is
-    read) keeps the area in fetch_min_pixels..fetch_max_pixels, stage 2 in min_pixels..max_pixels;
-    both run because the second bicubic resize of the first one's result is what the models saw.
-    Frames of a video have limits of their own, which depend on their number (`video`). With
-    `refits_video` they are resized twice, too: smoothing, then within video_refit_pixels.
-    square: for a model that knows square pictures only, how others are brought to a square.
+    Sides become multiples of `factor` = patch_size * merge_size pixels. The first resize brings the
+    area between fetch_min_pixels and fetch_max_pixels, the second between min_pixels and
+    max_pixels. Both are needed, because the models were trained on pictures that were resized
+    twice. Frames of a video have limits that depend on their number (`video`). With `refits_video`
+    they are resized twice, too: the first resize smooths, the second keeps video_refit_pixels.
+    square: how a picture becomes a square, for a model that knows only square pictures.
     """
 
     patch_size: int = 14
@@ -140,9 +140,10 @@ class ImageProcessor:
         return self.patch_size * self.merge_size
 
     def __call__(self, parts: Sequence[media.Media]) -> Features:
-        """`pixel_values` [N, C*t*p*p] float32 of all images and videos one after another.
+        """Features of pictures and videos: `pixel_values` [N, C*t*p*p] float32, one item after
+        another.
 
-        With their grids, and the times of the temporal patches of videos. Raises BadMedia.
+        They include the grids, and the times of the temporal patches of videos. Raises BadMedia.
         """
         rows, grids, seconds = [], [], []
         for part in parts:
@@ -168,7 +169,7 @@ class ImageProcessor:
         )
 
     def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
-        """How videos take `surplus` tokens less: with fewer frames. None if there is none."""
+        """Videos with fewer frames, which use `surplus` tokens less. None without a video."""
         return fewer_frames(media, surplus)
 
     def with_limits(self, min_pixels: int, max_pixels: int) -> Self:

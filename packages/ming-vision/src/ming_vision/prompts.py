@@ -1,4 +1,4 @@
-"""What the tasks say to a model, and how it writes places: data of a release.
+"""What the tasks ask a model, and how it writes places. A release may have its own sentences.
 
 Published sentences of the releases (their README files, reports and demos): `describe_video` in
 Chinese, `read_markdown`, `ground` and `click` in English, `ground_all`. The other sentences are
@@ -26,7 +26,8 @@ ACTIONS = "{actions}"
 
 @dataclass(frozen=True)
 class VisionPrompts:
-    """Sentences of the tasks, `{name}` and `{actions}` to be filled in, and the way of boxes.
+    """The sentences of the tasks, in which `{name}` and `{actions}` are replaced, and the form of
+    boxes.
 
     box_scale: the width and the height of every picture in the numbers of a box.
     box_style: "brackets", `[x0, y0, x1, y1]` between edges; "plain", `x0 y0 x1 y1` where the last

@@ -1,13 +1,14 @@
 """The image tower of Ming-Lite-Omni 1.0/1.5 and Ming-Lite-Uni (`qwen2_5_vit`), and of nano.
 
-A ViT at native resolution: patches of all images in one packed sequence, RMSNorm, rotary angles of
-row and column, attention inside windows (in a few blocks over the whole frame), gated MLP, and a
-merger that turns 2x2 patches into one token.
+It is a ViT at native resolution. The patches of all pictures are one packed sequence. Attention
+runs inside of windows, and in a few blocks over the whole frame. Positions are rotary angles of row
+and column. Norms are RMSNorm, MLPs are gated, and a merger makes one token of 2 x 2 patches.
 
 Tensor names and values equal those of transformers' `Qwen2_5_VisionTransformerPretrainedModel`
-(tests/unit/vision/test_encoder.py compares them). Written out here because importing that class
-costs 4 s of CPU, twice torch itself, and because its attention outside flash-attn calls one kernel
-per window; here equal segments share one call, which is what makes training on CPU practical.
+(tests/unit/vision/test_encoder.py compares them). We wrote the tower ourselves for two reasons. To
+import that class takes 4 s of CPU time, twice as long as torch. And without flash-attn, its
+attention calls one kernel for each window; here, segments of equal length share one call, so
+training on a CPU is practical.
 """
 
 from __future__ import annotations

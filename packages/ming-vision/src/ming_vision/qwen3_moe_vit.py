@@ -1,13 +1,13 @@
 """The image tower of Ming-flash-omni 2.0 (`qwen3_moe_vit`; dense, whatever the name says).
 
-Packed patches at native resolution as in `qwen2_5_vit`, with three differences: a learned square
-of positions is resampled to each frame and added, every block attends over whole frames, and norms
-and MLPs are plain (LayerNorm, tanh GELU).
+It works on packed patches as `qwen2_5_vit` does, with three differences. A learned square of
+positions is stretched over each frame and added. Every block attends over whole frames. Norms and
+MLPs are plain: LayerNorm and tanh GELU.
 
-Deepstack is dormant in the release: three mergers of inner blocks are in the checkpoint, but
-nothing reads what they give. They are kept, so that loading and exporting stay strict, and not
-computed. `deepstack_merger_list[k]` applied to what block `deepstack_visual_indexes[k]` returns
-gives their features.
+The release does not use deepstack: the checkpoint has three mergers of inner blocks, but nothing
+reads their output. We keep them, because loading and exporting are strict, and do not compute them.
+To get their features, apply `deepstack_merger_list[k]` to the output of block
+`deepstack_visual_indexes[k]`.
 
 Tensor names and values equal those of transformers' `Qwen3VLMoeVisionModel`
 (tests/unit/vision/test_qwen3.py compares them). docs/architecture.md says why it is written out.

@@ -11,10 +11,10 @@ from ming_vision.options import VideoSampling, sampling_of
 
 
 def fewer_frames(media: Sequence[Taken], surplus: int) -> Smaller | None:
-    """The videos with so many frames less that they take `surplus` tokens less; None without one.
+    """Propose videos with fewer frames, which use `surplus` tokens less. None without a video.
 
-    Fewer frames may be read at a higher resolution. So the number is a guess, which takes the
-    tokens of a frame for constant. Frames that the user has chosen are not thinned out.
+    The number of frames is a guess: it takes the tokens of a frame for constant, but fewer frames
+    may be read at a higher resolution. `Frames` that the user has chosen stay as they are.
     """
     videos = [item for item in media if any(item_seconds(item.features))]
     if not videos:
@@ -31,10 +31,11 @@ def fewer_frames(media: Sequence[Taken], surplus: int) -> Smaller | None:
 
 
 def guess_frames(videos: Sequence[Taken], surplus: int) -> int:
-    """Most frames of each video with which all together take `surplus` tokens less, or 0.
+    """Highest number of frames for each video that saves `surplus` tokens in all; 0 if there is
+    none.
 
-    Every temporal patch is taken to cost what the dearest one of its video costs now, its
-    timestamp included.
+    Each temporal patch counts as many tokens as the largest one of its video has now, with its
+    timestamp.
     """
     costs: list[tuple[int, int, int]] = []  # temporal patches, frames in each, tokens of each
     for item in videos:

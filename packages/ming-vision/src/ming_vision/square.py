@@ -1,8 +1,8 @@
 """Pictures of any shape for a model that was only taught square ones.
 
-The shorter side is stretched a little, and what is then missing to a square is filled up with the
-colours of the picture's border. `Place` says where the picture lies, so that what the model writes
-about the square can be told of the picture.
+The shorter side is stretched a little. The rest of the square is filled with the colours of the
+border of the picture. `Place` says where the picture lies in the square. With it, places that the
+model writes about the square become places in the picture.
 """
 
 from __future__ import annotations

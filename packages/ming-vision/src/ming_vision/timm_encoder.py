@@ -1,8 +1,8 @@
 """Any backbone of the timm library as an image encoder: `"model_type": "timm:resnet18"`.
 
-The backbone's last map of features becomes a grid of tokens, whether the model keeps it as a
-sequence (with class tokens, which are dropped) or as an image. docs/encoders.md walks through this
-file as an example of an encoder of one's own.
+The last feature map of the backbone becomes a grid of tokens. Some models keep this map as a
+sequence with class tokens, which are dropped; others keep it as an image. docs/encoders.md explains
+this file as an example of an encoder of your own.
 """
 
 from __future__ import annotations

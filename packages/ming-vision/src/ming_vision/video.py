@@ -1,9 +1,9 @@
 """Frames of a video, one at a time: files of any kind, folders, lists and arrays.
 
-A file is read twice. The first pass only looks at its packets (`video_packets`), from which it is
-known when each frame is shown (`video_index`). The second decodes (`video_decoding`) from the
-nearest possible place to each frame that is looked at, so that a long video costs neither memory
-nor the decoding of what lies between.
+A file is read twice. The first pass reads its packets without decoding them (`video_packets`). They
+say when each frame is shown (`video_index`). The second pass decodes (`video_decoding`). For each
+frame that is used, it starts at the nearest place where decoding can start. So a long video needs
+little memory, and most of its other frames are never decoded.
 """
 
 from __future__ import annotations
@@ -32,28 +32,36 @@ from ming_vision.video_parts import every_picture, in_turn, parts_of, pictures_a
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """Sampled frames. pictures: RGB, decoded as they are asked for, once. seconds: their times."""
+    """The frames that are used.
+
+    pictures: RGB pictures, decoded when they are asked for. seconds: their times.
+    """
 
     pictures: Iterator[pil.Image]
     seconds: tuple[float, ...]
 
 
 def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = None) -> VideoFrames:
-    """The frames of `source` that the rule looks at.
+    """The frames of `source` that the rule chooses.
 
-    source: path, `file://` URI, pipe or bytes of a video file; path of a folder of frames, which
-    are sorted by name, numbers by value; sequence of pictures; array or tensor [T, H, W, 3] uint8;
-    `Frames`, which are all taken. Folders, sequences and arrays count as 2 frames per second.
-    A file that holds a still picture, whatever its name, is a video of one frame.
+    The source is one of these:
 
-    Times count from the start of the file, as in players: a picture that begins 3 s after the sound
-    is at 3 s, and a pause keeps its length. Where the clock of a file jumps or begins anew, its
-    pieces follow one another, and so do mp4s that were joined. What an edit list hides is not
-    shown. Recordings that are mirrored or turned are put upright; pixels that are not square stay
-    so, as in the reference.
+    - the path, `file://` URI, pipe or bytes of a video file. If the file holds a still picture, it
+      is a video of one frame.
+    - the path of a folder of frames, which are sorted by name, with numbers in their order.
+    - a sequence of pictures, or a uint8 array or tensor [T, H, W, 3].
+    - `Frames`, which are all used.
 
-    A file that is cut short or damaged gives what can be decoded, with a note. Raises BadMedia,
-    here or while the pictures are decoded.
+    Folders, sequences and arrays count as 2 frames per second.
+
+    Times count from the start of the file, as in a player: if the picture begins 3 s after the
+    sound, the first frame is at 3 s. A pause keeps its length. If the clock of a file jumps or
+    starts again, the next piece follows the one before; the same holds for mp4s that were joined.
+    Frames that an edit list hides are left out. Recordings that are mirrored or turned are put
+    upright. Pixels that are not square stay as they are, as in the reference.
+
+    If a file is cut short or damaged, the frames that can be decoded are used, and a note says so.
+    Raises BadMedia, here or while the pictures are decoded.
     """
     if isinstance(source, Frames):
         return _given(source)
@@ -87,10 +95,10 @@ def read_video(source: Any, rule: VideoRule, sampling: VideoSampling | None = No
 
 
 def open_stream(source: MediaSource) -> Iterator[tuple[float, pil.Image]]:
-    """(seconds, RGB picture) of every frame of a video file in turn, at least one.
+    """Yield (seconds, RGB picture) of every frame of a video file, at least one.
 
-    Files, their times and their pictures are those of `read_video`. Of a folder, its pictures at 2
-    per second. Only one picture is held at a time. Raises BadMedia as `read_video` does.
+    Times and pictures are those of `read_video`. The pictures of a folder come at 2 per second.
+    Only one picture is in memory at a time. Raises BadMedia as `read_video` does.
     """
     file = MediaFile.find(source, "video")
     form = "picture" if file.folder else _form(file)

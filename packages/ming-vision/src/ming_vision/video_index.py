@@ -14,15 +14,20 @@ from ming_vision.sampling import LISTED_FPS, VideoRule
 
 @dataclass(frozen=True)
 class Index:
-    """What the packets of a stream say, in ticks of the stream.
+    """What the packets of a stream say. Times are in ticks of the stream.
 
-    times: when each frame is shown, ascending. keys: (shown at, where) of the frames that can be
-    decoded without others, ascending; where: the time to seek to, or, if the file is `joined` of
-    pieces with a clock each, the number of the packet. tick: seconds of one tick. rate: frames per
-    second that the file claims. timed: whether the packets carry times at all; if not, times are
-    frame numbers. mended: whether times of packets are wrong in the file, as in a joined one.
-    guessed: whether the file only has the order in which frames are decoded; that in which they are
-    shown is known to the decoder. start: seconds from the start of the file to the first frame.
+    Attributes:
+        times: When each frame is shown, ascending.
+        keys: (time, place) of each frame that can be decoded without others, ascending. The place
+            is the time to seek to. In a file that is `joined` of pieces with clocks of their own,
+            it is the number of the packet.
+        tick: Seconds of one tick.
+        rate: Frames per second, as the file claims.
+        timed: Whether packets have times. If not, the times are numbers of frames.
+        mended: Whether times of packets are wrong in the file, as in a joined one.
+        guessed: Whether the file only has the order in which frames are decoded. The decoder then
+            knows the order in which they are shown.
+        start: Seconds from the start of the file to the first frame.
     """
 
     times: list[int]

@@ -1,7 +1,7 @@
-"""The packets of a video file: what they tell without being decoded, and their order and times.
+"""The packets of a video file, which are read without decoding them.
 
-A look at all of them gives the number of frames, their times and where decoding can start, whatever
-the header claims.
+They say how many frames there are, when each is shown, and where decoding can start. The header may
+be wrong about all of these.
 """
 
 from __future__ import annotations

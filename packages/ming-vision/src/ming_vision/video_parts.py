@@ -1,4 +1,4 @@
-"""mp4s that were joined end to end, of which FFmpeg reads only the first: one behind the other."""
+"""mp4s that were joined end to end. FFmpeg reads only the first one; we read all, in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MICRO = Fraction(1, 1_000_000)
 
 
 def parts_of(file: MediaFile) -> list[tuple[MediaFile, Index]]:
-    """The files that a file was joined of, mostly itself alone. Raises BadMedia."""
+    """The mp4s in a file: nearly always one, the file itself. Raises BadMedia."""
     parts: list[tuple[MediaFile, Index]] = []
     fault: BadMedia | None = None
     for part in _split(file):

@@ -1,6 +1,6 @@
 """Texts made comparable before their words or characters are counted.
 
-Published word error rates presuppose these rules; other rules give other numbers.
+Published error rates were counted with these rules. Other rules give other numbers.
 """
 
 from __future__ import annotations
