@@ -9,7 +9,7 @@ from typing import Any
 
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.plugins import get_plugins
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import RecipeEntry
 from ming_recipes.ranges import check
 
 LARGEST = 1_000_000
@@ -24,12 +24,12 @@ class Recipe:
     train: Callable[[Any, str], None]
 
 
-def recipe_entry(name: str) -> Entry:
+def recipe_entry(name: str) -> RecipeEntry:
     """The registered recipe; raises UnknownName with the nearest one."""
     return get_plugins().recipes[name]
 
 
-def load_recipe(entry: Entry) -> Recipe:
+def load_recipe(entry: RecipeEntry) -> Recipe:
     """The recipe behind an entry. Raises MissingPlugin if it is none or cannot be imported."""
     recipe = entry.load()
     if not isinstance(recipe, Recipe) or not is_dataclass(recipe.config):
@@ -41,21 +41,19 @@ def load_recipe(entry: Entry) -> Recipe:
     return recipe
 
 
-def recipe_yaml(entry: Entry) -> Path:
+def recipe_yaml(entry: RecipeEntry) -> Path:
     """The settings file that ships with a recipe. Raises MissingPlugin if there is none."""
     from importlib.resources import files
 
-    target = entry.extra.get("settings")
-    package, _, place = str(target).partition(":")
+    package, _, place = entry.settings.partition(":")
     try:
-        path = Path(str(files(package).joinpath(place))) if target and place else None
+        path = Path(str(files(package).joinpath(place)))
     except (ImportError, TypeError, ValueError):
         path = None
     if path is None or not path.is_file():
-        given = f"settings={target!r} is none" if target else "it was registered without settings"
         raise MissingPlugin(
-            f"the recipe {entry.name!r} of {entry.plugin} has no file of settings: {given}; "
-            f"expected settings='package:file.yaml'; update {entry.plugin}"
+            f"the recipe {entry.name!r} of {entry.plugin} has no file of settings: "
+            f"settings={entry.settings!r} is none; update {entry.plugin}"
         )
     return path
 

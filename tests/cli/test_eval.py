@@ -16,6 +16,7 @@ import torch
 from ming_core.errors import BadMedia, MissingPlugin
 from ming_core.evaluation import Benchmark, Judge, Row, Sample, Score, running
 from ming_core.plugins import get_plugins
+from ming_core.plugins.kinds import BenchmarkEntry
 from ming_core.plugins.registry import Registrar, Registry
 
 
@@ -94,7 +95,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: Any) -> Fa
     module.Shapes, module.Bare, module.number = Shapes, Bare, 3  # type: ignore[attr-defined]
     monkeypatch.setattr(Shapes, "calls", fakes.calls, raising=False)
     monkeypatch.setitem(sys.modules, "acme_bench", module)
-    registry = Registry("benchmark")
+    registry = Registry(BenchmarkEntry)
     register = Registrar(registry, "acme", pytest.fail)
     register("shapes", "acme_bench:Shapes", data="a folder of shapes", summary="shapes by kind")
     register("bare", "acme_bench:Bare")

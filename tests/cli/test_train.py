@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 from ming_core.plugins import get_plugins
+from ming_core.plugins.kinds import RecipeEntry
 from ming_core.plugins.registry import Registrar, Registry
 from ming_recipes.perception.config import NanoPerception
 from ming_recipes.ranges import Keys, Range, check
@@ -50,13 +51,11 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     trained, module = Trained(), import_module("acme_recipes")
     module.RECIPE = Recipe(Settings, trained.train)  # type: ignore[attr-defined]
     module.Depth = dict  # type: ignore[attr-defined]
-    registry = Registry("recipe")
+    registry = Registry(RecipeEntry)
     register = Registrar(registry, "acme", pytest.fail)
     register("mine", "acme_recipes:RECIPE", settings="acme_recipes:mine.yaml")
-    register("bare", "acme_recipes:RECIPE")
     register("lost", "acme_recipes:RECIPE", settings="acme_recipes:lost.yaml")
     register("nowhere", "acme_recipes:RECIPE", settings="acme_nowhere:mine.yaml")
-    register("odd", "acme_recipes:RECIPE", settings="acme_recipes")
     register("depth", "acme_recipes:Depth", settings="acme_recipes:mine.yaml")
     register("gone", "acme_gone:RECIPE", settings="acme_recipes:mine.yaml")
     monkeypatch.setattr(get_plugins(), "recipes", registry)
@@ -86,10 +85,8 @@ REGISTERED = "of acme has no file of settings: "
     ("arguments", "sentence"),
     [
         (["mien"], "unknown recipe 'mien'; did you mean 'mine'?"),
-        (["bare"], f"'bare' {REGISTERED}it was registered without settings; expected settings='p"),
-        (["lost"], f"'lost' {REGISTERED}settings='acme_recipes:lost.yaml' is none; expected"),
-        (["nowhere"], f"'nowhere' {REGISTERED}settings='acme_nowhere:mine.yaml' is none; expected"),
-        (["odd"], f"'odd' {REGISTERED}settings='acme_recipes' is none; expected"),
+        (["lost"], f"'lost' {REGISTERED}settings='acme_recipes:lost.yaml' is none; update"),
+        (["nowhere"], f"'nowhere' {REGISTERED}settings='acme_nowhere:mine.yaml' is none; update"),
         (["depth"], "the recipe 'depth' of acme is broken: 'acme_recipes:Depth' must be a ming_re"),
         (["gone"], "'gone' of acme cannot be loaded from 'acme_gone:RECIPE'"),
         (["mine", "steps"], "cannot read the override 'steps'; write it as key=value"),

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ming_core.api import OmniModel
+from ming_core.api import OmniModel, load
 from ming_core.errors import MissingPlugin, UnknownName
 from ming_core.plugins import Failure, Plugins, get_plugins, load_plugins, mismatch, version_of
 from ming_core.plugins.directory import missing, missing_encoder, missing_media, missing_task
@@ -26,7 +26,13 @@ class Encoders:
 
     @hookimpl
     def ming_register_encoders(self, register) -> None:
-        register(self.name, self.target, modality="image", summary="an encoder")
+        register(
+            self.name,
+            self.target,
+            modality="image",
+            section="vision_config",
+            summary="an encoder",
+        )
 
 
 class Dist:
@@ -49,7 +55,7 @@ def test_a_registered_name_is_imported_on_first_use() -> None:
     plugins.add(Encoders("acme"), "acme", "acme-vision")
     found = plugins.encoders["acme"]
     assert (found.target, found.plugin, found.summary) == ("math:pi", "acme-vision", "an encoder")
-    assert found.extra["modality"] == "image"
+    assert (found.modality, found.section) == ("image", "vision_config")
     assert found.load() == pytest.approx(3.14159, abs=1e-5)
 
 
@@ -104,9 +110,35 @@ def test_a_hook_that_raises_stops_neither_the_others_nor_its_plugin() -> None:
     plugins.add(Encoders("fine"), "fine", "fine")
     assert plugins.encoders.names() == ["acme", "fine"]
     assert [failure.reason for failure in plugins.failures] == [
-        "ming_register_tasks raised ValueError: task 'caption': target must be "
-        "'module:attribute', not 'no colon'"
+        "task 'caption': target must be 'module:attribute', not 'no colon'"
     ]
+
+
+def test_a_wrong_registration_does_not_reach_the_user() -> None:
+    """A plugin that forgets `modality` left every question about a picture without an answer."""
+
+    class Forgets:
+        @hookimpl
+        def ming_register_encoders(self, register) -> None:
+            register("acme", "acme.encoder:Acme", section="vision_config")
+            register("acme_2", "math:pi", modality="image", section="vision_config")
+
+        @hookimpl
+        def ming_register_recipes(self, register) -> None:
+            register("depth", "acme.recipes:RECIPE")
+
+    plugins = get_plugins()
+    try:
+        plugins.add(Forgets(), "acme", "acme-vision")
+        assert load("nano").sources.encoder_entry("image").plugin == "ming-vision"
+        assert plugins.encoders["acme_2"].plugin == "acme-vision"
+        assert "depth" not in plugins.recipes
+        assert [str(failure) for failure in plugins.failures] == [
+            "plugin 'acme' of acme-vision: encoder 'acme': register it with modality=...",
+            "plugin 'acme' of acme-vision: recipe 'depth': register it with settings=...",
+        ]
+    finally:
+        get_plugins.cache_clear()
 
 
 def test_each_calls_plugin_by_plugin() -> None:

@@ -21,7 +21,7 @@ from ming_core.cli.tasks import task_command
 from ming_core.errors import BadConfig
 from ming_core.plugins import Plugins
 from ming_core.plugins.hooks import hookimpl
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import TaskEntry
 
 TASKS = '''
 from __future__ import annotations
@@ -237,7 +237,7 @@ def test_what_is_no_function_of_a_model_has_no_command(target: str) -> None:
     with pytest.raises(
         BadConfig, match=r"must be a task or a function whose first parameter is the model"
     ):
-        task_command(Entry("odd", target, "acme"))
+        task_command(TaskEntry("odd", target, "acme"))
 
 
 def test_a_command_that_cannot_be_built_is_left_out(plugins: Plugins) -> None:

@@ -493,4 +493,4 @@ def test_a_model_without_ears(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_registered() -> None:
     entry = get_plugins().tasks["transcribe"]
     assert entry.load() is Transcribe
-    assert entry.extra == {"takes": ("audio",), "gives": "text"}
+    assert (entry.takes, entry.gives) == (("audio",), "text")

@@ -12,8 +12,8 @@ from ming_vision.encoder import QwenVisionEncoder
 def test_the_encoder_is_found_by_the_model_type_of_its_section() -> None:
     entry = get_plugins().encoders["qwen2_5_vit"]
     assert entry.load() is QwenVisionEncoder
-    assert dict(entry.extra) == {"modality": "image", "section": "vision_config"}
-    assert "vision" in {part.extra["part"] for part in get_plugins().presets.find("nano")}
+    assert (entry.modality, entry.section, entry.spellings) == ("image", "vision_config", ())
+    assert "vision" in {part.part for part in get_plugins().presets.find("nano")}
 
 
 def test_the_encoder_needs_neither_transformers_nor_torchvision() -> None:

@@ -120,7 +120,7 @@ def _reader(place: Place, sources: Sources) -> str | None:
 def _heads(sources: Sources) -> dict[str, str]:
     """Folder -> installed package that reads the component of a head in it."""
     found: dict[str, str] = {}
-    for gives in {entry.extra["gives"] for entry in get_plugins().heads}:
+    for gives in {entry.gives for entry in get_plugins().heads}:
         try:
             entry = sources.head_entry(gives)
             components = entry.load().components(sources.config)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,9 +26,11 @@ from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing_encoder, missing_head, missing_media
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import EncoderEntry, HeadEntry, PartEntry
 from ming_core.presets import BACKBONE, preset_folders
 from ming_core.release import Release, release_of
+
+PartT = TypeVar("PartT", bound=PartEntry)
 
 SMALL = 4 * 2**30
 """Bytes of weights below which CPU inference runs in float32, where it is fastest."""
@@ -131,13 +133,13 @@ class Sources:
             f"{f', {what}' if what else ''}; load it with {part!r} among them to use it"
         )
 
-    def encoder_entry(self, modality: str) -> Entry:
+    def encoder_entry(self, modality: str) -> EncoderEntry:
         """The registered encoder that config.json names for a modality.
 
         What follows a colon in the `model_type` is the encoder's own business.
         """
         self.require(modality)
-        entries = [e for e in get_plugins().encoders if e.extra["modality"] == modality]
+        entries = [e for e in get_plugins().encoders if e.modality == modality]
         if not entries:
             raise missing_media(modality)
         entry, wanted = self._chosen(entries)
@@ -151,10 +153,10 @@ class Sources:
             "use a model that has one"
         )
 
-    def head_entry(self, gives: str) -> Entry:
+    def head_entry(self, gives: str) -> HeadEntry:
         """The registered head that gives a medium and that the model names."""
         self.require(gives + HEAD)
-        entries = [e for e in get_plugins().heads if e.extra["gives"] == gives]
+        entries = [e for e in get_plugins().heads if e.gives == gives]
         if not entries:
             raise missing_head(gives)
         entry, wanted = self._chosen(entries)
@@ -180,16 +182,16 @@ class Sources:
                 return open_part(checkpoint.root, name).config or None
         return None
 
-    def _chosen(self, entries: Iterable[Entry]) -> tuple[Any, dict[str, str | None]]:
+    def _chosen(self, entries: Sequence[PartT]) -> tuple[PartT | None, dict[str, str | None]]:
         """The entry that its section names, and what all sections name."""
-        wanted: dict[str, str | None] = {entry.extra["section"]: None for entry in entries}
+        wanted: dict[str, str | None] = {entry.section: None for entry in entries}
         for entry in entries:
-            section = self.section(entry.extra["section"])
+            section = self.section(entry.section)
             if section is not None:
-                kind = Section(section, entry.extra["section"]).text("model_type", "")
-                if kind.partition(":")[0] in (entry.name, *entry.extra.get("spellings", ())):
+                kind = Section(section, entry.section).text("model_type", "")
+                if entry.reads(kind):
                     return entry, wanted
-                wanted[entry.extra["section"]] = kind
+                wanted[entry.section] = kind
         return None, wanted
 
     def _of_head(self, part: str) -> Sequence[Component]:
@@ -216,7 +218,7 @@ class Sources:
 
         folder = self.release.folder(modality)
         component = Component(modality, build, folder)
-        return prepare(component, self.config, self._holder(component, entry.extra["section"]))
+        return prepare(component, self.config, self._holder(component, entry.section))
 
     def _holder(self, component: Component, section: str = "") -> Checkpoint:
         """The folder that holds a component: one of a preset's is that with its settings."""
@@ -307,8 +309,8 @@ def _folders(model: str | Path) -> list[Path]:
 def part_name(name: Any) -> str:
     """A name of `parts`, checked. Raises UnknownName, which offers the nearest one."""
     known = {TEXT, "image", "audio"}  # with or without the packages that bring them
-    known.update(entry.extra["modality"] for entry in get_plugins().encoders)
-    known.update(entry.extra["gives"] + HEAD for entry in get_plugins().heads)
+    known.update(entry.modality for entry in get_plugins().encoders)
+    known.update(entry.gives + HEAD for entry in get_plugins().heads)
     name = TEXT if name == BACKBONE else name
     if not isinstance(name, str) or name not in known:
         raise UnknownName(
@@ -327,9 +329,9 @@ def _parts(parts: str | Sequence[str] | None) -> tuple[str, ...] | None:
 def _check_preprocessor(config: Mapping[str, Any], parts: tuple[str, ...] | None) -> None:
     """Raises BadCheckpoint if an encoder that may be used cannot do without the missing file."""
     for entry in get_plugins().encoders:
-        section = config.get(entry.extra["section"])
+        section = config.get(entry.section)
         kind = section.get("model_type") if isinstance(section, Mapping) else None
-        if kind != entry.name or not (parts is None or entry.extra["modality"] in parts):
+        if kind != entry.name or not (parts is None or entry.modality in parts):
             continue
         if getattr(entry.load(), "needs_preprocessor", False):
             raise BadCheckpoint(

@@ -14,7 +14,7 @@ from pathlib import Path
 from ming_core.errors import BadCheckpoint
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import known_parts
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import PresetEntry
 
 HUB = "hub"
 BACKBONE = "backbone"
@@ -83,7 +83,7 @@ def preset(name: str) -> PresetParts:
     """The parts of a preset. Raises UnknownName for a name that nobody registered."""
     registry = get_plugins().presets
     first = registry[name]  # raises for an unknown name
-    entries = {str(entry.extra["part"]): entry for entry in registry.find(name)}
+    entries = {entry.part: entry for entry in registry.find(name)}
     parts = {part: _part(entry) for part, entry in entries.items()}
     missing = {part: by for part, by in known_parts(name).items() if part not in parts}
     return PresetParts(name, entries.get(BACKBONE, first).summary, parts, missing)
@@ -113,10 +113,10 @@ def _absent(name: str, part: PresetPart) -> str:
     )
 
 
-def _part(entry: Entry) -> PresetPart:
+def _part(entry: PresetEntry) -> PresetPart:
     scheme, _, place = entry.target.partition(":")
     folder = _hub_folder(place) if scheme == HUB else _package_folder(scheme, place)
-    return PresetPart(str(entry.extra["part"]), entry.plugin, entry.target, folder)
+    return PresetPart(entry.part, entry.plugin, entry.target, folder)
 
 
 def _package_folder(package: str, place: str) -> Path | None:

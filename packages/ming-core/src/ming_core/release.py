@@ -19,7 +19,7 @@ from ming_core.fields import shown
 from ming_core.model.config import BackboneConfig
 from ming_core.model.positions import PositionRule
 from ming_core.plugins import CORE, describe, get_plugins
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import ReleaseEntry
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def release_of(config: Mapping[str, Any]) -> Release:
     Releases of plugins are asked before those of the core, so that a plugin may know a special case
     better. Raises BadCheckpoint if no release recognises it, or releases of two plugins do.
     """
-    found: list[tuple[Entry, Release]] = []
+    found: list[tuple[ReleaseEntry, Release]] = []
     entries = get_plugins().releases
     for own in (False, True):
         for entry in entries:
@@ -127,7 +127,7 @@ def unknown_release(config: Mapping[str, Any]) -> BadCheckpoint:
     )
 
 
-def _recognised(entry: Entry, config: Mapping[str, Any]) -> Release | None:
+def _recognised(entry: ReleaseEntry, config: Mapping[str, Any]) -> Release | None:
     """The release of an entry if it recognises a config.json; one that fails is reported."""
     try:
         release = entry.load()
@@ -156,7 +156,7 @@ def _recognised(entry: Entry, config: Mapping[str, Any]) -> Release | None:
     )
 
 
-def _guarded(entry: Entry, field: str, function: Callable[..., Any], kind: type) -> Any:
+def _guarded(entry: ReleaseEntry, field: str, function: Callable[..., Any], kind: type) -> Any:
     """A function of a release whose mistakes are sentences that name the release."""
 
     @wraps(function)

@@ -11,10 +11,10 @@ from typer.core import TyperCommand
 from typer.models import CommandInfo
 
 if TYPE_CHECKING:
-    from ming_core.plugins.registry import Entry
+    from ming_core.plugins.kinds import TaskEntry
 
 
-def lazy_command(entry: Entry, name: str) -> CommandInfo:
+def lazy_command(entry: TaskEntry, name: str) -> CommandInfo:
     """What `ming --help` needs to know of a task; the rest comes when it is called."""
     command_class = type("TaskCommand", (TaskCommand,), {"entry": entry})
     summary = entry.summary.rstrip(".") or f"the task {entry.name!r} of {entry.plugin}"
@@ -25,7 +25,7 @@ def lazy_command(entry: Entry, name: str) -> CommandInfo:
 class TaskCommand(TyperCommand):
     """Stands for the command of a task until that is used."""
 
-    entry: Entry
+    entry: TaskEntry
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         from ming_core.cli.tasks import task_command

@@ -31,7 +31,7 @@ from ming_core.cli.terminal import note, print_json, said_notes, show
 from ming_core.errors import BadConfig
 from ming_core.media import Media
 from ming_core.output import check_target
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import TaskEntry
 
 MEDIA = ("image", "audio", "video")
 PLAIN = (str, int, float, bool, Path)
@@ -63,7 +63,7 @@ class Field:
     given: Callable[[Any], Any]
 
 
-def task_command(entry: Entry) -> Any:
+def task_command(entry: TaskEntry) -> Any:
     """The command of a task: of a class of them, or of a function.
 
     Raises MissingPlugin if the task cannot be imported, and BadConfig if one of its parameters has
@@ -126,11 +126,11 @@ def task_command(entry: Entry) -> Any:
     return typer.main.get_command(app)
 
 
-def _field(entry: Entry, function: Any, parameter: inspect.Parameter) -> Field:
+def _field(entry: TaskEntry, function: Any, parameter: inspect.Parameter) -> Field:
     """Raises BadConfig for a needed parameter of a type that nobody can type."""
     needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
     several = parameter.kind is parameter.VAR_POSITIONAL
-    media = any(kind in entry.extra.get("takes", MEDIA) for kind in MEDIA)
+    media = any(kind in entry.takes for kind in MEDIA)
     found = _typed(_hint(function, parameter), media)
     if found is None:
         if needed:

@@ -10,10 +10,10 @@ from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.evaluation.benchmark import Benchmark
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing, package_for
-from ming_core.plugins.registry import Entry
+from ming_core.plugins.kinds import BenchmarkEntry
 
 
-def benchmark_entry(name: str) -> Entry:
+def benchmark_entry(name: str) -> BenchmarkEntry:
     """The registered benchmark. Raises UnknownName, or MissingPlugin with what to install."""
     known = get_plugins().benchmarks
     package = package_for("benchmarks", name)
@@ -22,7 +22,7 @@ def benchmark_entry(name: str) -> Entry:
     return known[name]
 
 
-def options_of(entry: Entry, words: Sequence[str]) -> dict[str, str]:
+def options_of(entry: BenchmarkEntry, words: Sequence[str]) -> dict[str, str]:
     """Options of a benchmark from `key=value`.
 
     Raises BadConfig for a word of another form, UnknownName for another key.
@@ -37,7 +37,7 @@ def options_of(entry: Entry, words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _check_options(entry: Entry, options: Mapping[str, str]) -> None:
+def _check_options(entry: BenchmarkEntry, options: Mapping[str, str]) -> None:
     parameters = signature(entry.load()).parameters.values()
     known = [each.name for each in parameters if each.kind is Parameter.KEYWORD_ONLY]
     for key in options:
@@ -45,7 +45,7 @@ def _check_options(entry: Entry, options: Mapping[str, str]) -> None:
             raise UnknownName(f"option of {entry.name}", key, known)
 
 
-def open_benchmark(entry: Entry, options: Mapping[str, str]) -> Benchmark:
+def open_benchmark(entry: BenchmarkEntry, options: Mapping[str, str]) -> Benchmark:
     """The benchmark with its options. Raises UnknownName, BadConfig or MissingPlugin."""
     _check_options(entry, options)
     found = entry.load()(**options)
@@ -57,9 +57,9 @@ def open_benchmark(entry: Entry, options: Mapping[str, str]) -> Benchmark:
     return found
 
 
-def check_data(entry: Entry, data: Path | None) -> None:
+def check_data(entry: BenchmarkEntry, data: Path | None) -> None:
     """Raises BadConfig if data are lacking, are not there, or are given to whom needs none."""
-    wanted = entry.extra.get("data")
+    wanted = entry.data
     if wanted and data is None:
         raise BadConfig(f"the benchmark {entry.name!r} needs --data: {wanted}")
     if data is not None and not wanted:
@@ -68,7 +68,7 @@ def check_data(entry: Entry, data: Path | None) -> None:
         raise BadConfig(f"--data {str(data)!r} does not exist; check the path")
 
 
-def check_judge(entry: Entry, benchmark: Benchmark, name: str) -> None:
+def check_judge(entry: BenchmarkEntry, benchmark: Benchmark, name: str) -> None:
     """Raises BadConfig for a benchmark without judges, UnknownName for another judge."""
     if not benchmark.judges:
         raise BadConfig(f"the benchmark {entry.name!r} has no judges; leave --judge out")

@@ -24,6 +24,17 @@ import pluggy
 
 from ming_core.errors import UnknownName
 from ming_core.plugins import hooks
+from ming_core.plugins.kinds import (
+    BenchmarkEntry,
+    ChatCommandEntry,
+    EncoderEntry,
+    HeadEntry,
+    OptionsEntry,
+    PresetEntry,
+    RecipeEntry,
+    ReleaseEntry,
+    TaskEntry,
+)
 from ming_core.plugins.registry import Registrar, Registry
 
 GROUP = "ming"
@@ -58,15 +69,15 @@ class Plugins:
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager("ming")
         self.manager.add_hookspecs(hooks)
-        self.encoders = Registry("encoder")
-        self.heads = Registry("head")
-        self.options = Registry("class of options")
-        self.tasks = Registry("task")
-        self.presets = Registry("preset", part="part")
-        self.releases = Registry("release")
-        self.recipes = Registry("recipe")
-        self.benchmarks = Registry("benchmark")
-        self.chat_commands = Registry("chat command")
+        self.encoders = Registry(EncoderEntry)
+        self.heads = Registry(HeadEntry)
+        self.options = Registry(OptionsEntry)
+        self.tasks = Registry(TaskEntry)
+        self.presets = Registry(PresetEntry)
+        self.releases = Registry(ReleaseEntry)
+        self.recipes = Registry(RecipeEntry)
+        self.benchmarks = Registry(BenchmarkEntry)
+        self.chat_commands = Registry(ChatCommandEntry)
         self.commands: dict[str, str] = {}
         """Commands of the program and their distributions, once it was built."""
         self.loaded: list[Plugin] = []
@@ -79,7 +90,7 @@ class Plugins:
         return self.manager.hook
 
     @property
-    def registries(self) -> dict[str, Registry]:
+    def registries(self) -> dict[str, Registry[Any]]:
         """Registries by the plural that ends the name of their hook."""
         return {
             "encoders": self.encoders,

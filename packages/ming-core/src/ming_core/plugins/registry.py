@@ -1,34 +1,72 @@
 """Registries of names. An entry is an import string, so that discovering plugins imports nothing.
 
-The class or function behind a name is imported when somebody asks for it with `Entry.load()`.
+The class or function behind a name is imported when somebody asks for it with `Entry.load()`. What
+each kind of entry says besides is in `ming_core.plugins.kinds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields
 from functools import reduce
 from importlib import import_module
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ming_core.errors import MingError, MissingPlugin, UnknownName
+
+Claim = tuple[str, str]
+"""Where a name is used, and the name: what two entries of one registry must not share."""
+
+
+class BadEntry(ValueError):
+    """A registration that can never work; one sentence."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """What a plugin registered under a name.
 
-    target: `module:attribute` (dots allowed in the attribute), or what the kind defines instead.
-    plugin: the distribution that contributed it.
-    extra: further keywords of the registration, e.g. `modality="image"`.
+    Attributes:
+        name: One word.
+        target: `module:attribute` (dots allowed in the attribute), or what the kind defines
+            instead.
+        plugin: The distribution that contributed it.
+        summary: One line for people.
+
+    Raises BadEntry for a value that can never work.
     """
 
     name: str
     target: str
     plugin: str
     summary: str = ""
-    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    word: ClassVar[str] = "entry"
+    """What messages call the kind."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            fits, expected = _TYPES[str(field.type)]
+            if not fits(getattr(self, field.name)):
+                raise self.refuse(field.name, expected)
+        self.check()
+
+    def check(self) -> None:
+        """Rules of the kind. Raises BadEntry."""
+
+    def refuse(self, field: str, expected: str) -> BadEntry:
+        """The error for a keyword."""
+        value = getattr(self, field)
+        return BadEntry(f"{self.word} {self.name!r}: {field} must be {expected}, not {value!r:.80}")
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What no other entry may be called."""
+        return (("", self.name),)
+
+    def called(self, claim: Claim) -> str:
+        """One of its claims, for messages."""
+        return f"{self.word} {self.name!r}"
 
     def load(self) -> Any:
         """The object the target names. Raises MissingPlugin with the cause if it cannot be had."""
@@ -46,90 +84,129 @@ class Entry:
             ) from error
 
 
-class Registry:
-    """Entries of one kind, by name, iterated in name order.
+EntryT = TypeVar("EntryT", bound=Entry)
 
-    kind: the word used in messages, e.g. `encoder`.
-    part: the keyword that tells several entries of one name apart, e.g. the parts of a preset.
-    """
 
-    def __init__(self, kind: str, part: str | None = None) -> None:
+class Registry(Generic[EntryT]):
+    """Entries of one kind, by name, iterated in the order of their names and claims."""
+
+    def __init__(self, kind: type[EntryT]) -> None:
         self.kind = kind
-        self.part = part
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._owners: dict[Claim, EntryT] = {}
 
-    def _key(self, entry: Entry) -> tuple[str, str]:
-        return entry.name, str(entry.extra[self.part]) if self.part else ""
+    def add(self, entry: EntryT) -> tuple[Claim, EntryT] | None:
+        """Store the entry; if it claims what is taken, store nothing and return claim and owner."""
+        for claim in entry.claims:
+            if claim in self._owners:
+                return claim, self._owners[claim]
+        self._owners |= dict.fromkeys(entry.claims, entry)
+        return None
 
-    def add(self, entry: Entry) -> Entry | None:
-        """Store the entry; if its name is taken, leave things as they are and return the owner."""
-        owner = self._entries.setdefault(self._key(entry), entry)
-        return None if owner is entry else owner
+    def find(self, name: str) -> tuple[EntryT, ...]:
+        """All entries of a name, as the parts of a preset; empty if nobody registered it."""
+        return tuple(entry for entry in self if entry.name == name)
 
-    def find(self, name: str) -> tuple[Entry, ...]:
-        """All entries of a name in order of their parts; empty if nobody registered it."""
-        return tuple(self._entries[key] for key in sorted(self._entries) if key[0] == name)
-
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> EntryT:
         """The entry of a name. Raises UnknownName, which offers the nearest one."""
         found = self.find(name)
         if not found:
-            raise UnknownName(self.kind, name, self.names())
+            raise UnknownName(self.kind.word, name, self.names())
         return found[0]
 
     def __contains__(self, name: object) -> bool:
-        return any(known == name for known, _ in self._entries)
+        return any(entry.name == name for entry in self._owners.values())
 
-    def __iter__(self) -> Iterator[Entry]:
-        return iter([self._entries[key] for key in sorted(self._entries)])
+    def __iter__(self) -> Iterator[EntryT]:
+        entries = {id(entry): entry for entry in self._owners.values()}.values()
+        return iter(sorted(entries, key=lambda entry: (entry.name, entry.claims)))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(1 for _ in self)
 
     def names(self) -> list[str]:
         """Sorted, each once."""
-        return sorted({name for name, _ in self._entries})
+        return sorted({entry.name for entry in self._owners.values()})
 
 
 @dataclass(frozen=True)
 class Registrar:
     """The `register` argument of the registering hooks: adds entries in the name of one plugin.
 
-    report: called with a sentence when a name is taken already; the first owner keeps it.
+    report: called with a sentence for what is left out. A wrong registration is left out alone; of
+    two with one name, the second is.
     """
 
-    registry: Registry
+    registry: Registry[Any]
     plugin: str
     report: Callable[[str], None]
 
-    def __call__(self, name: str, target: str, *, summary: str = "", **extra: Any) -> None:
-        """Register `name`. Raises ValueError for what can never work, e.g. a malformed target."""
-        kind, part = self.registry.kind, self.registry.part
-        if not _is_word(name):
-            raise ValueError(f"a {kind} name must be one word, not {name!r}")
-        module, _, attribute = target.partition(":") if isinstance(target, str) else ("", "", "")
-        if not module or not attribute:
-            raise ValueError(f"{kind} {name!r}: target must be 'module:attribute', not {target!r}")
-        if not isinstance(summary, str):
-            raise ValueError(f"{kind} {name!r}: summary must be a text, not {summary!r}")
-        if part and part not in extra:
-            raise ValueError(f"{kind} {name!r}: register it with {part}=...")
-        entry = Entry(name, target, self.plugin, summary, MappingProxyType(extra))
-        owner = self.registry.add(entry)
-        if owner is not None:
-            what = f"{part} {extra[part]!r} of {kind} {name!r}" if part else f"{kind} {name!r}"
+    def __call__(self, name: Any, target: Any = None, **keywords: Any) -> None:
+        """Register `name`. The keywords are those of the kind, and `summary`."""
+        try:
+            entry = self._entry(name, target, keywords)
+        except BadEntry as error:
+            self.report(str(error))
+            return
+        if taken := self.registry.add(entry):
+            claim, owner = taken
+            what, by = entry.called(claim), f"both {owner.plugin} and {self.plugin}"
+            if owner.plugin == self.plugin:
+                self.report(f"{what} is registered twice; using the first")
+                return
             self.report(
-                f"{what} is registered by both {owner.plugin} and {self.plugin}; using that of "
-                f"{owner.plugin}, switch one off with MING_DISABLE_PLUGINS"
+                f"{what} is registered by {by}; using that of {owner.plugin}, switch one off with "
+                "MING_DISABLE_PLUGINS"
             )
 
+    def _entry(self, name: Any, target: Any, keywords: dict[str, Any]) -> Entry:
+        kind = self.registry.kind
+        if not is_word(name):
+            raise BadEntry(f"a {kind.word} name must be one word, not {name!r:.80}")
+        who = f"{kind.word} {name!r}"
+        if not is_place(target):
+            raise BadEntry(f"{who}: target must be 'module:attribute', not {target!r:.80}")
+        known = {f.name: f for f in fields(kind) if f.name not in ("name", "target", "plugin")}
+        for key in keywords:
+            if key not in known:
+                raise BadEntry(f"{who}: {UnknownName('keyword', key, known)}")
+        needed = [key for key, field in known.items() if field.default is MISSING]
+        if not keywords.keys() >= set(needed):
+            missing = " and ".join(f"{key}=..." for key in needed if key not in keywords)
+            raise BadEntry(f"{who}: register it with {missing}")
+        listed = {key: tuple(v) for key, v in keywords.items() if isinstance(v, list | set)}
+        return kind(name, target, self.plugin, **keywords | listed)
 
-def _is_word(name: object) -> bool:
+
+def is_word(value: object) -> bool:
     """Whether a name can be typed as it is: an option begins with a dash."""
     return (
-        isinstance(name, str)
-        and name.isprintable()
-        and not any(map(str.isspace, name))
-        and not name.startswith("-")
-        and name != ""
+        isinstance(value, str)
+        and value.isprintable()
+        and not any(map(str.isspace, value))
+        and not value.startswith("-")
+        and value != ""
     )
+
+
+def is_place(value: object) -> bool:
+    """Whether a value is `module:attribute`, or `package:file`."""
+    if not isinstance(value, str):
+        return False
+    before, _, after = value.partition(":")
+    return bool(before and after)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "str": (_is_text, "a text"),
+    "str | None": (lambda value: value is None or _is_text(value), "a text or None"),
+    "tuple[str, ...]": (_is_texts, "a list of texts"),
+}
+"""Every type that a field of an entry may have, and what messages call it."""

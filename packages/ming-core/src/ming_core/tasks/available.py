@@ -12,7 +12,7 @@ from ming_core.plugins.directory import known_tasks, missing_task
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
-    from ming_core.plugins.registry import Entry
+    from ming_core.plugins.kinds import TaskEntry
 
 
 class NoTask(MissingPlugin, AttributeError):
@@ -54,7 +54,7 @@ def tasks_of(model: OmniModel) -> Tasks:
     return Tasks(can, missing)
 
 
-def task_entry(name: str) -> Entry:
+def task_entry(name: str) -> TaskEntry:
     """The registered task. Raises UnknownName, or MissingPlugin with what to install."""
     found = get_plugins().tasks.find(name)
     if found:
@@ -65,13 +65,13 @@ def task_entry(name: str) -> Entry:
     raise UnknownName("task", name, get_plugins().tasks.names())
 
 
-def why_not(model: OmniModel, entry: Entry) -> str | None:
+def why_not(model: OmniModel, entry: TaskEntry) -> str | None:
     """Why a model cannot do a task; None if it can.
 
     It must read one of the kinds of media that the task takes, and have a head for what it gives,
     or its language model for words.
     """
-    takes, gives = entry.extra.get("takes", ()), entry.extra.get("gives", "")
+    takes, gives = entry.takes, entry.gives
     try:
         if gives in KINDS:
             model.sources.head_entry(gives)
