@@ -1,8 +1,8 @@
 """States of a training that survive a full disk, kill -9 and a power cut.
 
-A state is written beside its place and renamed, and the one before it is kept: whatever happens,
-one of the two can be read. Nothing is trusted when it is read: a file may be torn, damaged or
-foreign.
+A new state is written beside the old one and then renamed, and the old one is kept. So one of the
+two can always be read. A file that is read may be cut off, damaged or made by somebody else, so
+everything in it is checked.
 """
 
 from __future__ import annotations
@@ -148,11 +148,11 @@ def other_weights(state: State, module: nn.Module) -> str | None:
 def newest_state(
     paths: Iterable[Path], wrong: Callable[[Path, State], str | None], report: Callable[[str], None]
 ) -> tuple[Path, State] | None:
-    """The first state that can be used, or None if there is no file at all.
+    """The first state that can be used, or None if there is no file.
 
-    paths: from the newest to the oldest. wrong: why a state that can be read is not the one of its
-    path, or None. report: is told in a sentence of each one that is left out. Raises BadCheckpoint
-    if there are files, but not one of them can be used.
+    paths: from the newest to the oldest. wrong: says why a state does not belong to its path, or
+    None. report: gets a sentence for each state that is left out. Raises BadCheckpoint if there are
+    files, and none of them can be used.
     """
     bad: dict[Path, str] = {}
     for path in paths:

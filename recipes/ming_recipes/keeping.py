@@ -20,9 +20,9 @@ class Diverged(MingError):
 class Keep(Callback):
     """Saves the state as `path` every `every` steps and after the last one.
 
-    Asked to stop, it saves after the step and ends the training; all processes of a training stop
-    at the same step, whichever was asked. From the first step on `stop` is patient. A loss or
-    weights that are not finite raise Diverged, and are not saved.
+    If it is asked to stop, it saves the state after the step and ends the training. All processes
+    of a training stop at the same step, whichever was asked. From the first step on `stop` is
+    patient. If the loss or the weights are not finite, it raises Diverged and saves nothing.
     """
 
     def __init__(self, path: Path, every: int, stop: Stop) -> None:

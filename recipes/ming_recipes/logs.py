@@ -11,8 +11,8 @@ from typing import Any
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line. Raises OSError.
 
-    A line that broke off, as a full disk or a power cut leaves it, stays alone; a folder that is
-    gone is made again.
+    If the last line is cut off, for example by a full disk or a power cut, the new row gets a line
+    of its own. A missing folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:

@@ -1,4 +1,4 @@
-"""What the settings of a recipe may be, written beside their types.
+"""The values that the settings of a recipe may have, written beside their types.
 
     rate: Annotated[float, Range(0, 1)] = 0.1
 

@@ -50,12 +50,12 @@ class Run:
 
 @contextmanager
 def running(folder: Path, config: Any, command: str, results: Sequence[str]) -> Iterator[Run]:
-    """Everything that a training does happens in here.
+    """The block in which a training runs.
 
-    folder: is made, and locked until the process ends, however it ends. config: a dataclass of
-    settings; all but `out`, the folder itself, are recorded there by the first process and must be
-    the same ever after. results: names of what the recipe writes there and may replace; a folder
-    that has one of them and no record is somebody else's.
+    folder: it is made if necessary, and locked until the process ends. config: a dataclass of
+    settings. The first process records all of them but `out`, the folder itself; later processes
+    must have the same. results: names of files that the recipe writes there and may replace. A
+    folder that holds one of them and no record belongs to somebody else.
 
     Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal.
     """

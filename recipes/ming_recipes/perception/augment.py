@@ -1,6 +1,6 @@
-"""The same utterance in another throat, room and line: what makes few voices stand for many.
+"""Changes of a recording, so that a few voices are enough for training: other voices, rooms, lines.
 
-Everything is drawn from the generator that is given. Training only.
+All random numbers come from the generator that the caller gives. For training only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ming_audio.lengths import RATE
 from ming_audio.logmel import log_mel
 
 QUANTUM = RATE * 8 // 25
-"""Samples (0.32 s) to a multiple of which sounds are filled up: equal lengths share attention."""
+"""Sounds are filled up to a multiple of so many samples (0.32 s), so that many are equally long."""
 
 LONGEST = 7.0
-"""Seconds of speech that nothing is made longer than; nano hears 8 at once."""
+"""Longest sound in seconds; nano hears 8 s at once."""
 
 _SPEED = 0.2  # at most so much faster or slower, pitch and formants with it
 _WARP = 0.12  # at most so much longer or shorter throats

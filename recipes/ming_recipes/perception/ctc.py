@@ -1,15 +1,16 @@
 """Supervision of the sound tokens, used in training only and never shipped.
 
-Two CTC losses (Graves et al. 2006). One asks the states of the audio encoder for the characters
-that are spoken. The other asks its tokens, at the place where the language model reads them, for
-the entries of the tokenizer: by their cosine with the word embeddings, so that what is heard comes
-to lie where the written word lies, and the language model understands speech as it reads.
+There are two CTC losses (Graves et al. 2006). The first predicts the spoken characters from the
+states of the audio encoder. The second predicts entries of the tokenizer from the audio tokens, by
+their cosine with the word embeddings. So a spoken word gets nearly the same embedding as the
+written word, and the language model can read it.
 
-Two more, on an early layer of the language model, ask for what writing it down takes. At each token
-that says a word, the word before it: to copy is to look for the word just written and go on with
-what follows; without this the language model long writes what fits the gist. At each token that
-says a name, whose it is: of names that sound alike, only a list in front of the sound tells which
-one is meant, and without this nobody looks at it.
+Two more losses belong to an early layer of the language model. At each audio token of a word, the
+layer predicts the word before. This helps because a transcript is written by finding the last
+written word in the sound and going on there; without this loss, the model long writes other words
+that fit. At each audio token of a name, the layer predicts the spelling of the name. Of names that
+sound alike, only the list before the sound tells which one is meant; without this loss, the model
+does not look at the list.
 """
 
 from __future__ import annotations

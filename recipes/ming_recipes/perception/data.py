@@ -1,8 +1,8 @@
 """Packed batches of shapes world: a row is a picture or video and the conversations that fit.
 
-A conversation sees the picture and itself only (a shared-prefix mask) and its positions continue
-from the picture, so a packed row computes what separate prompts would, ten times cheaper. A row
-without a picture is conversations about sounds, each on its own.
+A conversation sees only the picture and itself (a shared-prefix mask), and its positions go on from
+the picture. So a packed row gives the same values as separate prompts, at a tenth of the cost. A
+row without a picture holds conversations about sounds, each on its own.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PackedBatch:
 
 
 DESCRIPTION = 2.0
-"""Weight of a word of a description, in multiples of those of other answers of its length."""
+"""Weight of a word of a description; a word of another answer of that length has the weight 1."""
 
 
 class CachedTokenizer:

@@ -1,14 +1,16 @@
 """Dense supervision of the image tokens, used in training only and never shipped.
 
-The language model learns to *bind* words to places only once the image tokens say what is where.
-Two losses teach the tower that, at the tokens that the language model reads: linear heads that
-name the contents of each 8x8-px cell, and an alignment of tokens with the embeddings of the words
-for what is centred in them: the objects, the characters, "text". Without the second one the model
-stays at chance on everything but counts and backgrounds. A third one, on an early layer of the
-language model, asks each image token for its own place in the picture, which rotary positions give
-only relative to other tokens; a fourth, a layer later, for the ninth of the picture in which the
-centre of an object lies. A fifth asks the words of a description for the token of what they are
-about: of two objects of one colour, the model takes the shape of the wrong one otherwise.
+The language model learns which word belongs to which place only after the image tokens say what is
+where. Two losses teach this to the tower, at the tokens that the language model reads. In the
+first, linear heads name the content of each cell of 8 x 8 px. The second moves a token towards the
+embeddings of the words for what it shows: objects, characters, "text". Without the second loss, the
+model only guesses, except for counts and backgrounds.
+
+Three more losses belong to early layers of the language model. One predicts the place of each image
+token in the picture, because rotary positions only give places relative to other tokens. One, a
+layer later, predicts in which ninth of the picture the centre of an object lies. The last one
+predicts, for the words of a description, the image token that shows their object. Without it, the
+model takes the shape of the wrong object if two objects have the same colour.
 """
 
 from __future__ import annotations

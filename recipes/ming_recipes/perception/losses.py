@@ -1,4 +1,4 @@
-"""What the losses of this recipe share."""
+"""A loss that several parts of this recipe use."""
 
 from __future__ import annotations
 
