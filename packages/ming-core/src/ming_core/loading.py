@@ -22,6 +22,7 @@ from ming_core.checkpoints.tokenizers import tokenizer_of
 from ming_core.devices import DTYPES, by_part, find_device, find_dtype
 from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
 from ming_core.fields import Section
+from ming_core.modalities import MODALITY_IDS
 from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
 from ming_core.plugins import get_plugins
@@ -308,7 +309,7 @@ def _folders(model: str | Path) -> list[Path]:
 
 def part_name(name: Any) -> str:
     """A name of `parts`, checked. Raises UnknownName, which offers the nearest one."""
-    known = {TEXT, "image", "audio"}  # with or without the packages that bring them
+    known = set(MODALITY_IDS)  # with or without the packages that bring them
     known.update(entry.modality for entry in get_plugins().encoders)
     known.update(entry.gives + HEAD for entry in get_plugins().heads)
     name = TEXT if name == BACKBONE else name

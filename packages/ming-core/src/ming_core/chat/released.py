@@ -69,7 +69,6 @@ def released_expansion(
 
 
 def _content(items: Sequence[Mapping[str, Any]], format: ChatFormat) -> str:
-    blocks = {"image": format.image, "video": format.video, "audio": format.audio}
     written = "".join(item["text"] for item in items if item["type"] == "text")
     text = ""
     for item in items:
@@ -78,7 +77,7 @@ def _content(items: Sequence[Mapping[str, Any]], format: ChatFormat) -> str:
             text += item["text"]
         elif f"<{kind}>" not in written:
             count = len(item[kind]) if isinstance(item[kind], list) else 1
-            text += "\n".join([blocks[kind].placeholder] * count)
+            text += "\n".join([getattr(format, kind).placeholder] * count)
     return text
 
 

@@ -30,10 +30,10 @@ from ming_core.cli.sampling import chosen, sampling_parameters
 from ming_core.cli.terminal import note, print_json, said_notes, show
 from ming_core.errors import BadConfig
 from ming_core.media import Media
+from ming_core.modalities import KINDS
 from ming_core.output import check_target
 from ming_core.plugins.kinds import TaskEntry
 
-MEDIA = ("image", "audio", "video")
 PLAIN = (str, int, float, bool, Path)
 SAVED = Annotated[str | None, typer.Option("--out", "-o", help="Write the result here.")]
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -130,7 +130,7 @@ def _field(entry: TaskEntry, function: Any, parameter: inspect.Parameter) -> Fie
     """Raises BadConfig for a needed parameter of a type that nobody can type."""
     needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
     several = parameter.kind is parameter.VAR_POSITIONAL
-    media = any(kind in entry.takes for kind in MEDIA)
+    media = any(kind in entry.takes for kind in KINDS)
     found = _typed(_hint(function, parameter), media)
     if found is None:
         if needed:

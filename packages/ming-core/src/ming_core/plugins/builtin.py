@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ming_core.modalities import KINDS
 from ming_core.plugins.hooks import hookimpl
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def ming_register_tasks(register: Registrar) -> None:
-    takes = ("text", "image", "audio", "video")
+    takes = ("text", *KINDS)
     summary = "answer a question about text and media"
     register("ask", "ming_core.tasks.ask:Ask", takes=takes, gives="text", summary=summary)
     summary = "answer the last turn of a conversation"

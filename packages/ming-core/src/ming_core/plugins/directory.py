@@ -59,8 +59,13 @@ def missing(what: str, package: str | None) -> MissingPlugin:
 
 def missing_media(modality: str) -> MissingPlugin:
     """For media of a modality (`image`, `audio`) that no installed encoder reads."""
-    kind = KINDS.get(modality)
-    return missing(f"reading {kind.nouns if kind else modality}", package_for("media", modality))
+    return missing(f"reading {_nouns(modality)}", package_for("media", modality))
+
+
+def _nouns(name: str) -> str:
+    """What messages call media of a kind."""
+    kind = KINDS.get(name)
+    return kind.nouns if kind else name
 
 
 def missing_encoder(name: str) -> MissingPlugin:
@@ -75,8 +80,7 @@ def known_tasks() -> list[str]:
 
 def missing_head(gives: str) -> MissingPlugin:
     """For a medium (`image`, `audio`) that no installed head gives."""
-    noun = {"image": "images", "audio": "sound"}.get(gives, gives)
-    return missing(f"making {noun}", package_for("heads", gives))
+    return missing(f"making {_nouns(gives)}", package_for("heads", gives))
 
 
 def missing_task(name: str) -> MissingPlugin | None:
