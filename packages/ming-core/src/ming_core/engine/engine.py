@@ -194,6 +194,7 @@ class Engine:
         self, requests: Iterable[Request], batch: int | None, submit: Callable[..., Ticket]
     ) -> Iterator[Ticket]:
         """Tickets in the order of the requests, as soon as they are done."""
+        self.model.sources.require(TEXT)
         left = iter(requests)
         # Several requests may be about the same picture.
         known = SeenMedia(self.model.config.max_position_embeddings)
