@@ -33,6 +33,7 @@ from ming_core.notes import note_to_user
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import missing_task
 from ming_core.presets import BACKBONE
+from ming_core.release import Release
 from ming_core.tasks import Outcome, Progress, method_of
 from ming_core.tasks.ask import Ask
 from ming_core.tasks.available import NoTask, Tasks, tasks_of, why_not
@@ -99,7 +100,6 @@ class OmniModel:
     def __init__(self, name: str, omni: Omni, sources: Sources) -> None:
         self.name = name
         self.sources = sources
-        self.release = sources.release
         self.loaded: dict[str, Loaded] = {}
         """The components that were read, by name."""
         self.engine = Engine(self)
@@ -108,19 +108,25 @@ class OmniModel:
         self._loading = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy has requests and conversations of its own.
-        own = ("engine", "_memory", "_loading")
+        # A copy has requests and conversations of its own, and checks again what was not read.
+        own = ("engine", "_memory", "_loading", "_checked")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
         self.engine = Engine(self)
         self._loading = RLock()
+        self._checked = {}
 
     @cached_property
     def _memory(self) -> Memory:
         """Of the session in which `chat` answers."""
         return Session(self).memory
+
+    @property
+    def release(self) -> Release:
+        """The family of checkpoints that it belongs to."""
+        return self.sources.release
 
     @property
     def omni(self) -> Omni:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +62,13 @@ class Sources:
     dtype: torch.dtype
     parts: Sequence[str] | None = None
     own: Mapping[str, tuple[torch.device, torch.dtype]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A release holds functions, which a copy finds again by config.json.
+        return {name: value for name, value in vars(self).items() if name != "release"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, release=release_of(state["config"]))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -119,10 +126,9 @@ class Sources:
 
     def made(self, name: str, module: nn.Module) -> Loaded:
         """A module that was put in the place of a component, as it will be written."""
-        component = Component(name, lambda _: module, self.release.folder(name))
-        if isinstance(module, Backbone):
-            return Loaded(component, module, self.release.slots(module.config))
-        return Loaded(component, module, identity_slots(module))
+        backbone = isinstance(module, Backbone)
+        slots = self.release.slots(module.config) if backbone else identity_slots(module)
+        return Loaded(self.release.folder(name), "", module, slots)
 
     def require(self, part: str) -> None:
         """Raises MissingPlugin for a part that was not among `parts` when the model was loaded."""
@@ -272,7 +278,7 @@ def open_sources(
         config,
         preprocessor,
         checkpoints,
-        lambda: tokenizer_of(checkpoints[0].root, release, config),
+        partial(_find_tokenizer, checkpoints[0].root, config),
         *both(""),
         parts=wanted,
         own={name: both(name) for name in places.keys() | numbers.keys() if name},
@@ -283,6 +289,10 @@ def open_sources(
     if wanted is None or TEXT in wanted:
         _ = sources.tokenizer
     return sources
+
+
+def _find_tokenizer(root: Path, config: Mapping[str, Any]) -> Tokenizer:
+    return tokenizer_of(root, release_of(config), config)
 
 
 def part_of(component: str) -> str:

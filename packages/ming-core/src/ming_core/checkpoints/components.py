@@ -101,14 +101,18 @@ class Prepared:
         """Read the weights; the module is ready for inference then. Raises BadCheckpoint."""
         fill(self.module, self.part, self.slots, self.match, device, self.component.dtype or dtype)
         self.module.to(device).eval()  # `to`: buffers that no checkpoint holds
-        return Loaded(self.component, self.module, self.slots)
+        return Loaded(self.component.folder, self.component.weights, self.module, self.slots)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A component with its weights. slots: the released names of its tensors."""
+    """A component with its weights: what is needed to write it.
 
-    component: Component
+    folder and weights: as of its `Component`. slots: the released names of its tensors.
+    """
+
+    folder: str
+    weights: str
     module: nn.Module
     slots: Mapping[str, Slot]
 

@@ -59,7 +59,7 @@ def _parts_in(loaded: Mapping[str, Loaded], sub: str, stem: str = "") -> _Parts:
     return {
         name: (part.module, part.slots)
         for name, part in loaded.items()
-        if (part.component.folder, part.component.weights) == (sub, stem)
+        if (part.folder, part.weights) == (sub, stem)
     }
 
 
@@ -100,7 +100,7 @@ def _needed(sources: Sources) -> Iterator[Path]:
 def _write_folder(target: Path, root: Path, sub: str, loaded: Mapping[str, Loaded]) -> None:
     """A sub-folder: weights of loaded components as they are now, all else as it is."""
     rewritten: list[Path] = []
-    stems = {part.component.weights for part in loaded.values() if part.component.folder == sub}
+    stems = {part.weights for part in loaded.values() if part.folder == sub}
     for stem in stems:
         part = open_part(root, sub, stem)
         files = part.tensors.files
