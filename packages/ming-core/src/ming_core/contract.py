@@ -1,18 +1,21 @@
 """What everything that is registered must do, as checks that a plugin runs on itself.
 
-`check_encoder` and `check_head` take a class and an example of its settings and inputs, and raise
-BrokenContract with one sentence. `check_light` and `check_registered` need no example. A package
-calls them in its tests; docs/plugins.md shows how. `tests/contract` runs them over the toolkit.
+`check_entry` takes what a plugin registered; `check_light` takes its modules. `check_encoder` and
+`check_head` take a class and an example of its settings and inputs. They raise BrokenContract with
+one sentence. A package calls them in its tests (docs/plugins.md); `tests/contract` calls them for
+everything that is installed.
 """
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,9 @@ from ming_core.heads import Condition, Row, States, speak
 from ming_core.media import Media
 from ming_core.model.encoder import Features
 from ming_core.model.transformer import Layer
+from ming_core.plugins.registry import Entry
+from ming_core.release import Release
+from ming_core.tasks import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +75,32 @@ class HeadExample:
     files: Mapping[str, Path] = field(default_factory=dict)
     width: int = 32
     texts: Sequence[str] = ("One.", "Two words.")
+
+
+def check_entry(kind: str, entry: Entry) -> None:
+    """Whether something registered is what its kind needs. Raises BrokenContract.
+
+    kind: name of its registry, as `encoders` (`get_plugins().registries`).
+    """
+    who = f"{entry.name!r} of {entry.plugin}"
+    one_line = bool(entry.summary) and "\n" not in entry.summary
+    _check(one_line or kind in ("heads", "encoders"), f"{who} needs a summary of one line")
+    if kind == "presets":
+        scheme, _, place = entry.target.partition(":")
+        there = scheme == "hub" or (files(scheme) / place / "config.json").is_file()
+        _check(there, f"the preset {who} has no {entry.target!r} with a config.json")
+        return
+    try:
+        target = entry.load()
+    except MingError as error:
+        raise BrokenContract(str(error)) from error
+    checks = {
+        "encoders": _check_encoder_class,
+        "heads": _check_head_class,
+        "tasks": _check_task,
+        "releases": _check_release,
+    }
+    checks.get(kind, _check_something)(who, entry, target)
 
 
 def check_encoder(encoder_class: type[Any], example: EncoderExample) -> None:
@@ -163,6 +195,55 @@ def check_light(modules: Sequence[str]) -> None:
     _check(done.returncode == 0, f"{', '.join(modules)} cannot be imported: {done.stderr[-300:]}")
     found = done.stdout.split()
     _check(not found, f"to list what {', '.join(modules)} register imports {', '.join(found)}")
+
+
+def _check_encoder_class(who: str, entry: Entry, target: Any) -> None:
+    _check_module(who, target, "from_config", "forward")
+    _check(
+        target.modality == entry.modality,  # type: ignore[attr-defined]
+        f"the encoder {who} is registered for another modality than its class has",
+    )
+
+
+def _check_head_class(who: str, entry: Entry, target: Any) -> None:
+    _check_module(who, target, "components", "condition", "loss")
+    gives = entry.gives  # type: ignore[attr-defined]
+    _check(target.gives == gives, f"the head {who} is registered for another medium than it makes")
+    _check_module(who, target, *(["paint"] if gives == "image" else ["start", "step", "finish"]))
+
+
+def _check_module(who: str, target: Any, *methods: str) -> None:
+    right = isinstance(target, type) and issubclass(target, nn.Module)
+    _check(right, f"{who} must be a class of nn.Module")
+    lacks = [name for name in methods if not callable(getattr(target, name, None))]
+    _check(not lacks, f"{who} has no method {' or '.join(lacks)}")
+
+
+def _check_task(who: str, entry: Entry, target: Any) -> None:
+    """A command is made of its signature and its text."""
+    method = method_of(target)
+    _check(callable(method), f"the task {who} must be a class of tasks or a function")
+    _check(bool(inspect.getdoc(method)), f"the task {who} needs a docstring: it is its help")
+    first = next(iter(inspect.signature(method).parameters.values()), None)
+    named = first is not None and first.kind is first.POSITIONAL_OR_KEYWORD
+    _check(named, f"the first argument of the task {who} must be the model")
+
+
+def _check_release(who: str, entry: Entry, target: Any) -> None:
+    """It is asked about every config.json, whatever that holds."""
+    _check(isinstance(target, Release), f"{who} must be a Release")
+    for config in ({}, {"llm_config": None}, {"llm_config": {"model_type": 7, "rope_scaling": 1}}):
+        try:
+            found = target.recognises(config)
+        except Exception as error:
+            raise BrokenContract(f"the release {who} raises for {config}: {error!r}") from error
+        _check(not found, f"the release {who} recognises {config}, which says nothing")
+    names = [place.name for place in target.components]
+    _check(len(set(names)) == len(names), f"two components of the release {who} share a name")
+
+
+def _check_something(who: str, entry: Entry, target: Any) -> None:
+    _check(target is not None, f"{who} is None")
 
 
 def _check_components(name: str, components: Sequence[Component], example: HeadExample) -> None:
