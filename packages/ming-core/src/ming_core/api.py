@@ -23,7 +23,7 @@ from ming_core.engine.engine import Engine
 from ming_core.engine.request import Request, sampling_of
 from ming_core.engine.session import Memory, Session
 from ming_core.errors import NotFinite
-from ming_core.loading import TEXT, Sources, open_sources
+from ming_core.loading import HEAD, TEXT, Sources, open_sources
 from ming_core.media import Audio, Message
 from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Encoder
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ming_core.engine.sampling import SamplingOptions
+    from ming_core.heads import Painter, Speaker
     from ming_core.inventory import Found
 
 
@@ -105,6 +106,7 @@ class OmniModel:
         self.engine = Engine(self)
         self._omni = omni
         self._checked: dict[str, Prepared] = {}
+        self._heads: dict[str, Any] = {}
         self._loading = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,6 +228,23 @@ class OmniModel:
         Raises MissingPlugin with the package to install, or BadCheckpoint.
         """
         return self.component(modality)  # type: ignore[return-value]
+
+    @overload
+    def head(self, gives: Literal["image"]) -> Painter: ...
+    @overload
+    def head(self, gives: Literal["audio"]) -> Speaker[Any]: ...
+    def head(self, gives: str) -> Any:
+        """The head that makes "image" or "audio", loaded when it is first needed.
+
+        A head that reads nothing of the backbone does not load it.
+        Raises MissingPlugin with the package to install, BadCheckpoint or BadConfig.
+        """
+        with self._loading:
+            if gives not in self._heads:
+                names = self.sources.components(gives + HEAD)
+                parts = {name.partition(".")[2]: self.component(name) for name in names}
+                self._heads[gives] = self.sources.head(gives, parts).eval()
+        return self._heads[gives]
 
     def save(self, folder: str | Path) -> Path:
         """Write the whole model with all of its parts into a new folder, which `load` can read.

@@ -16,6 +16,7 @@ from torch import nn
 from ming_core.chat.formats import with_media_tokens
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.components import SLACK, Component, Loaded, Prepared, prepare
+from ming_core.checkpoints.files import joined
 from ming_core.checkpoints.formats import Checkpoint, open_part
 from ming_core.checkpoints.keymap import Slot, identity_slots
 from ming_core.checkpoints.tokenizers import tokenizer_of
@@ -195,11 +196,26 @@ class Sources:
         for entry in entries:
             section = self.section(entry.section)
             if section is not None:
-                kind = Section(section, entry.section).text("model_type", "")
+                settings = Section(section, entry.section)
+                kind = settings.text("model_type", "") or settings.text("_class_name", "")
                 if entry.reads(kind):
                     return entry, wanted
                 wanted[entry.section] = kind
         return None, wanted
+
+    def head(self, gives: str, parts: Mapping[str, nn.Module]) -> Any:
+        """The head that gives a medium, put together from its loaded components, by name.
+
+        Raises MissingPlugin, BadCheckpoint or BadConfig.
+        """
+        head_class = self.head_entry(gives).load()
+        files = {
+            joined(component.folder, name): path
+            for component in head_class.components(self.config)
+            if component.files
+            for name, path in component.paths(self._holder(component)).items()
+        }
+        return head_class(self.config, parts, files)
 
     def _of_head(self, part: str) -> Sequence[Component]:
         return self.head_entry(part.removesuffix(HEAD)).load().components(self.config)
@@ -284,8 +300,9 @@ def open_sources(
         own={name: both(name) for name in places.keys() | numbers.keys() if name},
     )
     if wanted is None:
-        for checkpoint in checkpoints:
-            checkpoint.tensors.check()
+        for number, checkpoint in enumerate(checkpoints):
+            if not number or checkpoint.tensors.files:  # a head has its weights in sub-folders
+                checkpoint.tensors.check()
     if wanted is None or TEXT in wanted:
         _ = sources.tokenizer
     return sources

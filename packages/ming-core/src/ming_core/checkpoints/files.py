@@ -84,13 +84,14 @@ def weight_files(path: Path) -> dict[str, str] | None:
 def missing_files(folder: Path, beside: Iterable[str] = ()) -> list[str]:
     """Files of a checkpoint that are not here, by name; reads neither headers nor weights.
 
-    beside: files that it needs besides config.json and the weights. A pointer of git-lfs is not the
-    file. Raises BadCheckpoint for an index that cannot be read.
+    beside: files that it needs besides config.json and the weights. A folder that needs none may
+    have its weights in folders below it, as a head has. A pointer of git-lfs is not the file.
+    Raises BadCheckpoint for an index that cannot be read.
     """
     names = ["config.json", *beside]
     if _is_here(folder / INDEX) and not _is_here(folder / SINGLE):
         names += sorted(set(weight_map(inside(folder, INDEX)).values()))
-    else:
+    elif beside or not any(folder.glob(f"*/*{SUFFIX}")):
         names.append(SINGLE)
     return [name for name in names if not _is_here(folder / name)]
 

@@ -79,7 +79,8 @@ def _write_top(target: Path, parts: _Parts, sources: Sources) -> None:
         if value and (only is None or value not in (only.config, only.preprocessor)):
             write_json(target / name, value)
     if only is None or parts:
-        entries = [*_entries(parts), *of_stored(parts, sources.checkpoints)]
+        stored = [checkpoint for checkpoint in sources.checkpoints if checkpoint.tensors.files]
+        entries = [*_entries(parts), *of_stored(parts, stored)]
         write_weights(target, entries)
 
 

@@ -2,6 +2,7 @@
 
 from ming_core.heads.condition import Condition
 from ming_core.heads.protocols import Head, HeadProcessor, Painter, Row, Speaker, Speech
+from ming_core.heads.saving import save_head
 from ming_core.heads.speaking import speak
 from ming_core.heads.states import States, states_of
 from ming_core.model.queries import Queries
@@ -16,6 +17,7 @@ __all__ = [
     "Speaker",
     "Speech",
     "States",
+    "save_head",
     "speak",
     "states_of",
 ]
