@@ -200,16 +200,20 @@ def check_light(modules: Sequence[str]) -> None:
 def _check_encoder_class(who: str, entry: Entry, target: Any) -> None:
     _check_module(who, target, "from_config", "forward")
     _check(
-        target.modality == entry.modality,  # type: ignore[attr-defined]
+        target.modality == _said(entry, "modality"),
         f"the encoder {who} is registered for another modality than its class has",
     )
 
 
 def _check_head_class(who: str, entry: Entry, target: Any) -> None:
     _check_module(who, target, "components", "condition", "loss")
-    gives = entry.gives  # type: ignore[attr-defined]
+    gives = _said(entry, "gives")
     _check(target.gives == gives, f"the head {who} is registered for another medium than it makes")
     _check_module(who, target, *(["paint"] if gives == "image" else ["start", "step", "finish"]))
+
+
+def _said(entry: Any, name: str) -> Any:
+    return getattr(entry, name, None) or entry.extra.get(name)
 
 
 def _check_module(who: str, target: Any, *methods: str) -> None:
