@@ -201,7 +201,7 @@ def test_without_the_package_the_sentence_says_what_is_missing(folder: Path) -> 
     [
         ("transformer/model.safetensors", "transformer has no weights"),
         ("talker/codec", "has no folder 'talker/codec'"),
-        ("mlp/config.json", "the settings of front in .*mlp do not describe it"),
+        ("mlp/config.json", "front cannot be built from its settings in .*mlp"),
     ],
 )
 def test_an_incomplete_head_is_one_sentence(folder: Path, name: str, sentence: str) -> None:
