@@ -169,11 +169,17 @@ BROKEN: dict[str, dict[str, Any]] = {
         "forward": lambda self, f: Mean.forward(self, f) + id(self) % 1000,
     },
     "when it is in bfloat16": {"forward": lambda self, f: Mean.forward(self, f).float()},
-    "without its section": {"from_config": classmethod(lambda cls, config, preprocessor: cls(40))},
+    "without its section": {
+        "from_config": classmethod(lambda cls, *_: _on_the_device(cls, 40)),
+    },
 }
 
 
-def _on_cpu(cls: type[Mean], width: int) -> Mean:
+def _on_the_device(cls: Any, width: int) -> Mean:
+    return cls(width)
+
+
+def _on_cpu(cls: Any, width: int) -> Mean:
     with torch.device("cpu"):
         return cls(width)
 

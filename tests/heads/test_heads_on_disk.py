@@ -145,13 +145,14 @@ def test_heads_are_used_through_the_model(folder: Path) -> None:
         "audio_head.talker",
         "audio_head.codec",
     }
-    assert model.component("audio_head.codec") is model.head("audio").codec
+    head: Any = model.head("audio")
+    assert model.component("audio_head.codec") is head.codec
 
 
 def test_a_trained_head_is_saved_and_loaded_again(folder: Path, tmp_path: Path) -> None:
     model = load(folder, device="cpu", dtype="float32")
     before = painted(model)
-    head = model.head("image")
+    head: Any = model.head("image")
     with torch.no_grad():
         for weights in head.parameters():
             weights.add_(0.05 * torch.randn_like(weights))
