@@ -32,6 +32,7 @@ from ming_core.heads import Condition, Row, States, speak
 from ming_core.media import Media
 from ming_core.model.encoder import Features
 from ming_core.model.transformer import Layer
+from ming_core.plugins.kinds import EncoderEntry, HeadEntry
 from ming_core.plugins.registry import Entry
 from ming_core.release import Release
 from ming_core.tasks import method_of
@@ -197,23 +198,19 @@ def check_light(modules: Sequence[str]) -> None:
     _check(not found, f"to list what {', '.join(modules)} register imports {', '.join(found)}")
 
 
-def _check_encoder_class(who: str, entry: Entry, target: Any) -> None:
+def _check_encoder_class(who: str, entry: EncoderEntry, target: Any) -> None:
     _check_module(who, target, "from_config", "forward")
     _check(
-        target.modality == _said(entry, "modality"),
+        target.modality == entry.modality,
         f"the encoder {who} is registered for another modality than its class has",
     )
 
 
-def _check_head_class(who: str, entry: Entry, target: Any) -> None:
+def _check_head_class(who: str, entry: HeadEntry, target: Any) -> None:
     _check_module(who, target, "components", "condition", "loss")
-    gives = _said(entry, "gives")
+    gives = entry.gives
     _check(target.gives == gives, f"the head {who} is registered for another medium than it makes")
     _check_module(who, target, *(["paint"] if gives == "image" else ["start", "step", "finish"]))
-
-
-def _said(entry: Any, name: str) -> Any:
-    return getattr(entry, name, None) or entry.extra.get(name)
 
 
 def _check_module(who: str, target: Any, *methods: str) -> None:
