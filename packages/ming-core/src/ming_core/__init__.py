@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel, load
+    from ming_core.engine.request import Request
+    from ming_core.engine.session import Session
     from ming_core.errors import MingError
     from ming_core.media import (
         Audio,
@@ -28,6 +30,8 @@ __all__ = [
     "Message",
     "MingError",
     "OmniModel",
+    "Request",
+    "Session",
     "Text",
     "Video",
     "assistant",
@@ -37,7 +41,14 @@ __all__ = [
     "user",
 ]
 
-_MODULES = {"MingError": "errors", "hookimpl": "plugins.hooks", "load": "api", "OmniModel": "api"}
+_MODULES = {
+    "MingError": "errors",
+    "OmniModel": "api",
+    "Request": "engine.request",
+    "Session": "engine.session",
+    "hookimpl": "plugins.hooks",
+    "load": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
