@@ -203,8 +203,8 @@ def ground(
 ) -> None:
     """Find things in a picture and frame them.
 
-    Prints a box in pixels of the picture a line: left, top, right, bottom. Exits with 1 if the
-    answer has no box. Example: ming ground scene.png "red star" -o boxes.png
+    Prints one line for each box: left, top, right and bottom edge, in pixels of the picture. Exits
+    with 1 if the answer has no box. Example: ming ground scene.png "red star" -o boxes.png
     """
     if expression is not None:
         check_stdin(file, expression)

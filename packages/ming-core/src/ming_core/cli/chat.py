@@ -53,8 +53,8 @@ def chat(
 ) -> None:
     """Talk with a model; it remembers what was said.
 
-    Lines starting with / are commands, see /help. Of lines that are piped in, one that cannot be
-    answered is reported, and the others are. Example: echo "hello" | ming chat
+    Lines that begin with / are commands, see /help. If lines are piped in, a line that cannot be
+    answered is reported, and the others are answered. Example: echo "hello" | ming chat
     """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     from ming_core.chat.room import with_room

@@ -18,20 +18,22 @@ OPTIONS: dict[str, Any] = {
     "max_new_tokens": Annotated[int | None, typer.Option(show_default=False)],
     "temperature": Annotated[
         float | None,
-        typer.Option(help="How freely tokens are drawn; 0 (default) takes the most likely one."),
+        typer.Option(help="Sampling temperature; 0 (default) always takes the most likely token."),
     ],
     "top_p": Annotated[
         float | None,
-        typer.Option(help="Draw from the most likely tokens with this total probability."),
+        typer.Option(help="Sample only from the most likely tokens with this total probability."),
     ],
-    "top_k": Annotated[int | None, typer.Option(help="Draw from so many most likely tokens.")],
-    "seed": Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")],
+    "top_k": Annotated[
+        int | None, typer.Option(help="Sample only from so many of the most likely tokens.")
+    ],
+    "seed": Annotated[int | None, typer.Option(help="Makes sampled answers repeatable.")],
     "no_repeat_ngram": Annotated[
-        int | None, typer.Option(help="Never write so many tokens in the same order twice.")
+        int | None, typer.Option(help="Never write the same sequence of so many tokens twice.")
     ],
     "max_loop": Annotated[
         int | None,
-        typer.Option(help="End after so many tokens of a loop: 96; 0 never ends for that."),
+        typer.Option(help="End after so many tokens of a loop (default 96); 0 means never."),
     ],
 }
 """The fields of `Sampling` as options."""
