@@ -1,8 +1,9 @@
-"""Headers of shards: accepted and refused as the safetensors library does, but for listed rules."""
+"""Shards: read and written as the safetensors library does, and refused but for listed rules."""
 
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from ming_core.checkpoints.formats import read_header
+from ming_core.checkpoints.formats import DTYPES, open_weights, read_header
+from ming_core.checkpoints.keymap import Slot
+from ming_core.checkpoints.writing import export
 from ming_core.errors import BadCheckpoint
 
 STRICTER = (
@@ -152,3 +156,33 @@ def test_damaged_headers_are_refused_by_both(tmp_path: Path, data: st.DataObject
         assert any(part in sentence for part in STRICTER)
     else:
         assert ours == theirs
+
+
+def test_the_library_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -> None:
+    """Every type and odd shape, in one file and in shards."""
+    made = {
+        f"{name}.{number}": torch.arange(prod(shape)).reshape(shape).to(dtype)
+        for name, dtype in DTYPES.items()
+        for number, shape in enumerate([(), (0,), (3, 5), (1, 2, 0), (7,)])
+    }
+    module = nn.Module()
+    for number, (name, value) in enumerate(made.items()):
+        made[name] = value % 2 if value.dtype == torch.bool else value
+        module.register_buffer(f"b{number}", made[name])
+    slots = {name: Slot(f"b{number}") for number, name in enumerate(made)}
+    export({"all": (module, slots)}, tmp_path / "ours", {})
+    save_file(made, tmp_path / "theirs.safetensors", {"format": "pt"})
+    sizes = [
+        (tmp_path / n).stat().st_size for n in ("ours/model.safetensors", "theirs.safetensors")
+    ]
+    assert sizes[0] == sizes[1]
+    theirs = open_weights(tmp_path / "theirs.safetensors")
+    for name, value in load_file(tmp_path / "ours/model.safetensors").items():
+        assert value.dtype == made[name].dtype
+        assert torch.equal(value, made[name])
+        assert torch.equal(theirs.read(name), value)
+
+    export({"all": (module, slots)}, tmp_path / "shards", {}, max_shard_bytes=200)
+    parts = [load_file(path) for path in sorted((tmp_path / "shards").glob("*.safetensors"))]
+    assert len(parts) > 3
+    assert {name for part in parts for name in part} == made.keys()
