@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from ming_core.cli import build_app, main, new_app
 from ming_core.plugins import Plugins, get_plugins
 from ming_core.plugins.hooks import hookimpl
+from ming_core.presets import preset_folders
 
 HEAVY = ("torch", "numpy", "transformers", "lightning", "omegaconf", "rich", "PIL")
 
@@ -73,6 +76,30 @@ def test_models(run) -> None:
     assert found["ming-lite-omni-1.5"]["ready"] is False
     assert found["ming-lite-omni-1.5"]["parts"][0]["target"].startswith("hub:")
     assert "backbone" in {part["name"] for part in found["nano"]["parts"]}
+
+
+def test_models_shows_what_a_model_consists_of(run, tmp_path: Path) -> None:
+    (nano,) = json.loads(run("models", "nano", "--json").out)["models"]
+    found = {part["name"]: part for part in nano["components"]}
+    assert {name: part["reader"] for name, part in found.items()} == {
+        "backbone": "ming-core",
+        "image": "ming-vision",
+        "audio": "ming-audio",
+    }
+    backbone = preset_folders("nano")["backbone"]
+    assert found["backbone"]["folder"] == str(backbone)
+    assert 0 < found["backbone"]["bytes"] < (backbone / "model.safetensors").stat().st_size
+
+    folder = tmp_path / "model"
+    shutil.copytree(backbone, folder)
+    (folder / "talker").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "talker")
+    out = run("models", str(folder)).out
+    assert re.search(r"^backbone +11\.4 MB +ming-core +.*model$", out, re.MULTILINE)
+    assert re.search(r"^talker +11\.4 MB +no installed package +.*talker$", out, re.MULTILINE)
+    result = run("models", str(tmp_path / "none"))
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "there is no folder" in result.err
 
 
 def test_plugins_shows_what_came_from_where(run) -> None:

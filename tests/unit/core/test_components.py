@@ -22,6 +22,7 @@ from ming_core.checkpoints.keymap import identity_slots
 from ming_core.errors import BadCheckpoint, MingError, MissingPlugin, UnknownName
 from ming_core.plugins import get_plugins
 from ming_core.plugins.hooks import hookimpl
+from ming_core.presets import PresetPart
 
 IO = Path("/proc/self/io")
 
@@ -506,12 +507,15 @@ def test_a_release_that_lacks_its_tokenizer(
     shutil.copytree(kept, repository / "snapshots/abc")
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("abc", "utf-8")
+    part = PresetPart("checkpoint", "ming-core", "hub:acme/model", released)
+    assert part.lacks == []
     model = load(released)
     assert model.ask("how many?", max_new_tokens=1).tokens
     saved = model.save(tmp_path / "saved")
     assert (saved / "tokenizer.json").read_bytes() == (kept / "tokenizer.json").read_bytes()
-    # It lies in a folder below; that of the talker does not fit.
     shutil.rmtree(tmp_path / "hub")
+    assert part.lacks == ["tokenizer.json", "tokenizer_config.json"]
+    # It lies in a folder below; that of the talker does not fit.
     shutil.copytree(kept, released / "tokenizer")
     other = json.loads((kept / "tokenizer.json").read_text("utf-8"))
     other["added_tokens"] = []

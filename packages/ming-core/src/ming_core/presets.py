@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ming_core.errors import BadCheckpoint
+from ming_core.errors import BadCheckpoint, MingError
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import known_parts
 from ming_core.plugins.kinds import PresetEntry
@@ -20,7 +20,9 @@ HUB = "hub"
 BACKBONE = "backbone"
 """The part with the language model; its summary is that of the preset."""
 
-BESIDE = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+TOKENIZER = frozenset({"tokenizer.json", "tokenizer_config.json"})
+
+BESIDE = ("preprocessor_config.json", *sorted(TOKENIZER))
 """Files that a whole published model needs besides its config.json and weights."""
 
 
@@ -54,9 +56,12 @@ class PresetPart:
         if self.folder is None:
             return []
         try:
-            return missing_files(self.folder, BESIDE if self.hub_id else ())
+            lacks = missing_files(self.folder, BESIDE if self.hub_id else ())
         except BadCheckpoint:
             return [INDEX]
+        if not TOKENIZER.isdisjoint(lacks) and _has_tokenizer(self.folder):
+            lacks = [name for name in lacks if name not in TOKENIZER]
+        return lacks
 
     @property
     def ready(self) -> bool:
@@ -111,6 +116,20 @@ def _absent(name: str, part: PresetPart) -> str:
         f"the weights of {name!r} ({part.hub_id}) are not on this machine; download them and give "
         "their folder as the model, or choose a preset that `ming models` shows as ready"
     )
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether the tokenizer of a release that is published without one lies somewhere else."""
+    from ming_core.checkpoints.formats import read_config  # imports torch, so only when asked for
+    from ming_core.checkpoints.tokenizers import tokenizer_of
+    from ming_core.release import release_of
+
+    try:
+        config = read_config(folder)
+        tokenizer_of(folder, release_of(config), config)
+    except MingError:
+        return False
+    return True
 
 
 def _part(entry: PresetEntry) -> PresetPart:

@@ -66,7 +66,7 @@ def _show_folder(folder: Path, as_json: bool) -> None:
 def _show(components: list[Found], knowledge: tuple[Any, Knowledge] | None) -> None:
     if components:
         rows = [(c.name, megabytes(c.nbytes), _reader(c), str(c.folder)) for c in components]
-        print_text("")
+        print_text("\n")
         print_table([("component", "size", "read by", "folder"), *rows])
     if knowledge is not None:
         print_text(f"\n{knowledge[1].page()}")
