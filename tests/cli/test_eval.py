@@ -318,13 +318,33 @@ def test_another_run_is_refused(run, benchmarks: Fakes) -> None:
     )
 
 
-def test_what_is_registered_must_be_a_benchmark(run, benchmarks: Fakes) -> None:
+class Half(Benchmark):
+    """It has no scores."""
+
+    def samples(self, data: Path | None, limit: int | None) -> Iterator[Sample]:
+        yield Sample("a")
+
+    def task(self, sample: Sample) -> str:
+        return sample.id
+
+
+class Needy(Bare):
+    def __init__(self, *, level: str) -> None:
+        self.level = level
+
+
+@pytest.mark.parametrize("target", [Fakes, Half, Needy, 3, lambda: None], ids=str)
+def test_what_is_registered_must_be_a_benchmark(run, fake, benchmarks: Fakes, target: Any) -> None:
     register = Registrar(get_plugins().benchmarks, "acme", pytest.fail)
-    register("odd", "acme_bench:Fakes")
-    sys.modules["acme_bench"].Fakes = Fakes  # type: ignore[attr-defined]
+    register("odd", "acme_bench:odd")
+    sys.modules["acme_bench"].odd = target  # type: ignore[attr-defined]
     result = run("eval", "run", "odd")
-    assert result.code == 2
-    assert "'acme_bench:Fakes' must make a ming_core.evaluation.Benchmark" in result.err
+    assert (result.code, fake.loaded) == (2, [])
+    assert result.err == (
+        "ming: the benchmark 'odd' of acme is broken: 'acme_bench:odd' must make a "
+        "ming_core.evaluation.Benchmark with all of its methods, and every option must have a "
+        "default; update acme\n"
+    )
 
 
 def test_an_error_of_the_model(run, benchmarks: Fakes) -> None:

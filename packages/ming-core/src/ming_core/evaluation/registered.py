@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import Parameter, signature
+from inspect import Parameter, isabstract, signature
 from pathlib import Path
 
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
@@ -38,11 +38,19 @@ def options_of(entry: BenchmarkEntry, words: Sequence[str]) -> dict[str, str]:
 
 
 def _check_options(entry: BenchmarkEntry, options: Mapping[str, str]) -> None:
-    parameters = signature(entry.load()).parameters.values()
+    target = entry.load()
+    try:
+        parameters = signature(target).parameters.values()
+    except (TypeError, ValueError):  # no class and no function
+        raise _broken(entry) from None
     known = [each.name for each in parameters if each.kind is Parameter.KEYWORD_ONLY]
     for key in options:
         if key not in known:
             raise UnknownName(f"option of {entry.name}", key, known)
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in several]
+    if isabstract(target) or any(p.name not in options for p in needed):
+        raise _broken(entry)
 
 
 def open_benchmark(entry: BenchmarkEntry, options: Mapping[str, str]) -> Benchmark:
@@ -50,11 +58,16 @@ def open_benchmark(entry: BenchmarkEntry, options: Mapping[str, str]) -> Benchma
     _check_options(entry, options)
     found = entry.load()(**options)
     if not isinstance(found, Benchmark):
-        raise MissingPlugin(
-            f"the benchmark {entry.name!r} of {entry.plugin} is broken: {entry.target!r} must make "
-            f"a ming_core.evaluation.Benchmark; update {entry.plugin}"
-        )
+        raise _broken(entry)
     return found
+
+
+def _broken(entry: BenchmarkEntry) -> MissingPlugin:
+    return MissingPlugin(
+        f"the benchmark {entry.name!r} of {entry.plugin} is broken: {entry.target!r} must make a "
+        "ming_core.evaluation.Benchmark with all of its methods, and every option must have a "
+        f"default; update {entry.plugin}"
+    )
 
 
 def check_data(entry: BenchmarkEntry, data: Path | None) -> None:
