@@ -12,7 +12,7 @@ and one lock keeps the threads apart:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -122,11 +122,13 @@ class Engine:
         """Stop to work on a request; nothing happens if it has ended."""
         if not ticket.done:
             ticket.row.end = "cancelled"
-        # Another thread that is at work, or this one, lets go of it at its next step.
+        # Who is at work lets go of it at the next step: another thread, or this one, because a
+        # stream may be collected as garbage at any moment.
         if self._lock.acquire(blocking=False):
             try:
                 if not self._busy:
-                    self._let_go()
+                    with self._at_work():
+                        self._let_go()
             finally:
                 self._lock.release()
 
@@ -187,13 +189,6 @@ class Engine:
         batch: highest number of requests that are worked on at once; None is all of them. An answer
         has an `error` if values were not finite. All other errors are raised, and end the run.
         """
-        for ticket in self._each(requests, batch, self.submit):
-            yield self.wait(ticket)
-
-    def _each(
-        self, requests: Iterable[Request], batch: int | None, submit: Callable[..., Ticket]
-    ) -> Iterator[Ticket]:
-        """Tickets in the order of the requests, as soon as they are done."""
         self.model.sources.require(TEXT)
         left = iter(requests)
         # Several requests may be about the same picture.
@@ -206,9 +201,9 @@ class Engine:
                     request = next(left, None)
                     more = request is not None
                     if request is not None:
-                        taken.append(submit(request, known=known))
+                        taken.append(self.submit(request, known=known))
                 while taken and taken[0].done:
-                    yield taken.popleft()
+                    yield self.wait(taken.popleft())
                 if taken:
                     self._serve(taken[0])
         finally:
@@ -219,18 +214,22 @@ class Engine:
 
     def step(self) -> None:
         """Compute the prompts that wait or, if none waits, one more token of every answer."""
-        with self._lock:
-            self._busy = True
-            try:
-                self._let_go()
-                if self._waiting:
-                    self._prefill()
-                elif self._batch and self._running:
-                    with self._blaming(self._running):
-                        self._batch.step()
-                self._let_go()
-            finally:
-                self._busy = False
+        with self._lock, self._at_work():
+            self._let_go()
+            if self._waiting:
+                self._prefill()
+            elif self._batch and self._running:
+                with self._blaming(self._running):
+                    self._batch.step()
+            self._let_go()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def _serve(self, ticket: Ticket) -> None:
         """A step, unless another thread has brought the request to its end meanwhile."""
@@ -295,7 +294,8 @@ class Engine:
                 cache = self._batch.cache_of(row)
                 ticket.memory.past = Past(row.ids[: cache.length], ticket.seen, cache)
         self._batch.drop([ticket.row for ticket in ended])
-        self._running = [ticket for ticket in self._running if not ticket.done]
+        # Not all that are done: another thread may have cancelled one just now.
+        self._running = [ticket for ticket in self._running if ticket not in ended]
 
     @contextmanager
     def _blaming(self, tickets: Sequence[Ticket]) -> Iterator[None]:
