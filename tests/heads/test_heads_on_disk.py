@@ -183,6 +183,30 @@ def test_only_the_wanted_head_is_allowed(folder: Path) -> None:
         model.head("audio")
 
 
+def test_the_class_of_diffusers_names_a_head(nano_folder: Path, tmp_path: Path) -> None:
+    """In the config.json of the head's own folder."""
+
+    class Released:
+        @hookimpl
+        def ming_register_heads(self, register: Any) -> None:
+            register(
+                "acme_flow",
+                "acme_heads.painter:Painter",
+                gives="image",
+                section="transformer",
+                spellings=("AcmeTransformer2DModel",),
+            )
+
+    get_plugins().add(Released(), "released", "acme-released")
+    whole = with_heads(nano_folder, tmp_path, "painter")
+    config = json.loads((whole / "config.json").read_text("utf-8"))
+    del config["painter_config"]
+    (whole / "config.json").write_text(json.dumps(config), "utf-8")
+    own = {"_class_name": "AcmeTransformer2DModel", **SETTINGS["transformer"]}
+    (whole / "transformer/config.json").write_text(json.dumps(own), "utf-8")
+    assert painted(load(whole, device="cpu")).shape == (1, 3, 4, 4)
+
+
 def test_a_model_without_the_head_says_so(nano_folder: Path) -> None:
     model = load(nano_folder, device="cpu")
     with pytest.raises(MissingPlugin, match="no part that makes image: it lacks painter_config"):

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,22 @@ from ming_core.checkpoints.keymap import identity_slots
 from ming_core.checkpoints.reading import load_module, module_tensors, on_meta
 from ming_core.checkpoints.writing import export
 from ming_core.errors import MingError
+from ming_core.evaluation.registered import open_benchmark
 from ming_core.heads import Condition, Row, States, speak
 from ming_core.media import Media
 from ming_core.model.encoder import Features
 from ming_core.model.transformer import Layer
-from ming_core.plugins.kinds import EncoderEntry, HeadEntry
+from ming_core.plugins.kinds import (
+    BenchmarkEntry,
+    ChatCommandEntry,
+    EncoderEntry,
+    HeadEntry,
+    OptionsEntry,
+    PresetEntry,
+    RecipeEntry,
+    ReleaseEntry,
+    TaskEntry,
+)
 from ming_core.plugins.registry import Entry
 from ming_core.release import Release
 from ming_core.tasks import method_of
@@ -78,30 +89,21 @@ class HeadExample:
     texts: Sequence[str] = ("One.", "Two words.")
 
 
-def check_entry(kind: str, entry: Entry) -> None:
-    """Whether something registered is what its kind needs. Raises BrokenContract.
-
-    kind: name of its registry, as `encoders` (`get_plugins().registries`).
-    """
+def check_entry(entry: Entry) -> None:
+    """Whether something registered is what its kind needs. Raises BrokenContract."""
     who = f"{entry.name!r} of {entry.plugin}"
-    one_line = bool(entry.summary) and "\n" not in entry.summary
-    _check(one_line or kind in ("heads", "encoders"), f"{who} needs a summary of one line")
-    if kind == "presets":
+    if not isinstance(entry, EncoderEntry | HeadEntry | OptionsEntry):
+        one_line = bool(entry.summary) and "\n" not in entry.summary
+        _check(one_line, f"{who} needs a summary of one line")
+    if isinstance(entry, PresetEntry):
         scheme, _, place = entry.target.partition(":")
         there = scheme == "hub" or (files(scheme) / place / "config.json").is_file()
         _check(there, f"the preset {who} has no {entry.target!r} with a config.json")
         return
     try:
-        target = entry.load()
+        _check_target(who, entry, entry.load())
     except MingError as error:
         raise BrokenContract(str(error)) from error
-    checks = {
-        "encoders": _check_encoder_class,
-        "heads": _check_head_class,
-        "tasks": _check_task,
-        "releases": _check_release,
-    }
-    checks.get(kind, _check_something)(who, entry, target)
 
 
 def check_encoder(encoder_class: type[Any], example: EncoderExample) -> None:
@@ -198,6 +200,36 @@ def check_light(modules: Sequence[str]) -> None:
     _check(not found, f"to list what {', '.join(modules)} register imports {', '.join(found)}")
 
 
+def _check_target(who: str, entry: Entry, target: Any) -> None:
+    match entry:
+        case EncoderEntry():
+            _check_encoder_class(who, entry, target)
+        case HeadEntry():
+            _check_head_class(who, entry, target)
+        case TaskEntry():
+            _check_task(who, target)
+        case ReleaseEntry():
+            _check_release(who, target)
+        case RecipeEntry():
+            package, _, place = entry.settings.partition(":")
+            there = (files(package) / place).is_file()
+            _check(there, f"the recipe {who} has no file of settings {entry.settings!r}")
+        case BenchmarkEntry():
+            open_benchmark(entry, {})
+        case OptionsEntry():
+            right = is_dataclass(target) and isinstance(target, type)
+            _check(right, f"the options {who} must be a dataclass")
+            whole = all(_has_default(field) for field in fields(target))
+            _check(whole, f"each field of the options {who} needs a default")
+        case ChatCommandEntry():
+            right = callable(target) and len(inspect.signature(target).parameters) == 3
+            _check(right, f"the chat command {who} must take a model, an argument and messages")
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
 def _check_encoder_class(who: str, entry: EncoderEntry, target: Any) -> None:
     _check_module(who, target, "from_config", "forward")
     _check(
@@ -220,7 +252,7 @@ def _check_module(who: str, target: Any, *methods: str) -> None:
     _check(not lacks, f"{who} has no method {' or '.join(lacks)}")
 
 
-def _check_task(who: str, entry: Entry, target: Any) -> None:
+def _check_task(who: str, target: Any) -> None:
     """A command is made of its signature and its text."""
     method = method_of(target)
     _check(callable(method), f"the task {who} must be a class of tasks or a function")
@@ -230,7 +262,7 @@ def _check_task(who: str, entry: Entry, target: Any) -> None:
     _check(named, f"the first argument of the task {who} must be the model")
 
 
-def _check_release(who: str, entry: Entry, target: Any) -> None:
+def _check_release(who: str, target: Any) -> None:
     """It is asked about every config.json, whatever that holds."""
     _check(isinstance(target, Release), f"{who} must be a Release")
     for config in ({}, {"llm_config": None}, {"llm_config": {"model_type": 7, "rope_scaling": 1}}):
@@ -241,10 +273,6 @@ def _check_release(who: str, entry: Entry, target: Any) -> None:
         _check(not found, f"the release {who} recognises {config}, which says nothing")
     names = [place.name for place in target.components]
     _check(len(set(names)) == len(names), f"two components of the release {who} share a name")
-
-
-def _check_something(who: str, entry: Entry, target: Any) -> None:
-    _check(target is not None, f"{who} is None")
 
 
 def _check_components(name: str, components: Sequence[Component], example: HeadExample) -> None:
