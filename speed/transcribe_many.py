@@ -2,9 +2,9 @@
 
     python speed/transcribe_many.py [--seconds 30] [--json FILE]
 
-The recordings are the 64 of tests/speech. Pieces of several recordings share a batch. Claims: at
-least 1.8 times as fast as one after the other, with and without words to listen for, and the texts
-are equal.
+The recordings are the 64 of tests/speech, and every fourth of them with words to listen for, which
+nano hears twice. Pieces of several recordings share a batch of 32. Claims: at least 1.8 times as
+fast as one after the other, with words 1.5 times, and the texts are equal.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _turns import Ratio, all_of, finish, in_turns, options
+from _turns import Ratio, Verdict, finish, in_turns, options
 from ming_core import load
 from ming_core.api import OmniModel
 
 SPEECH = Path(__file__).parent.parent / "tests" / "speech"
-GAIN = 1.8
-BATCH = 16
+GAINS = {"plain": 1.8, "with hotwords": 1.5}
+BATCH = 32
 
 Items = Sequence[dict[str, Any]]
 
@@ -33,7 +33,8 @@ def recordings() -> tuple[Items, Items]:
     lines = (SPEECH / "utterances.jsonl").read_text("utf-8").splitlines()
     plain = [{"source": SPEECH / json.loads(line)["wav_path"]} for line in lines]
     words = [{"hotwords": json.loads(line)["context"]} for line in lines]
-    return plain, [{**item, **listed} for item, listed in zip(plain, words, strict=True)]
+    listed = [{**item, **own} for item, own in zip(plain, words, strict=True)]
+    return plain, listed[::4]
 
 
 def together(model: OmniModel, items: Items) -> list[str]:
@@ -47,15 +48,16 @@ def alone(model: OmniModel, items: Items) -> list[str]:
 def main() -> int:
     args = options(__doc__, seconds=30).parse_args()
     model = load("nano")
-    rows, gains, equal = [], [], True
-    for name, items in zip(("plain", "with hotwords"), recordings(), strict=True):
+    rows, claims, equal = [], {}, True
+    for (name, gain), items in zip(GAINS.items(), recordings(), strict=True):
         equal &= together(model, items) == alone(model, items)
         calls = {
             "many": partial(together, model, items),
             "one by one": partial(alone, model, items),
         }
         times = in_turns(calls, args.seconds / 2)
-        gains.append(Ratio.of(times["one by one"], times["many"]))
+        ratio = Ratio.of(times["one by one"], times["many"])
+        claims[f"{name}: many at least {gain} times as fast"] = ratio.at_least(gain)
         rows += [
             {
                 "case": f"{name}, {way}",
@@ -64,10 +66,7 @@ def main() -> int:
             }
             for way, took in times.items()
         ]
-    claims = {
-        f"many at least {GAIN} times as fast": all_of(gain.at_least(GAIN) for gain in gains),
-        "equal texts": equal,
-    }
+    claims["equal texts"] = Verdict.YES if equal else Verdict.NO
     return finish(rows, claims, args.json)
 
 

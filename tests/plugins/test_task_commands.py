@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
@@ -18,21 +19,26 @@ import typer
 from ming_core.cli import build_app, build_program
 from ming_core.cli import tasks as task_commands
 from ming_core.cli.tasks import task_command
+from ming_core.engine.answers import Answer
 from ming_core.errors import BadConfig
 from ming_core.plugins import Plugins
 from ming_core.plugins.hooks import hookimpl
 from ming_core.plugins.kinds import TaskEntry
+from ming_core.testing import ScriptedEngine
 
 TASKS = '''
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ming_core import Image
+from ming_core import Image, user
+from ming_core.engine.request import Request
+from ming_core.errors import BadConfig
+from ming_core.tasks import Task
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -87,6 +93,33 @@ def impossible(model, table: dict[str, int]):
     """Never."""
 
 
+@dataclass(frozen=True, eq=False)
+class Count(Task):
+    """Count pictures.
+
+    Args:
+        image: A picture.
+    """
+
+    image: Image
+    _: KW_ONLY
+    unit: Literal["px", "cm"] = "px"
+
+    pieces = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if str(self.image) == "-":
+            raise BadConfig("no")
+
+    def requests(self, model):
+        for side in range(2):
+            yield Request([user(self.image, f"{side} {self.unit}")])
+
+    def result(self, model, answers):
+        return " and ".join(map(str, answers))
+
+
 def looks(model, argument, messages):
     return Image(argument) if argument else None
 
@@ -107,6 +140,7 @@ from ming_core import hookimpl
 def ming_register_tasks(register):
     for name in ("everything", "untyped", "streamed", "impossible"):
         register(name, f"acme_tasks:{name}", takes=("image",), summary=f"the task {name}")
+    register("count", "acme_tasks:Count", takes=("image",), summary="count")
     register("said", "acme_tasks:said", takes=("text",))
     register("plain_words", "acme_tasks:said", takes=("text",))
 
@@ -121,6 +155,10 @@ def ming_register_chat_commands(register):
 
 class Model:
     name = "fake"
+    config = SimpleNamespace(max_position_embeddings=64)
+
+    def __init__(self) -> None:
+        self.engine = ScriptedEngine(lambda request: Answer(request.messages[0].text, 1, True))
 
 
 Ming = Callable[..., str]
@@ -205,6 +243,17 @@ def test_words_and_media_without_a_type(ming: Ming, picture: str) -> None:
     assert ming("streamed", "3") == "0 1 2 \n"
 
 
+def test_a_class_of_tasks(ming: Ming, picture: str) -> None:
+    assert ming("count", picture) == "0 px and 1 px\n"
+    options = "--unit cm --batch 1 --temperature 1 --top-p .5 --max-loop 0"
+    assert ming("count", picture, *options.split()) == "0 cm and 1 cm\n"
+    with pytest.raises(BadConfig, match="top_p has no effect at temperature 0"):
+        ming("count", picture, "--top-p", "0.5")
+    use = typer.BadParameter.__bases__[0]
+    with pytest.raises(use, match="'m' is not one of"):
+        ming("count", picture, "--unit", "m")
+
+
 def test_wrong_use(ming: Ming, picture: str) -> None:
     use = typer.BadParameter.__bases__[0]
     with pytest.raises(use, match="words"):
@@ -281,7 +330,7 @@ def installed(plugins: Plugins, tmp_path: Path) -> Callable[..., subprocess.Comp
 def test_in_the_installed_program(installed: Any, repository: Path) -> None:
     listed = installed("plugins")
     (row,) = [line for line in listed.stdout.splitlines() if line.startswith("acme ")]
-    assert "commands: everything, impossible, plain-words, said, streamed, untyped" in row
+    assert "commands: count, everything, impossible, plain-words, said, streamed, untyped" in row
     assert "chat_commands: counts, fails, looks" in row
     added = {
         p["name"]: p["adds"] for p in json.loads(installed("plugins", "--json").stdout)["plugins"]

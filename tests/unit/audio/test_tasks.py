@@ -160,6 +160,13 @@ def test_a_dialect_is_a_tag_of_flash_and_a_sentence_of_lite() -> None:
     assert question(LITE, dialect="上海") == f"{SENTENCE}This is an audio in the dialect 上海."
 
 
+def test_hints_without_effect() -> None:
+    with pytest.raises(BadConfig, match="language has no effect beside a dialect, which this mod"):
+        run(Scripted(), SHORT, "zh", dialect="上海")
+    with pytest.raises(BadConfig, match="punctuated has no effect: this model has one way"):
+        run(Scripted(section={"transcribe": "write."}), SHORT, punctuated=True)
+
+
 def test_languages_go_by_code_or_name() -> None:
     assert [tag_of(FLASH, name, None) for name in ("zh", "EN", "chinese", None)] == [
         "Chinese",

@@ -165,6 +165,15 @@ def test_describe_keeps_the_part_it_was_given() -> None:
     assert model.asked[0][1] is part
 
 
+def test_options_of_describe_without_effect() -> None:
+    one = {"describe": "describe it."}
+    with pytest.raises(BadConfig, match="detail 'short' has no effect: this model knows one way"):
+        describe(Scripted(section=one), picture(), detail="short")
+    with pytest.raises(BadConfig, match="language 'zh' has no effect: this model is asked in one"):
+        describe(Scripted(section=one), picture(), language="zh")
+    assert describe(Scripted("a star", one), picture()).text == "a star"
+
+
 # read
 
 

@@ -124,6 +124,7 @@ class Transcribe(Task):
         The sound is read piece by piece, and only the pieces that have no answer are in memory.
         """
         prompts, heard = _prompts(model), self._heard
+        self._check(prompts)
         longest, sound_tokens = _limits(model)
         sampling = self._settings(prompts)
         tag = self._tag(prompts)
@@ -266,6 +267,20 @@ class Transcribe(Task):
             "no_repeat_ngram": prompts.no_repeat_ngram,
         }
         return sampling_of(False, {**usual, **self.sampling})
+
+    def _check(self, prompts: AudioPrompts) -> None:
+        """Raises BadConfig for hints that this model does not take."""
+        if self.punctuated and prompts.punctuated == prompts.transcribe:
+            raise BadConfig(
+                "punctuated has no effect: this model has one way to write down speech; leave it "
+                "out"
+            )
+        if _words("dialect", self.dialect) and _words("language", self.language):
+            if not prompts.dialect:
+                raise BadConfig(
+                    "language has no effect beside a dialect, which this model writes in its "
+                    "place; leave it out"
+                )
 
     def _tag(self, prompts: AudioPrompts) -> str | None:
         """What the answers begin with; None if the model finds the language out."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Unpack, get_args
 
 from ming_core.engine.request import Request, sampling_of
 from ming_core.errors import BadConfig, BadMedia
@@ -76,7 +76,12 @@ class Describe(Task):
             if isinstance(part, Video)
             else (prompts.describe, prompts.describe_short)
         )
-        question = say(full if self.detail == "full" else short, self.language)
+        sentences = full if self.detail == "full" else short
+        question = say(sentences, self.language)
+        if self.detail == "short" and question == say(full, self.language):
+            _has_no_effect("detail", self.detail, "this model knows one way to describe it")
+        if self.language != "en" and question == say(sentences, "en"):
+            _has_no_effect("language", self.language, "this model is asked in one language")
         yield _request(self, part, question)
 
     def result(self, model: OmniModel, answers: Sequence[Answer]) -> Answer:
@@ -298,6 +303,10 @@ class Click(Task):
         x, y = wanted
         picture, scale = self._picture, _prompts(model).box_scale
         return [write_click(x, y, full_size(picture), scale, _place(model, picture))]
+
+
+def _has_no_effect(name: str, value: str, reason: str) -> NoReturn:
+    raise BadConfig(f"{name} {value!r} has no effect: {reason}; leave it out")
 
 
 def _request(
