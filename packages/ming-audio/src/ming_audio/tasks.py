@@ -275,12 +275,12 @@ class Transcribe(Task):
                 "punctuated has no effect: this model has one way to write down speech; leave it "
                 "out"
             )
-        if _words("dialect", self.dialect) and _words("language", self.language):
-            if not prompts.dialect:
-                raise BadConfig(
-                    "language has no effect beside a dialect, which this model writes in its "
-                    "place; leave it out"
-                )
+        both = _words("dialect", self.dialect) and _words("language", self.language)
+        if both and not prompts.dialect:
+            raise BadConfig(
+                "language has no effect beside a dialect, which this model writes in its place; "
+                "leave it out"
+            )
 
     def _tag(self, prompts: AudioPrompts) -> str | None:
         """What the answers begin with; None if the model finds the language out."""
