@@ -63,6 +63,20 @@ class Release:
     components: tuple[Place, ...] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        def refuse(field: str, expected: str) -> TypeError:
+            value = shown(getattr(self, field))
+            return TypeError(f"{field} of release {self.name!r} must {expected}, not {value}")
+
+        for name in ("recognises", "backbone", "chat", "slots", "positions"):
+            if not callable(getattr(self, name)):
+                raise refuse(name, "be a function")
+        sections = self.wording.values() if isinstance(self.wording, Mapping) else [None]
+        if not all(isinstance(section, Mapping) for section in sections):
+            raise refuse("wording", "map sections of config.json to sentences by name")
+        if not all(isinstance(place, Place) for place in self.components):
+            raise refuse("components", "be places")
+
     def folder(self, component: str) -> str:
         """The folder of a component below that of the model, "" for the model's own."""
         return next((place.folder for place in self.components if place.name == component), "")

@@ -7,7 +7,7 @@ strings below, which are from the processors and the tokenizer_config.json of ea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ming_core.chat.tokenizer import Tokenizer
@@ -47,8 +47,10 @@ class MediaBlock:
 class ChatFormat:
     """Everything that a release writes around texts and media.
 
-    A turn is role_start + name of the role + role_end + content + turn_end. The model ends an
-    answer with `stop`. If `turn_end` is None (Lite), an answer in a history has no end token.
+    A turn is role_start + name of the role + role_end + content + turn_end + after_turn. The names
+    in `roles` and `after_turn` are plain text, the others are special tokens. `role_end` may be
+    None. The model ends an answer with `stop`. If `turn_end` is None (Lite), an answer in a history
+    has no end token.
     `thinking` holds two texts for the end of the system text: thinking off, and on. `think_prefix`
     stands before the text of the last question if thinking is on.
     """
@@ -63,7 +65,9 @@ class ChatFormat:
     thinking: tuple[str, str] | None = None
     think_prefix: str = ""
     role_start: str = "<role>"
-    role_end: str = "</role>"
+    role_end: str | None = "</role>"
+    roles: Mapping[Role, str] = field(default_factory=lambda: ROLE_NAMES)
+    after_turn: str = ""
 
     @property
     def shared_patches(self) -> bool:

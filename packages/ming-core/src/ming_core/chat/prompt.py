@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from ming_core.chat.formats import ROLE_NAMES, ChatFormat, MediaBlock
+from ming_core.chat.formats import ChatFormat, MediaBlock
 from ming_core.errors import BadMedia, MingError
 from ming_core.media import Media, Message, Role, Text
 from ming_core.modalities import TEXT
@@ -266,11 +266,17 @@ def to_text(segments: Iterable[Segment]) -> str:
 
 
 def _role(role: Role, format: ChatFormat) -> list[Segment]:
-    return [Special(format.role_start), Chars(ROLE_NAMES[role]), Special(format.role_end)]
+    end = [] if format.role_end is None else [Special(format.role_end)]
+    return [Special(format.role_start), Chars(format.roles[role]), *end]
 
 
 def _turn_end(format: ChatFormat, target: bool = False) -> list[Segment]:
-    return [] if format.turn_end is None else [Special(format.turn_end, target)]
+    if format.turn_end is None:
+        return []
+    return [
+        Special(format.turn_end, target),
+        *([Chars(format.after_turn)] * bool(format.after_turn)),
+    ]
 
 
 def _content(
