@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image as pillow
 
-from ming_core import OmniModel
+from ming_core import OmniModel, load
 from ming_core.chat import FLASH, LITE_1_5, Tokenizer, build_prompt
 from ming_core.chat.prompt import MediaTokens, Prompt, media_parts
 from ming_core.engine.request import Request
 from ming_core.engine.sampling import Sampling
 from ming_core.errors import BadConfig
+from ming_core.heads import states_of
 from ming_core.media import Image, assistant, system, user
 from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.encoder import Features, by_modality, split_grids
@@ -24,6 +25,8 @@ from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import PositionRule, rope_index
 from ming_core.model.queries import Queries, cover_picture
 from ming_core.model.transformer import Backbone
+from ming_core.notes import collected_notes
+from ming_core.training.packing import Sample, pack, plan_packing
 
 Make = Callable[[dict[str, Any]], Backbone]
 TinyLlm = Callable[[str], dict[str, Any]]
@@ -300,3 +303,61 @@ def test_a_session_shares_all_but_the_queries(models: dict[str, OmniModel]) -> N
 def test_a_prompt_with_queries_must_fit(models: dict[str, OmniModel]) -> None:
     with pytest.raises(BadConfig, match="the context of flash holds 512"):
         models["flash"].engine.answer(Request([user("x")], queries=queries(600), keep=("last",)))
+
+
+def test_packed_samples_have_the_states_of_single_ones(
+    tokenizer: Tokenizer, models: dict[str, OmniModel]
+) -> None:
+    model, asked = models["lite-1.5"], queries(1, 4)
+    requests = [Request([user(text)], queries=asked) for text in ("a", "a long line", "two")]
+    samples = []
+    for request in requests:
+        prompt = build_prompt(request.messages, model.format, tokenizer, queries=asked)  # type: ignore[arg-type]
+        ids = torch.tensor(prompt.input_ids)
+        stills, _ = split_grids([asked.features(model.rule.merge)])
+        positions, _ = rope_index(model.rule, ids[None], None, stills)
+        samples.append(
+            Sample(
+                ids,
+                torch.full_like(ids, -100),
+                positions[:, 0],
+                torch.tensor(prompt.modality_ids),
+                torch.tensor(prompt.query_ids),
+            )
+        )
+    capacity = len(samples[0].input_ids) + len(samples[1].input_ids) + 3
+    placements = plan_packing([len(sample.input_ids) for sample in samples], capacity)
+    rows = pack(samples, placements, capacity)
+    made = OmniBatch(
+        rows.input_ids,
+        rows.position_ids,
+        rows.modality_ids,
+        rows.segment_ids,
+        query_ids=rows.query_ids,
+        queries=asked.joined(),
+    )
+    with torch.no_grad():
+        packed = states_of(made, model.omni(made, keep=["last"]))
+    order = sorted(range(3), key=lambda number: placements[number])
+    for number, states in zip(order, packed, strict=True):
+        found = states.of_queries()
+        torch.testing.assert_close(found, by_hand(model, requests[number]), rtol=1e-4, atol=1e-4)
+
+
+def test_samples_without_queries_are_packed_as_before() -> None:
+    ids = torch.arange(3)
+    plain = Sample(ids, ids, ids.expand(3, -1), ids * 0)
+    assert pack([plain], plan_packing([3], 4), 4).query_ids is None
+    asked = replace(plain, query_ids=torch.tensor([-1, 0, 1]))
+    rows = pack([plain, asked], plan_packing([3, 3], 7), 7)
+    assert rows.query_ids is not None
+    assert rows.query_ids.tolist() == [[-1, -1, -1, -1, 0, 1, -1]]
+
+
+def test_a_request_with_queries_is_not_unsure_of_anything() -> None:
+    """nano tells when it does not know a question; here it is asked none."""
+    nano = load("nano", device="cpu")
+    asked = Queries((torch.randn(4, nano.config.hidden_size),))
+    with collected_notes() as notes:
+        answer = nano.engine.answer(Request([user("draw a zebra")], queries=asked, keep=("last",)))
+    assert (answer.sure, notes) == (None, [])

@@ -326,7 +326,7 @@ class Engine:
             tokens = tokens[: len(tokens) - length + loop_of(tokens, length)]
         error = self._broken(ticket)
         sure = None
-        if model.knowledge is not None:
+        if model.knowledge is not None and not row.silent:
             messages = ticket.request.messages
             sure = not looped and model.knowledge.is_sure(messages, ticket.seen, row.confidence)
         return Answer(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ming_core.errors import BadConfig
+from ming_core.model.queries import NO_QUERY
 from ming_core.training.losses import IGNORE
 
 
@@ -29,18 +30,22 @@ class Sample:
     """One unpacked sample of T tokens.
 
     input_ids, labels (aligned with the ids) and modality_ids [T]; position_ids [3, T] as computed
-    for the sample alone.
+    for the sample alone. query_ids [T]: as `Prompt.query_ids`; None without queries.
     """
 
     input_ids: Tensor
     labels: Tensor
     position_ids: Tensor
     modality_ids: Tensor
+    query_ids: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Packed:
-    """B rows of T tokens. Padding has segment -1, label IGNORE, position 0 and modality text."""
+    """B rows of T tokens. Padding has segment -1, label IGNORE, position 0 and modality text.
+
+    The queries of all samples are those of one head: a query id means the same vector everywhere.
+    """
 
     input_ids: Tensor  # [B, T]
     labels: Tensor  # [B, T]
@@ -48,6 +53,7 @@ class Packed:
     modality_ids: Tensor  # [B, T]
     segment_ids: Tensor  # [B, T]: 0, 1, ... along the row
     cu_seqlens: Tensor  # [B, S + 1] int32: first tokens of the segments and the end, then -1
+    query_ids: Tensor | None = None  # [B, T]; None if no sample has queries
 
     @property
     def max_seqlen(self) -> int:
@@ -97,6 +103,7 @@ def pack(
     position_ids = torch.zeros(3, rows, capacity, dtype=torch.long, device="cpu")
     modality_ids = torch.zeros(rows, capacity, dtype=torch.long, device="cpu")
     segment_ids = torch.full((rows, capacity), -1, device="cpu")
+    query_ids = torch.full((rows, capacity), NO_QUERY, device="cpu")
     bounds: list[list[int]] = [[0] for _ in range(rows)]
     for placement, sample in sorted(zip(placements, samples), key=lambda pair: pair[0]):
         row, start = placement
@@ -107,8 +114,11 @@ def pack(
         position_ids[:, row, start:end] = sample.position_ids
         modality_ids[row, start:end] = sample.modality_ids
         segment_ids[row, start:end] = len(bounds[row]) - 1
+        if sample.query_ids is not None:
+            query_ids[row, start:end] = sample.query_ids
         bounds[row].append(end)
     cu_seqlens = torch.full((rows, max(map(len, bounds))), -1, dtype=torch.int32, device="cpu")
     for row, ends in enumerate(bounds):
         cu_seqlens[row, : len(ends)] = torch.tensor(ends, device="cpu")
-    return Packed(input_ids, labels, position_ids, modality_ids, segment_ids, cu_seqlens)
+    asked = query_ids if any(sample.query_ids is not None for sample in samples) else None
+    return Packed(input_ids, labels, position_ids, modality_ids, segment_ids, cu_seqlens, asked)
