@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ming_core.errors import BadConfig
-from ming_core.model.queries import NO_QUERY
 from ming_core.training.losses import IGNORE
 
 
@@ -53,7 +52,7 @@ class Packed:
     modality_ids: Tensor  # [B, T]
     segment_ids: Tensor  # [B, T]: 0, 1, ... along the row
     cu_seqlens: Tensor  # [B, S + 1] int32: first tokens of the segments and the end, then -1
-    query_ids: Tensor | None = None  # [B, T]; None if no sample has queries
+    query_ids: Tensor | None = None  # [B, T], -1 for other tokens; None if no sample has queries
 
     @property
     def max_seqlen(self) -> int:
@@ -103,7 +102,7 @@ def pack(
     position_ids = torch.zeros(3, rows, capacity, dtype=torch.long, device="cpu")
     modality_ids = torch.zeros(rows, capacity, dtype=torch.long, device="cpu")
     segment_ids = torch.full((rows, capacity), -1, device="cpu")
-    query_ids = torch.full((rows, capacity), NO_QUERY, device="cpu")
+    query_ids = torch.full((rows, capacity), -1, device="cpu")
     bounds: list[list[int]] = [[0] for _ in range(rows)]
     for placement, sample in sorted(zip(placements, samples), key=lambda pair: pair[0]):
         row, start = placement
