@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from ming_core.checkpoints.components import Component, prepare
 from ming_core.checkpoints.formats import open_part, open_weights
 from ming_core.checkpoints.keymap import identity_slots
 from ming_core.errors import BadCheckpoint, MingError, MissingPlugin, UnknownName
+from ming_core.inventory import inventory
 from ming_core.plugins import get_plugins
 from ming_core.plugins.hooks import hookimpl
 from ming_core.presets import PresetPart
@@ -481,6 +483,16 @@ def test_the_inventory_knows_packages_that_are_not_installed(
     found = {item.name: item for item in load(released, parts=()).components()}
     get_plugins.cache_clear()
     assert (found["image"].reader, found["image"].package) == (None, "ming-vision")
+
+
+def test_the_inventory_of_a_release_that_places_nothing(released: Path) -> None:
+    """As one of a third party: the installed packages say which tensors they read."""
+    sources = load(released, parts=()).sources
+    bare = replace(sources, parts=None, release=replace(sources.release, components=()))
+    found = {item.name: item for item in inventory(bare)}
+    known = {item.name: item for item in load(released).components()}
+    for name in ("backbone", "image", "audio"):
+        assert (found[name].reader, found[name].nbytes) == (known[name].reader, known[name].nbytes)
 
 
 # The tokenizer

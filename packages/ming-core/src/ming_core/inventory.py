@@ -64,11 +64,28 @@ def _of_folder(checkpoint: Checkpoint, sources: Sources) -> Iterator[Found]:
         if mine:
             nbytes = sum(left.pop(name) for name in mine)
             yield _found(place, checkpoint.root, nbytes, sources)
+    if left:
+        yield from _of_others(left, checkpoint, sources)
     words = dict.fromkeys(name.partition(".")[0] for name in left)
     for word in words:
         nbytes = sum(size for name, size in left.items() if name.partition(".")[0] == word)
         yield Found(f"{word}.*", checkpoint.root, nbytes, None, None, ())
     yield from _of_sub_folders(checkpoint, sources)
+
+
+def _of_others(left: dict[str, int], checkpoint: Checkpoint, sources: Sources) -> Iterator[Found]:
+    """The backbone and encoders that the release does not place; takes their tensors away."""
+    placed = {place.name for place in sources.release.components}
+    modalities = {entry.modality for entry in get_plugins().encoders}
+    for name in sorted({BACKBONE, *modalities} - placed):
+        try:
+            prepared = sources.prepare(name)
+        except MingError:  # none, or one that does not fit
+            continue
+        mine = [tensor for tensor in prepared.match if tensor in left]
+        if mine and prepared.part.source == checkpoint.source:
+            nbytes = sum(left.pop(tensor) for tensor in mine)
+            yield _found(Place(name), checkpoint.root, nbytes, sources)
 
 
 def _of_sub_folders(checkpoint: Checkpoint, sources: Sources) -> Iterator[Found]:

@@ -29,15 +29,13 @@ class Place:
     name: of the part, as `backbone`, `image` or `talker`. folder: below that of the checkpoint, ""
     for the top. section: its settings are this section of config.json, or the whole config.json of
     its own folder if that has one. prefixes: how the names of its tensors begin, where several
-    parts share a folder. weights: name of the file of weights without its ending, "" if the part
-    has none in safetensors. files: what it needs besides, in its own folder.
+    parts share a folder. files: what it needs besides, in its own folder.
     """
 
     name: str
     folder: str = ""
     section: str = ""
     prefixes: tuple[str, ...] = ()
-    weights: str = "model"
     files: tuple[str, ...] = ()
 
 

@@ -84,15 +84,13 @@ FLASH = Release(
         Place(
             "transformer",
             "transformer",
-            weights="diffusion_pytorch_model",
             files=("config.json",),
         ),
-        Place("vae", "vae", weights="diffusion_pytorch_model", files=("config.json",)),
-        Place("scheduler", "scheduler", weights="", files=("scheduler_config.json",)),
+        Place("vae", "vae", files=("config.json",)),
+        Place("scheduler", "scheduler", files=("scheduler_config.json",)),
         Place(
             "glyphs",
             "byt5",
-            weights="",
             files=("byt5.json", "byt5_model/byt5_model.pt", "byt5_mapper/byt5_mapper.pt"),
         ),
         Place(

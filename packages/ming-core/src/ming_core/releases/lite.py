@@ -45,11 +45,10 @@ _SHARED = (
     Place(
         "transformer",
         "transformer",
-        weights="diffusion_pytorch_model",
         files=("config.json",),
     ),
-    Place("vae", "vae", weights="diffusion_pytorch_model", files=("config.json",)),
-    Place("scheduler", "scheduler", weights="", files=("scheduler_config.json",)),
+    Place("vae", "vae", files=("config.json",)),
+    Place("scheduler", "scheduler", files=("scheduler_config.json",)),
 )
 _TALKER = ("config.json", "s3_bpe/char_mapping.txt", "s3_bpe/tokenizer.json")
 
@@ -78,7 +77,6 @@ LITE_1_0 = Release(
         Place(
             "codec",
             "talker",
-            weights="",
             files=(*_TALKER, "audio_detokenizer.yaml", "flow.pt", "hift.pt"),
         ),
     ),
@@ -95,7 +93,6 @@ LITE_1_5 = Release(
         Place(
             "codec",
             "talker",
-            weights="",
             files=(*_TALKER, "audio_detokenizer_stream.yaml", "flow_stream.pt", "hift_v2.pt"),
         ),
     ),
