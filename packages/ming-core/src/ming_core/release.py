@@ -152,11 +152,7 @@ def _recognised(entry: ReleaseEntry, config: Mapping[str, Any]) -> Release | Non
     except BaseException as error:
         known = isinstance(error, MissingPlugin)
         reason = str(error) if known else f"release {entry.name!r} raised {describe(error)}"
-        plugins = get_plugins()
-        name = next(
-            (p.name for p in plugins.loaded if p.distribution == entry.plugin), entry.plugin
-        )
-        plugins.fail(name, entry.plugin, reason)
+        get_plugins().blame(entry, reason)
         return None
     return replace(
         release,

@@ -31,9 +31,10 @@ class Reading:
 
 def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the registered options in place of its parameter `reading`."""
-    classes = list(_registered())
+    own = inspect.signature(command, eval_str=True).parameters
+    classes = list(_registered({*own}))
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+    for parameter in own.values():
         if parameter.name == "reading":
             parameters += [one for kind in classes for one in _parameters(kind)]
         else:
@@ -49,12 +50,28 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _registered() -> Iterator[type[Options]]:
-    for entry in get_plugins().options:
+def _registered(taken: set[str]) -> Iterator[type[Options]]:
+    """The classes of options whose options have names of their own; others are left out."""
+    plugins = get_plugins()
+    order = [plugin.distribution for plugin in plugins.loaded]
+    for entry in sorted(plugins.options, key=lambda entry: order.index(entry.plugin)):
         try:
-            yield entry.load()
+            kind = entry.load()
         except MissingPlugin as error:  # the other options work
             say(error)
+            continue
+        try:
+            names = {one.name for one in _parameters(kind)}
+        except (TypeError, ValueError, NameError) as error:
+            reason = f"options {entry.name!r} are no dataclass of options: {error}"
+            plugins.blame(entry, reason)
+            continue
+        if clash := sorted(names & taken):
+            reason = f"options {entry.name!r}: --{clash[0].replace('_', '-')} is an option already"
+            plugins.blame(entry, reason)
+            continue
+        taken |= names
+        yield kind
 
 
 def _parameters(options: type[Options]) -> Iterator[inspect.Parameter]:

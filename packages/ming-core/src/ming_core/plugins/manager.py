@@ -35,7 +35,7 @@ from ming_core.plugins.kinds import (
     ReleaseEntry,
     TaskEntry,
 )
-from ming_core.plugins.registry import Registrar, Registry
+from ming_core.plugins.registry import Entry, Registrar, Registry
 
 GROUP = "ming"
 CORE = "ming-core"
@@ -132,6 +132,11 @@ class Plugins:
             return
         self.failures.append(failure)
         log.warning("%s", failure)
+
+    def blame(self, entry: Entry, reason: str) -> None:
+        """Record that something registered is left out, as a failure of who registered it."""
+        names = (plugin.name for plugin in self.loaded if plugin.distribution == entry.plugin)
+        self.fail(next(names, entry.plugin), entry.plugin, reason)
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
         """Call a hook plugin by plugin in loading order; one that raises becomes a failure."""
