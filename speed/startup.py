@@ -4,17 +4,21 @@
 
 Claims: `ming --help` imports none of torch, numpy, transformers, rich; load("nano") and its first
 answer about a picture take less than 6 s of wall time, interpreter start and imports included.
-`import torch` alone stands beside them: no answer can come sooner.
+`import torch` alone stands beside them: no answer can come sooner. A busy machine makes wall time
+longer, but hardly the time of the processor: the second claim is false only if that is too long.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from functools import partial
 from statistics import median
 
-from _turns import Ratio, finish, options, take_turns
+from _turns import Ratio, Verdict, finish, options, take_turns
 
 LIMIT = 6.0
 HEAVY = ("torch", "numpy", "transformers", "rich")
@@ -38,15 +42,17 @@ print(load(sys.argv[1]).ask("How many shapes are there?", Image(picture)))
 """
 
 
-def run(code: str, *arguments: str) -> tuple[float, str]:
-    """Wall seconds of a fresh interpreter, and what it wrote to stderr."""
-    start = time.perf_counter()
+def run(code: str, *arguments: str) -> tuple[float, float, str]:
+    """Seconds of a fresh interpreter, by the wall and of the processor, and its stderr."""
+    start, before = time.perf_counter(), os.times()
     command = [sys.executable, "-c", code, *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, os.times()
     if result.returncode:
         raise SystemExit(result.stderr)
-    return seconds, result.stderr
+    used = after.children_user - before.children_user
+    used += after.children_system - before.children_system
+    return seconds, used, result.stderr
 
 
 def main() -> int:
@@ -58,22 +64,31 @@ def main() -> int:
         "import torch": ("import torch",),
         "load and first answer": (ANSWER, args.model),
     }
-    heavy = run(HELP)[1].strip()
-    times = take_turns(
-        {name: lambda command=command: run(*command)[0] for name, command in cases.items()}, 0
-    )
+    heavy = run(HELP)[-1].strip()
+    used: dict[str, list[float]] = defaultdict(list)
+
+    def wall(name: str) -> float:
+        seconds, processor, _ = run(*cases[name])
+        used[name].append(processor)
+        return seconds
+
+    times = take_turns({name: partial(wall, name) for name in cases}, 0)
     rows = [
         {
             "process": name,
             "seconds": median(took),
+            "of the processor": median(used[name]),
             "of import torch": Ratio.of(took, times["import torch"]),
         }
         for name, took in times.items()
     ]
-    answer = Ratio.to(LIMIT, times["load and first answer"])
+    answer = Ratio.to(LIMIT, times["load and first answer"]).at_most(1)
+    needed = Ratio.to(LIMIT, used["load and first answer"]).at_most(1)
+    if answer is Verdict.NO and needed is not Verdict.NO:
+        answer = Verdict.OPEN
     claims = {
         f"ming --help imports none of {', '.join(HEAVY)}": heavy == "imported:",
-        f"load and first answer within {LIMIT:.0f} s": answer.at_most(1),
+        f"load and first answer within {LIMIT:.0f} s": answer,
     }
     return finish(rows, claims, args.json)
 

@@ -31,6 +31,7 @@ from _turns import LEAST, Ratio, Row, Verdict, finish, middle, options, table, t
 from follow_up import released_tower
 from ming_core import OmniModel, Video, load
 from ming_core.media import Frames
+from ming_core.notes import collected_notes
 from ming_vision.watch import watch
 
 LIMIT = 1.25
@@ -136,4 +137,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with collected_notes():  # that nano is not sure of noise
+        code = main()
+    sys.exit(code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,14 @@ TASKS: dict[str, Callable[[OmniModel, Path, Path], Any]] = {
 def test_every_task_answers_the_same(
     cpu: OmniModel, there: OmniModel, demo: Path, film: Path, task: str
 ) -> None:
-    ours, theirs = (TASKS[task](model, demo, film) for model in (cpu, there))
-    assert str(theirs) == str(ours)
-    for name in ("confidence", "sure"):
-        expected = getattr(ours, name, None)
-        close = isinstance(expected, float) and not math.isnan(expected)
-        wanted = pytest.approx(expected, abs=1e-3) if close else expected
-        assert getattr(theirs, name, None) == wanted
+    ours, theirs = (plain(TASKS[task](model, demo, film)) for model in (cpu, there))
+    assert theirs == ours
+
+
+def plain(result: Any) -> Any:
+    """What a task gave as a dictionary, without digits that depend on the order of sums."""
+    found = result if isinstance(result, dict) else result.to_dict()
+    return json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 3))
 
 
 def test_a_conversation_and_a_mixed_batch_answer_the_same(

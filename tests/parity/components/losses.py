@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from ming_core.training.balance import (
     switch_balance_loss,
 )
 from ming_core.training.losses import next_token_loss
-from ming_core.training.packing import Sample, pack, plan_packing
+from ming_core.training.packing import Packed, Sample, pack, plan_packing
 
 ROUTERS = 3
 
@@ -109,6 +110,11 @@ def _bias_update(case: GoldenCase) -> Iterator[Check]:
             yield Check(key, torch.stack(values), case.outputs[key])
 
 
+def _there(batch: Packed, case: GoldenCase) -> Packed:
+    """A batch, which is made on the CPU, where the case is."""
+    return replace(batch, **{name: value.to(case.device) for name, value in vars(batch).items()})
+
+
 def _packing(case: GoldenCase) -> Iterator[Check]:
     inputs, out, capacity = case.inputs, case.outputs, case.config["capacity"]
     lengths = inputs["lengths"].tolist()
@@ -116,12 +122,8 @@ def _packing(case: GoldenCase) -> Iterator[Check]:
     ids = [inputs[f"tokens.{i}"] for i in range(len(lengths))]
     text = [torch.zeros_like(x) for x in ids]
     samples = [Sample(x, x, inputs[f"mrope.{i}"], text[i]) for i, x in enumerate(ids)]
-    packed = pack(samples, plan, capacity)
-    plain = pack(
-        [Sample(x, x, torch.arange(len(x)).expand(3, -1), text[i]) for i, x in enumerate(ids)],
-        plan,
-        capacity,
-    )
+    steps = [Sample(x, x, torch.arange(len(x)).expand(3, -1), text[i]) for i, x in enumerate(ids)]
+    packed, plain = (_there(pack(some, plan, capacity), case) for some in (samples, steps))
     mask = segment_mask(packed.segment_ids)
     valid = packed.segment_ids >= 0
     attention = attend(inputs["q"], inputs["k"], inputs["v"], mask, causal=False)
