@@ -132,10 +132,9 @@ def test_options_of_media_come_from_plugins(
     def gone() -> None:
         raise MissingPlugin("'Gone' of acme cannot be loaded")
 
-    entries = [SimpleNamespace(load=lambda: Depth), SimpleNamespace(load=gone)]
-    monkeypatch.setattr(
-        "ming_core.cli.reading.get_plugins", lambda: SimpleNamespace(options=entries)
-    )
+    entries = [SimpleNamespace(load=load, plugin="acme") for load in (lambda: Depth, gone)]
+    plugins = SimpleNamespace(options=entries, loaded=[SimpleNamespace(distribution="acme")])
+    monkeypatch.setattr("ming_core.cli.reading.get_plugins", lambda: plugins)
     picture = tmp_path / "a.png"
     picture.touch()
     run("ask", "what?", str(picture), "--far-away", "3")
