@@ -376,13 +376,13 @@ def _alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
 
 
 def _states(ticket: Ticket) -> States:
-    """What was kept of a request: from its first kept token on."""
+    """What was kept of a request: from its first kept token on, generated tokens included."""
     prompt, row = ticket.prompt, ticket.row
     hidden: dict[Layer, Tensor] = {n: torch.cat(parts) for n, parts in row.states.items()}
-    count, device = (one := next(iter(hidden.values()))).shape[0], one.device
-    modality = torch.zeros(count, dtype=torch.long)
-    query_ids = torch.full((count,), NO_QUERY)
-    for tensor, values in ((modality, prompt.modality_ids), (query_ids, prompt.query_ids)):
-        known = torch.tensor(values[row.first_kept :], dtype=torch.long)
-        tensor[: len(known)] = known
-    return States(hidden, modality.to(device), query_ids.to(device))
+    some = next(iter(hidden.values()))
+    told = torch.zeros(2, len(some), dtype=torch.long)  # generated tokens are text
+    told[1] = NO_QUERY
+    for values, known in zip(told, (prompt.modality_ids, prompt.query_ids), strict=True):
+        values[: len(known[row.first_kept :])] = torch.tensor(known[row.first_kept :])
+    modality_ids, query_ids = told.to(some.device)
+    return States(hidden, modality_ids, query_ids)
