@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,8 @@ from ming_core.errors import BadMedia, MissingPlugin
 from ming_core.media import Audio, Image, Video
 from ming_core.media.options import option, refuse
 from ming_core.notes import note_to_user
+from ming_core.plugins import Plugin, Plugins
+from ming_core.plugins.kinds import OptionsEntry
 from ming_vision import VideoSampling
 
 OPTIONS = {"think": False, "instructions": None}
@@ -126,15 +127,49 @@ class Depth:
         return [Image(self) if isinstance(part, Image) else part for part in parts]
 
 
+class NoDataclass:
+    pass
+
+
+@dataclass(frozen=True)
+class Nothing:
+    deep: int = option("How deep.", 0)
+
+
+@dataclass(frozen=True)
+class Twice:
+    model: str = option("A name that `ming ask` has itself.", "")
+    put = Depth.put
+
+
+@dataclass(frozen=True)
+class Odd:
+    phase: Nowhere = option("Its type is not there.", 0)  # type: ignore  # noqa: F821, RUF009
+    put = Depth.put
+
+
+def offered(monkeypatch: pytest.MonkeyPatch, *classes: Any) -> Plugins:
+    """Plugins that register these classes of options, and nothing else."""
+    plugins = Plugins()
+    plugins.loaded.append(Plugin("acme", "acme", ()))
+    for options in classes:
+        entry = OptionsEntry(options.__name__, "a:b", "acme")
+        object.__setattr__(entry, "load", lambda options=options: options)
+        plugins.options.add(entry)
+    monkeypatch.setattr("ming_core.cli.reading.get_plugins", lambda: plugins)
+    return plugins
+
+
 def test_options_of_media_come_from_plugins(
     run, fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone() -> None:
         raise MissingPlugin("'Gone' of acme cannot be loaded")
 
-    entries = [SimpleNamespace(load=load, plugin="acme") for load in (lambda: Depth, gone)]
-    plugins = SimpleNamespace(options=entries, loaded=[SimpleNamespace(distribution="acme")])
-    monkeypatch.setattr("ming_core.cli.reading.get_plugins", lambda: plugins)
+    plugins = offered(monkeypatch, Depth)
+    entry = OptionsEntry("Gone", "a:b", "acme")
+    object.__setattr__(entry, "load", gone)
+    plugins.options.add(entry)
     picture = tmp_path / "a.png"
     picture.touch()
     run("ask", "what?", str(picture), "--far-away", "3")
@@ -147,6 +182,27 @@ def test_options_of_media_come_from_plugins(
     )
     assert run("ask", "what?", str(picture), "--far-away", "-1").code == 2
     assert run("ask", "what?", str(picture), "--fps", "1").code == 2  # nobody brings it
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (NoDataclass, "options 'NoDataclass' are no dataclass of options: "),
+        (Nothing, "options 'Nothing' are no dataclass of options: the class has no method put(pa"),
+        (Twice, "options 'Twice': --model is an option already"),
+        (Odd, "options 'Odd' are no dataclass of options: name 'Nowhere' is not defined"),
+    ],
+)
+def test_wrong_options_are_left_out_alone(
+    run, fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, reason: str
+) -> None:
+    plugins = offered(monkeypatch, Depth, options)
+    (tmp_path / "a.png").touch()
+    run("ask", "what?", str(tmp_path / "a.png"), "--far-away", "3")
+    assert fake.asked[0][1][0].source == Depth(3)
+    (failure,) = plugins.failures
+    assert failure.distribution == "acme"
+    assert failure.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from ming_core.cli.common import plain_app
 from ming_core.cli.terminal import say
 from ming_core.errors import MissingPlugin
 from ming_core.media.options import Options, offered
@@ -45,8 +46,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
         made = [_made(kind, typed) for kind in classes]
         command(reading=Reading(tuple(options for options in made if options)), **typed)
 
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    _sign(run, parameters)
     return run
 
 
@@ -62,7 +62,8 @@ def _registered(taken: set[str]) -> Iterator[type[Options]]:
             continue
         try:
             names = {one.name for one in _parameters(kind)}
-        except (TypeError, ValueError, NameError) as error:
+            _check(kind)
+        except Exception as error:  # the library that makes commands raises anything
             reason = f"options {entry.name!r} are no dataclass of options: {error}"
             plugins.blame(entry, reason)
             continue
@@ -72,6 +73,24 @@ def _registered(taken: set[str]) -> Iterator[type[Options]]:
             continue
         taken |= names
         yield kind
+
+
+def _check(options: type[Options]) -> None:
+    """Raises what is wrong with options that a command is to offer."""
+    if not callable(getattr(options, "put", None)):
+        raise TypeError("the class has no method put(parts)")
+
+    def run(**typed: Any) -> None: ...
+
+    _sign(run, list(_parameters(options)))
+    app = plain_app()
+    app.command()(run)
+    typer.main.get_command(app)
+
+
+def _sign(run: Any, parameters: list[inspect.Parameter]) -> None:
+    run.__signature__ = inspect.Signature(parameters)
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
 def _parameters(options: type[Options]) -> Iterator[inspect.Parameter]:
