@@ -66,7 +66,7 @@ class ChatFormat:
     think_prefix: str = ""
     role_start: str = "<role>"
     role_end: str | None = "</role>"
-    roles: Mapping[Role, str] = field(default_factory=lambda: ROLE_NAMES)
+    roles: Mapping[Role, str] = field(default_factory=lambda: dict(ROLE_NAMES), hash=False)
     after_turn: str = ""
 
     @property
