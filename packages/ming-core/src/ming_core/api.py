@@ -158,18 +158,19 @@ class OmniModel:
 
     @cached_property
     def rule(self) -> PositionRule:
-        """Where tokens stand."""
+        """The rule for position ids of the model's release."""
         return self.release.positions(self.config)
 
     @cached_property
     def knowledge(self) -> Knowledge | None:
-        """What a small model knows, if it tells."""
+        """What a small model knows; None for a model that does not say it."""
         told = Knowledge.from_config(self.sources.config)
         return told and replace(told, familiar=read_familiar(self.sources.checkpoints))
 
     def wording(self, section: str) -> tuple[Mapping[str, Any], ...]:
-        """What a section of config.json, as `audio_tasks`, says the model was taught to be told:
-        the sentences of its release, then its own, which go before them. Raises BadConfig.
+        """The sentences that the model was trained with, for a section of config.json such as
+        `audio_tasks`: those of its release, then those of its config.json, which override them.
+        Raises BadConfig.
         """
         return self.release.worded(section, self.sources.config)
 
@@ -187,7 +188,7 @@ class OmniModel:
         return tasks_of(self)
 
     def component(self, name: str) -> nn.Module:
-        """A component with its weights, which are read when it is first asked for.
+        """A component with its weights. They are read at the first call.
 
         name: "backbone", "image", "audio", or a part of a head such as "image_head.vae". When it
         has arrived, the hook `ming_component_loaded` is called.
@@ -208,7 +209,7 @@ class OmniModel:
         return module
 
     def check(self, name: str) -> None:
-        """Compare a component with the headers of its files, and read no weights.
+        """Compare a component with the headers of its files. No weights are read.
 
         Raises as `component` does, but for values that are not finite.
         """
@@ -273,7 +274,7 @@ class OmniModel:
         return found
 
     def session(self) -> Session:
-        """A conversation of its own: others do not cost it what the model has computed for it."""
+        """A new conversation, which keeps what the model has computed for it."""
         return Session(self)
 
     @overload
@@ -369,7 +370,7 @@ class OmniModel:
         return session.chat(messages, think=think, **sampling)
 
     def room(self, messages: Sequence[Message | Mapping[str, Any]], think: bool = False) -> int:
-        """Number of tokens that the context has left for an answer; below 1 if there is no room.
+        """Number of tokens that are left for an answer in the context; below 1 if there is no room.
 
         `ming_core.chat.with_room` removes old turns until there is room. Raises BadMedia.
         """

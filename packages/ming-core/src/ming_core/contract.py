@@ -1,4 +1,4 @@
-"""What everything that is registered must do, as checks that a plugin runs on itself.
+"""Checks of everything that can be registered. A plugin runs them on itself.
 
 `check_entry` takes what a plugin registered; `check_light` takes its modules. `check_encoder` and
 `check_head` take a class and an example of its settings and inputs. They raise BrokenContract with
@@ -55,7 +55,7 @@ HEAVY = ("torch", "numpy", "PIL", "av", "transformers", "lightning")
 """Libraries that no plugin may import before something of it is used."""
 
 RTOL, ATOL = 1e-3, 1e-4
-"""How far a result may differ in a batch from the same alone."""
+"""Largest difference between a result in a batch and the same result alone."""
 
 
 class BrokenContract(AssertionError):
@@ -186,7 +186,7 @@ def check_head(head_class: type[Any], example: HeadExample) -> None:
 
 
 def check_light(modules: Sequence[str]) -> None:
-    """That to import plugin modules, and to list what they register, imports no heavy library."""
+    """Check that importing plugin modules, and listing their entries, loads no heavy library."""
     code = (
         "import sys, importlib\n"
         "from ming_core.plugins import get_plugins\n"

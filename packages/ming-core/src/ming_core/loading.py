@@ -48,10 +48,12 @@ HEAD = "_head"
 class Sources:
     """Where the components of a model come from, and how they are loaded.
 
-    config and preprocessor are config.json and preprocessor_config.json of all `checkpoints`,
-    merged. The first checkpoint holds the backbone. find_tokenizer: reads the tokenizer; it raises
-    BadCheckpoint. device and dtype: of all parts but those in `own`. parts: what may be used, as
-    named by `load`; None means all.
+    Attributes:
+        config, preprocessor: config.json and preprocessor_config.json of all `checkpoints`, merged.
+        checkpoints: Their folders. The first one holds the backbone.
+        find_tokenizer: Reads the tokenizer. Raises BadCheckpoint.
+        device, dtype: Of all parts but those in `own`.
+        parts: The parts that may be used, as `load` names them; None means all.
     """
 
     release: Release

@@ -26,10 +26,13 @@ from ming_core.plugins.kinds import ReleaseEntry
 class Place:
     """Where one part of a release lies on disk.
 
-    name: of the part, as `backbone`, `image` or `talker`. folder: below that of the checkpoint, ""
-    for the top. section: its settings are this section of config.json, or the whole config.json of
-    its own folder if that has one. prefixes: how the names of its tensors begin, where several
-    parts share a folder. files: what it needs besides, in its own folder.
+    Attributes:
+        name: Of the part, such as `backbone`, `image` or `talker`.
+        folder: Its folder below that of the checkpoint; "" is the folder of the checkpoint.
+        section: The section of config.json with its settings. If its folder has a config.json of
+            its own, the settings are that whole file.
+        prefixes: How the names of its tensors begin, if several parts share a folder.
+        files: Other files that it needs, in its own folder.
     """
 
     name: str
@@ -43,12 +46,17 @@ class Place:
 class Release:
     """What is special about a family of checkpoints.
 
-    recognises: whether a config.json is of this release. backbone: reads the language model's
-    configuration from a whole config.json. chat: how conversations with a backbone are written.
-    slots: released tensor name -> place in `Backbone`. positions: where tokens stand. wording:
-    what this release was taught to be told, by section of config.json (`audio_tasks`,
-    `vision_tasks`); the section of a checkpoint goes before it. components: its parts on disk.
-    elsewhere: file that it is published without -> repository of the hub that has it.
+    Attributes:
+        name: What messages and `ming models` call it.
+        recognises: Says whether a config.json belongs to this release.
+        backbone: Reads the configuration of the language model from a whole config.json.
+        chat: Gives the chat format for a configuration.
+        slots: Released tensor name -> place in `Backbone`.
+        positions: Gives the rule for position ids.
+        wording: The sentences that the models were trained with, by section of config.json
+            (`audio_tasks`, `vision_tasks`). A section in a checkpoint overrides them.
+        components: Its parts on disk.
+        elsewhere: File that the release does not ship -> repository of the hub that has it.
     """
 
     name: str
@@ -93,8 +101,8 @@ class Release:
 def release_of(config: Mapping[str, Any]) -> Release:
     """The release that a config.json belongs to.
 
-    Releases of plugins are asked before those of the core, so that a plugin may know a special case
-    better. Raises BadCheckpoint if no release recognises it, or releases of two plugins do.
+    Releases of plugins are asked before those of the core, so a plugin may handle a special case.
+    Raises BadCheckpoint if no release recognises it, or if the releases of two plugins do.
     """
     found: list[tuple[ReleaseEntry, Release]] = []
     entries = get_plugins().releases

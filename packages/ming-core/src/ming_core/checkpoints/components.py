@@ -1,7 +1,8 @@
-"""Components: everything of a model that has weights, wherever it lies in the model's folder.
+"""Components: the parts of a model that have weights, wherever they lie in its folder.
 
-The language model, each encoder and each part of a head is one: it has a sub-folder, a section of
-config.json and names of tensors of its own, so no name of one component means another's.
+The language model, each encoder and each part of a head is a component. Each has a folder, a
+section of config.json and tensor names of its own. So two components may have tensors of the same
+name.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Component:
             `model` or `diffusion_pytorch_model`, in one file or in shards with an index.
         slots: Released tensor name -> place in the module.
         files: What it needs besides, as paths below its folder, e.g. "tokenizer.json".
-        spare: How the names of tensors begin that lie beside its own and are not read. In the
-            model's own folder only names count whose first word is one of its own.
-        dtype: Kept whatever the model is loaded in; None follows the model.
+        spare: Prefixes of tensors that lie beside its own and are not read. In the model's own
+            folder, the tensors of other components need no prefix here.
+        dtype: Its dtype, whatever the dtype of the model is; None is that of the model.
     """
 
     name: str

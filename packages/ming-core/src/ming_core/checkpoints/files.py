@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder besides their tensors: what is there, safe paths, JSON.
+"""The files of a checkpoint folder, without their tensors: which are there, safe paths, JSON.
 
 Nothing here needs torch, so that listing models is quick.
 """
@@ -16,7 +16,7 @@ from ming_core.fields import plain, shown
 
 SUFFIX = ".safetensors"
 STEMS = ("model", "diffusion_pytorch_model")
-"""How files of weights are called, without their ending: by the releases and by diffusers."""
+"""Names of files of weights without their ending: those of the releases and of diffusers."""
 
 SINGLE = f"{STEMS[0]}{SUFFIX}"
 INDEX = f"{SINGLE}.index.json"

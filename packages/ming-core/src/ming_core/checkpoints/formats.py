@@ -1,8 +1,8 @@
 """Checkpoint folders on disk: JSON files and safetensors shards, checked before a byte is used.
 
-Headers are parsed here rather than by a memory map: every claim of a header is compared with the
-file, and reading one tensor at a time into ordinary memory keeps the peak at the model plus one
-tensor, whatever the page cache does.
+We parse the headers ourselves and use no memory map. So every claim of a header is compared with
+the file, and one tensor at a time is read into ordinary memory: the peak is the model plus one
+tensor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each released tensor lives in our modules, as tables used in both directions.
+"""Where each released tensor lies in our modules: tables for loading and for exporting.
 
 We store experts stacked and gate-and-up matrices fused; releases hold one tensor per expert and
 per matrix. A `Slot` is the place of one released tensor: a parameter and an index into it.
@@ -22,8 +22,8 @@ _QK_NORMS = (("q_norm", "query_layernorm"), ("k_norm", "key_layernorm"))
 class Slot:
     """A place in one of our parameters or buffers.
 
-    name: its state_dict name. index: what part of it, () for all. dtype: kept whatever dtype the
-    model is loaded in (float32 islands). aliases: other names of the tensor in related releases.
+    name: its name in the state_dict. index: the part of it; () is all of it. dtype: its dtype,
+    whatever dtype the model is loaded in. aliases: names of the tensor in related releases.
     """
 
     name: str

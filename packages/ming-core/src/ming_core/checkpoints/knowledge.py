@@ -1,8 +1,8 @@
-"""What a small model was taught, as its checkpoint tells: the section `knows` of config.json.
+"""What a small model was taught: the section `knows` of its config.json.
 
-Outside of that a model says something all the same. So an answer is *sure* only if the question is
-one of its sentences, its media look like those it was shown, and its tokens were probable enough.
-A checkpoint without the section tells nothing, and its answers are neither sure nor unsure.
+A model also answers questions about other things, and then the answer is wrong. So an answer is
+*sure* only if the question is one of its sentences, if its media look like those of its training,
+and if its tokens were probable enough. Without this section an answer is neither sure nor unsure.
 """
 
 from __future__ import annotations

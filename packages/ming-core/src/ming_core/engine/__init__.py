@@ -1,1 +1,1 @@
-"""Writing an answer: preparing, prefilling, decoding, and what comes out."""
+"""Answers: prompts are prepared and computed, tokens are decoded, and an `Answer` is made."""

@@ -1,4 +1,4 @@
-"""A batch whose rows come and go: prompts are computed, join it, and are decoded token by token.
+"""A batch whose rows come and go. A prompt is computed, joins it, and is decoded token by token.
 
 Rows are padded on the left (segment id -1), so that all of them end at the same place of the cache.
 A row's tokens do not depend on the other rows, nor on when it joined them.

@@ -1,7 +1,7 @@
 """The engine of a model: it answers many requests at once, which come and go at any time.
 
-There is no thread of its own. Whoever waits for an answer calls `step`, which serves all requests,
-and one lock keeps the threads apart:
+The engine has no thread of its own. Whoever waits for an answer calls `step`, and one step serves
+all requests. A lock lets only one thread at a time do a step:
 
     while the answer has not ended:
         compute the prompts that wait, and let them join the batch
@@ -88,8 +88,8 @@ class Engine:
     ) -> Ticket:
         """Take in a request: its media are opened and its prompt is written, but not computed.
 
-        session: the conversation that it goes on with. known: media that are not opened again.
-        Raises BadConfig, BadMedia or MissingPlugin.
+        session: the conversation that the request belongs to. known: media that are not opened
+        again. Raises BadConfig, BadMedia or MissingPlugin.
         """
         model = self.model
         model.sources.require(TEXT)
@@ -119,7 +119,7 @@ class Engine:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Stop to work on a request; nothing happens if it has ended."""
+        """Stop working on a request. Nothing happens if it has ended."""
         if not ticket.done:
             ticket.row.end = "cancelled"
         # Who is at work lets go of it at the next step: another thread, or this one, because a
@@ -133,7 +133,7 @@ class Engine:
                 self._lock.release()
 
     def wait(self, ticket: Ticket) -> Answer:
-        """The answer, once it has ended; if it was cancelled, what there is of it.
+        """Wait for the answer. If the request was cancelled, the answer holds the text so far.
 
         An answer has an `error` if values were not finite. All other errors are raised.
         """
@@ -150,7 +150,9 @@ class Engine:
         return self._told(ticket, self.wait(ticket))
 
     def stream(self, request: Request, session: Session | None = None) -> Iterator[str]:
-        """Pieces of the text of an answer; closing cancels the request. Raises also NotFinite."""
+        """Yield the pieces of an answer's text. Closing the stream cancels the request. Raises also
+        NotFinite.
+        """
         return self._pieces(self.model, request, session)
 
     def _pieces(self, model: OmniModel, request: Request, session: Session | None) -> Iterator[str]:

@@ -37,8 +37,9 @@ def way_out(
 ) -> str:
     """What to do about a prompt of more than `limit` tokens, for the error.
 
-    processor: gives the processor of a modality. One that can make its media smaller is asked how.
-    It does not read them for that, so what it proposes is tried out, and it is asked again.
+    processor: gives the processor of a modality. A processor that can make its media smaller
+    (`Shrinks`) proposes smaller ones. They are read to see whether they fit, and if they do not,
+    the processor is asked again.
     """
     known = SeenMedia()
     known.keep(prompt.media, seen)

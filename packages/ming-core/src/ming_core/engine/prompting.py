@@ -79,9 +79,9 @@ def tensors_of(
 ) -> tuple[OmniBatch, Tensor]:
     """Prompts as one batch on the CPU, padded on the left, and next positions [B] of its rows.
 
-    pad: id of the padding. media: of all prompts, encoded. known: so many tokens of a single prompt
-    are computed already and left out. queries: what a head added to each prompt; empty if no prompt
-    has any.
+    pad: id of the padding. media: the encoded media of all prompts. known: how many tokens of a
+    single prompt are computed already; they are left out. queries: the query tokens of each prompt;
+    empty if no prompt has any.
     """
     queries = queries or [None] * len(prompts)
     sizes = [len(prompt.input_ids) for prompt in prompts]

@@ -1,4 +1,4 @@
-"""What is asked of a model at once: a conversation and how it is to be answered."""
+"""A request: a conversation and the rules of its answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
 
 
 def sampling_of(think: bool, options: SamplingOptions) -> Sampling:
-    """Settings of one answer from keyword arguments; reasoning gets room for it.
+    """Settings of one answer from keyword arguments. With `think` the answer may be longer.
 
     Raises UnknownName or BadConfig.
     """

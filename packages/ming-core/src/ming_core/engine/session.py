@@ -1,4 +1,4 @@
-"""A conversation as a model remembers it: what it has computed of the last turn."""
+"""A session: a conversation, and what the model has computed of it."""
 
 from __future__ import annotations
 

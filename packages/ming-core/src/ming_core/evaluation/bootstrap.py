@@ -1,4 +1,4 @@
-"""How sure a score is: the interval in which it lies if other samples of the same kind are drawn.
+"""The 95 % interval of a score: where it would lie for other samples of the same kind.
 
 Nearly every score is made of sums over samples: right answers over questions, errors over words,
 intersections over unions, or a mean of several such ratios. So a sample is a row of numbers, and

@@ -1,4 +1,4 @@
-"""Files of JSON objects, one a line, that grow while a run goes on and survive its end at any time.
+"""Files with one JSON object on each line. They grow during a run, and any stop leaves them whole.
 
 Only the last line can be broken off by a kill. It is dropped when the file is opened again.
 """

@@ -1,4 +1,4 @@
-"""Heads: what makes pictures and speech from the hidden states of the backbone, or from text."""
+"""Heads make pictures and speech from the hidden states of the backbone, or from text alone."""
 
 from ming_core.heads.condition import Condition
 from ming_core.heads.protocols import Head, HeadProcessor, Painter, Row, Speaker, Speech

@@ -1,4 +1,4 @@
-"""What a generator is told: named tensors that can be stored, sent elsewhere and batched."""
+"""Conditions: what a generator is told, as named tensors that can be stored, sent and batched."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Condition:
         return self._map({name: tensor[start:stop] for name, tensor in self.tensors.items()})
 
     def null(self, *names: str, rows: Tensor | None = None) -> Condition:
-        """The same with zeros in the named tensors, or in all: what guidance leads away from.
+        """The condition with zeros in the named tensors, or in all. Guidance leads away from it.
 
         Tensors that hold no floating-point numbers, such as masks, keep their values. rows: bool
         [rows], where to put the zeros; None: everywhere. Training drops conditions with it.

@@ -1,4 +1,4 @@
-"""What a head is: it makes pictures or speech from a prompt, its hidden states and other inputs.
+"""Protocols of heads. A head makes pictures or speech from a prompt and other inputs.
 
 A head is an `nn.Module` whose parts are components of the checkpoint, each with names and a folder
 of its own. There are two kinds. A painter makes all pictures of a batch at once; a speaker makes

@@ -1,9 +1,9 @@
 """Finding plugins and collecting what they register.
 
-One plugin that cannot be imported, misspells a hook, was made for another version or takes a name
-that is in use must not stop the others: it becomes one `Failure`, reported in one line on the
-`ming` logger (which Python prints on stderr), by `ming plugins` and by `ming doctor`. That holds
-for everything a plugin can raise, `sys.exit` and the panics of libraries in Rust included; only
+A plugin may fail: it cannot be imported, misspells a hook, was made for another version, or takes a
+name that is in use. Then it must not stop the others. It becomes a `Failure`: one line on the
+logger `ming`, which Python prints on stderr, in `ming plugins` and in `ming doctor`. That holds for
+everything that a plugin can raise, also for `sys.exit` and the panics of libraries in Rust. Only
 Ctrl-C stops the program.
 """
 

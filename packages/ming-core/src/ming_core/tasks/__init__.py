@@ -1,4 +1,4 @@
-"""Tasks: what a model is asked and what is made of its answers, apart from the running."""
+"""Tasks: what a model is asked, and what is made of its answers. `run` runs them."""
 
 from ming_core.engine.answers import checked
 from ming_core.tasks.running import Outcome, Progress, run, run_many

@@ -62,7 +62,7 @@ def run(
         progress: Called after each answer with what is done and what there is to do, in units of
             the task, such as seconds of sound.
 
-    Raises what the arguments, the media or the answers are wrong about: a MingError.
+    Raises a MingError if the arguments, the media or the answers are wrong.
     """
 
     def tell(_: int, *done: Any) -> None:
@@ -87,7 +87,7 @@ def run_many(
     batch: int = BATCH,
     tell: Tell | None = None,
 ) -> Iterator[Outcome]:
-    """What becomes of many tasks, in their order. Their requests share batches.
+    """Run many tasks. Yields their outcomes in order. Their requests share batches.
 
     Args:
         model: The model to ask.

@@ -1,4 +1,4 @@
-"""What a task is: a dataclass of its arguments that knows its requests and its result."""
+"""What a task is: a dataclass of its arguments, which makes requests and a result."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Task:
         return cls(*arguments, **own, sampling=cast("SamplingOptions", options))
 
     def requests(self, model: OmniModel) -> Iterable[Request]:
-        """What the model is asked, one request after the other: a long input is read meanwhile.
+        """Yield what the model is asked, one request after the other. A long input is read
+        meanwhile.
 
         Raises BadMedia, BadConfig or MissingPlugin.
         """
@@ -95,7 +96,7 @@ class Task:
         raise NoTarget(f"the task {name_of(type(self))!r} has no target to train on")
 
     def done(self, answers: int) -> tuple[float, float | None]:
-        """How much is done after so many answers, and of how much: for `progress`."""
+        """For `progress`: how much is done after so many answers, and how much there is."""
         return answers, None
 
 
