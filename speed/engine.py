@@ -1,6 +1,6 @@
 """Requests that arrive at different times: all at once through the engine, or one after another.
 
-    python speed/engine.py [--seconds 30] [--gap 0.005] [--json FILE]
+    python speed/engine.py [--seconds 30] [--gap 0.005] [--device cpu] [--json FILE]
 
 16 requests about pictures, sounds, videos and text arrive, one every `--gap` seconds. Through the
 engine, a request joins those that are being decoded; one after another, it waits for those before
@@ -77,9 +77,10 @@ def together(model: OmniModel, gap: float) -> list[Ticket]:
 
 def main() -> int:
     parser = options(__doc__, seconds=30)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--gap", type=float, default=0.005, help="seconds between two requests")
     args = parser.parse_args()
-    model = load("nano", device="cpu")
+    model = load("nano", device=args.device, dtype="float32")
     ways: dict[str, Callable[[OmniModel, float], list[Ticket]]] = {
         "one by one": one_by_one,
         "engine": together,
