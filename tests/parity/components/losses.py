@@ -112,7 +112,8 @@ def _bias_update(case: GoldenCase) -> Iterator[Check]:
 
 def _there(batch: Packed, case: GoldenCase) -> Packed:
     """A batch, which is made on the CPU, where the case is."""
-    return replace(batch, **{name: value.to(case.device) for name, value in vars(batch).items()})
+    tensors = {name: value for name, value in vars(batch).items() if value is not None}
+    return replace(batch, **{name: value.to(case.device) for name, value in tensors.items()})
 
 
 def _packing(case: GoldenCase) -> Iterator[Check]:

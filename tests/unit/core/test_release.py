@@ -201,4 +201,4 @@ def test_each_part_of_a_release_has_one_place() -> None:
         assert len(names) == len(set(names))
         for place in release.components:
             assert not place.folder.startswith(("/", "."))
-            assert place.weights or place.files
+            assert place.folder or place.prefixes or place.files
