@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from _turns import LEAST, Ratio, finish, middle, options
-from ming_core import Image, OmniModel, assistant, load, user
+from ming_core import Image, OmniModel, Session, assistant, load, user
 from ming_core.media import Message
 from ming_core.notes import collected_notes
 from ming_vision.encoder import QwenVisionEncoder
@@ -48,22 +48,23 @@ def released_tower(depth: int) -> OmniModel:
     return model
 
 
-def first_token(model: OmniModel, talk: Sequence[Message]) -> tuple[float, str]:
+def first_token(session: Session, talk: Sequence[Message]) -> tuple[float, str]:
     """Seconds until the first token of the answer is there, and its text."""
     start = time.perf_counter()
     with collected_notes():  # that nano is not sure of noise
-        answer = model.chat(talk, max_new_tokens=1)
+        answer = session.chat(talk, max_new_tokens=1)
     return time.perf_counter() - start, answer.text
 
 
 def turns(model: OmniModel, pixels: np.ndarray) -> tuple[float, float, float]:
     """Seconds of the first question, of a follow-up, and of the follow-up without memory."""
     asked = "How many shapes are there?", "What colour is the largest one?"
-    talk = [user(Image(pixels), asked[0])]
-    first, said = first_token(model, talk)
+    # New sessions: to a session, a picture that looks the same is known in any object.
+    session, talk = model.session(), [user(Image(pixels), asked[0])]
+    first, said = first_token(session, talk)
     more = [assistant(said), user(asked[1])]
-    second, _ = first_token(model, [*talk, *more])
-    unseen, _ = first_token(model, [user(Image(pixels), asked[0]), *more])
+    second, _ = first_token(session, [*talk, *more])
+    unseen, _ = first_token(model.session(), [user(Image(pixels), asked[0]), *more])
     return first, second, unseen
 
 
