@@ -87,7 +87,7 @@ def _added(case: GoldenCase, queries: Queries) -> Prompt:
     format: ChatFormat = replace(LITE_1_5, image=block)
     names = {"<P>": "patch", "<S>": "start", "<E>": "end"}
     special = {text: config[f"image_{name}_token"] for text, name in names.items()}
-    special |= {format.role_start: 1000, format.role_end: 1001}
+    special |= {"<role>": 1000, "</role>": 1001}
     tokenizer = ToyTokenizer(special, 2000)
     talk: list[Message] = [user("x")]
     plain = build_prompt(talk, format, tokenizer)
