@@ -69,7 +69,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "there is no video file" in refusal(tmp_path / "missing.mp4")
     assert "/dev/zero has more than 4 MB" in refusal("/dev/zero")
     assert "is a web address, which is not fetched" in refusal("https://example.com/a.mp4")
-    assert "no pictures (.bmp, .gif" in refusal(tmp_path)
+    assert "holds no pictures (.png, .jpg, .webp, ...)" in refusal(tmp_path)
     assert "cannot read a video from int" in refusal(5)
     assert "cannot read the video file" in refusal("a" * 5000)
 

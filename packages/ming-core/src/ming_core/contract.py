@@ -341,7 +341,7 @@ def _sounds(head: Any, condition: Condition, example: HeadExample, first: int = 
     name = type(head).__name__
     _check(isinstance(head.rate, int) and head.rate > 0, f"{name}.rate must be a number of samples")
     rngs = [_rng(first + number) for number in range(len(condition))]
-    said: list[list[Tensor]] = [[torch.empty(0)] for _ in rngs]
+    said: list[list[Tensor]] = [[torch.empty(0, device="cpu")] for _ in rngs]
     texts = example.texts[first : first + len(condition)]
     for number, samples in speak(head, condition, texts, rngs):
         _check(samples.dim() == 1, f"{name}.step gives {list(samples.shape)}, expected [samples]")
@@ -364,9 +364,9 @@ def _states(head: Any, row: int, width: int) -> States | None:
         _check(not wrong, f"queries of {type(head).__name__} are {wrong}, expected [n, {width}]")
     length = 5 + row + count
     hidden: dict[Layer, Tensor] = {
-        layer: torch.randn(length, width, generator=_rng(row)) for layer in head.reads
+        layer: torch.randn(length, width, generator=_rng(row), device="cpu") for layer in head.reads
     }
-    numbers = torch.arange(length) - (length - count)
+    numbers = torch.arange(length, device="cpu") - (length - count)
     return States(hidden, (numbers >= 0).long(), numbers.clamp_min(-1))
 
 

@@ -382,7 +382,7 @@ def _states(ticket: Ticket) -> States:
     prompt, row = ticket.prompt, ticket.row
     hidden: dict[Layer, Tensor] = {n: torch.cat(parts) for n, parts in row.states.items()}
     some = next(iter(hidden.values()))
-    told = torch.zeros(2, len(some), dtype=torch.long)  # generated tokens are text
+    told = torch.zeros(2, len(some), dtype=torch.long, device="cpu")  # generated tokens are text
     told[1] = NO_QUERY
     for values, known in zip(told, (prompt.modality_ids, prompt.query_ids), strict=True):
         values[: len(known[row.first_kept :])] = torch.tensor(known[row.first_kept :])

@@ -72,7 +72,9 @@ class Queries:
             sides = [
                 (1, n) if self.layout == "strip" else (isqrt(n), isqrt(n)) for n in self.counts
             ]
-            grid = torch.tensor([(1, merge * rows, merge * columns) for rows, columns in sides])
+            grid = torch.tensor(
+                [(1, merge * rows, merge * columns) for rows, columns in sides], device="cpu"
+            )
         return Features(self.modality, {}, grid, list(self.counts))
 
 
