@@ -385,6 +385,7 @@ def _states(ticket: Ticket) -> States:
     told = torch.zeros(2, len(some), dtype=torch.long, device="cpu")  # generated tokens are text
     told[1] = NO_QUERY
     for values, known in zip(told, (prompt.modality_ids, prompt.query_ids), strict=True):
-        values[: len(known[row.first_kept :])] = torch.tensor(known[row.first_kept :])
+        kept = torch.tensor(known[row.first_kept :], device="cpu")
+        values[: len(kept)] = kept
     modality_ids, query_ids = told.to(some.device)
     return States(hidden, modality_ids, query_ids)
