@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as pil
 from torch import Tensor
 
 from ming_core import Image, OmniModel, Video, assistant, system, user
@@ -21,8 +25,9 @@ from ming_core.engine.answers import Answer
 from ming_core.engine.engine import Ticket
 from ming_core.engine.request import Request
 from ming_core.engine.sampling import Sampling
-from ming_core.errors import BadConfig, BadMedia, MingError, NotFinite
+from ming_core.errors import BadCheckpoint, BadConfig, BadMedia, MingError, NotFinite
 from ming_core.media import Frames, Message
+from ming_core.model.cache import Cache
 from ming_core.model.seen import SeenMedia
 from ming_core.model.transformer import Layer
 
@@ -450,7 +455,87 @@ def test_an_interruption_ends_what_was_computed(
     assert single(model, tickets[0].request) == single(model, tickets[0].request)
 
 
+def test_an_interruption_ends_all_prompts_that_were_computed(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = model.omni.backbone.lm_head
+    asked = [request("red?" * count) for count in (1, 100)]  # too unlike for one batch
+    tickets = [model.engine.submit(one) for one in asked]
+
+    def stopped(_: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(head, "forward", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        model.engine.step()
+    monkeypatch.undo()
+    for ticket in tickets:
+        with pytest.raises(MingError, match="the answer was interrupted"):
+            model.engine.wait(ticket)
+    assert is_idle(model)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_rows_that_could_not_leave_are_not_mixed_up(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    tickets = [model.engine.submit(request("red?", tokens=n)) for n in (2, TOKENS)]
+
+    def stopped(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Cache, "select", stopped)
+    with pytest.raises(error):
+        serve(model, TOKENS)
+    monkeypatch.undo()
+    assert len(tickets[0].row.tokens) == 2
+    with pytest.raises((MingError, MemoryError)):
+        model.engine.wait(tickets[1])
+    assert is_idle(model)
+    assert single(model, tickets[1].request) == single(model, tickets[1].request)
+
+
+def test_a_language_model_that_cannot_be_read_is_an_error_of_all_who_wait(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets = [model.engine.submit(request(question)) for question in ("red?", "blue?")]
+
+    def damaged(*_: Any) -> None:
+        raise BadCheckpoint("the file is damaged")
+
+    monkeypatch.setattr(OmniModel, "component", damaged)
+    for ticket in tickets:
+        with pytest.raises(BadCheckpoint, match="damaged"):
+            model.engine.wait(ticket)
+
+
 # Threads
+
+
+def test_nobody_waits_for_the_medium_of_another(model: OmniModel, tmp_path: Path) -> None:
+    model.encoder("image")
+    pipe = tmp_path / "picture.png"
+    os.mkfifo(pipe)
+    slow: list[Answer] = []
+    quick: list[list[int]] = []
+    threads = [
+        threading.Thread(
+            target=lambda: slow.append(model.engine.answer(request(Image(pipe), "what?"))),
+            daemon=True,
+        ),
+        threading.Thread(target=lambda: quick.append(single(model, request("red?"))), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    threads[1].join(20)
+    assert quick
+    assert not slow
+    written = io.BytesIO()
+    pil.fromarray(pixels(1)).save(written, "png")
+    pipe.write_bytes(written.getvalue())
+    threads[0].join(20)
+    assert slow[0] == model.engine.answer(request(picture(1), "what?"))
 
 
 def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -117,11 +117,10 @@ class Batch:
         tokens = self._choose(rows, out.hidden[:, -1])
         if self.rows:
             self._trim()
-            self._cache = Cache.join([self._cache, cache])
-            self._tokens = torch.cat((self._tokens, tokens))
-            self._positions = torch.cat((self._positions, next_positions))
-        else:
-            self._tokens, self._positions, self._cache = tokens, next_positions, cache
+            cache = Cache.join([self._cache, cache])
+            tokens = torch.cat((self._tokens, tokens))
+            next_positions = torch.cat((self._positions, next_positions))
+        self._tokens, self._positions, self._cache = tokens, next_positions, cache
         self.rows += rows
 
     @torch.inference_mode()

@@ -100,21 +100,22 @@ class Engine:
             )
         memory = None if session is None else session.memory
         request = replace(request, messages=as_messages(request.messages))
+        known = memory.seen if memory else SeenMedia() if known is None else known
+        # Media may come slowly: nobody else waits for them.
+        prompt, seen = prepare(model, request, known)
+        room = room_for(model, request, prompt, seen)
+        limit = min(request.sampling.max_new_tokens, room)
+        row = Row(
+            prompt.input_ids,
+            replace(request.sampling, max_new_tokens=limit),
+            stop=(model.tokenizer.id(model.format.stop),),
+            keep=request.keep,
+            keep_from=request.keep_from,
+            silent=request.queries is not None,
+        )
+        ticket = Ticket(request, prompt, seen, row, memory)
         with self._lock:
-            known = memory.seen if memory else SeenMedia() if known is None else known
-            prompt, seen = prepare(model, request, known)
-            room = room_for(model, request, prompt, seen)
-            limit = min(request.sampling.max_new_tokens, room)
-            row = Row(
-                prompt.input_ids,
-                replace(request.sampling, max_new_tokens=limit),
-                stop=(model.tokenizer.id(model.format.stop),),
-                keep=request.keep,
-                keep_from=request.keep_from,
-                silent=request.queries is not None,
-            )
             known.keep(prompt.media, seen)
-            ticket = Ticket(request, prompt, seen, row, memory)
             self._waiting.append(ticket)
         return ticket
 
@@ -178,8 +179,8 @@ class Engine:
 
         What is opened for it is known when the request is submitted. Raises BadMedia.
         """
+        prompt, seen = prepare(self.model, request, session.memory.seen)
         with self._lock:
-            prompt, seen = prepare(self.model, request, session.memory.seen)
             session.memory.seen.keep(prompt.media, seen)
         return self.model.config.max_position_embeddings - len(prompt.input_ids)
 
@@ -216,7 +217,7 @@ class Engine:
 
     def step(self) -> None:
         """Compute the prompts that wait or, if none waits, one more token of every answer."""
-        with self._lock, self._at_work():
+        with self._lock, self._at_work(), self._whole():
             self._let_go()
             if self._waiting:
                 self._prefill()
@@ -240,11 +241,17 @@ class Engine:
                 self.step()
 
     def _prefill(self) -> None:
-        """Compute the prompts that wait; those that go on from a past are computed one by one."""
-        model = self.model
+        """Compute the prompts that wait."""
         tickets, self._waiting = self._waiting, []
-        self._batch = self._batch or Batch(model.omni.backbone)
-        with self._blaming(tickets), torch.inference_mode():
+        with self._blaming(tickets):
+            self._start(tickets)
+
+    def _start(self, tickets: Sequence[Ticket]) -> None:
+        """Encode media and compute prompts; those that go on from a past one by one."""
+        model = self.model
+        backbone = model.omni.backbone
+        self._batch = self._batch or Batch(backbone)
+        with torch.inference_mode():
             media = [item for ticket in tickets for item in ticket.seen]
             encode(model.omni, media, model.sources.device, model.sources.dtype)
         fresh = []
@@ -301,18 +308,25 @@ class Engine:
 
     @contextmanager
     def _blaming(self, tickets: Sequence[Ticket]) -> Iterator[None]:
-        """An error inside is that of these requests.
+        """An error or an interruption inside ends these requests; an error is theirs alone."""
+        try:
+            yield
+        except BaseException as error:
+            _fail(tickets, error)
+            if not isinstance(error, Exception):
+                raise
 
-        An interruption may come at any moment, so that nothing that is computed can be trusted.
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Ends all requests of the batch if the work inside is broken off.
+
+        That may happen at any moment, so that nothing that was computed can be trusted.
         """
         try:
             yield
-        except Exception as error:
-            for ticket in tickets:
-                ticket.error = error
         except BaseException as error:
-            for ticket in [*tickets, *self._running]:
-                ticket.error = MingError(f"the answer was interrupted ({type(error).__name__})")
+            _fail(self._running, error)
+            self._running, self._batch = [], None
             raise
 
     # Answers
@@ -361,6 +375,15 @@ class Engine:
     def _told(self, ticket: Ticket, answer: Answer) -> Answer:
         """The answer, after the notes about it. Raises NotFinite."""
         return answer if ticket.row.end == "cancelled" else checked(self.model, answer)
+
+
+def _fail(tickets: Iterable[Ticket], error: BaseException) -> None:
+    """Give the requests that have not ended an error; an interruption is not raised elsewhere."""
+    if not isinstance(error, Exception):
+        error = MingError(f"the answer was interrupted ({type(error).__name__})")
+    for ticket in tickets:
+        if not ticket.done:
+            ticket.error = error
 
 
 def _alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
