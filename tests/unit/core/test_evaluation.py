@@ -356,6 +356,23 @@ def test_scores_need_a_prediction() -> None:
         score_rows(Sums(), [Row("1", {}, "plain", error="smudged")])
 
 
+@pytest.mark.parametrize("facts", [{}, {"answer": []}])
+def test_facts_of_another_kind_are_one_sentence(facts: dict[str, Any], tmp_path: Path) -> None:
+    class Strict(Sums):
+        def score(self, rows: Sequence[Row]) -> list[Score]:
+            return [Score(row.facts["answer"].strip(), 1.0, 1) for row in rows]
+
+        def judge(self, name: str, rows: Sequence[Row], data: Path | None, folder: Path) -> Judge:
+            return lambda row: row.facts["answer"].strip()
+
+    rows = [Row("1", facts, "plain", "1")]
+    sentence = r"cannot read its predictions \((Key|Attribute)Error: .*\): they were changed, or"
+    with pytest.raises(BadConfig, match=sentence):
+        score_rows(Strict(), rows)
+    with pytest.raises(BadConfig, match=sentence):
+        judge_rows(Strict(), "strict", rows, tmp_path / "run.jsonl")
+
+
 def test_a_judge_is_asked_once_about_each_prediction(
     calculator: Calculator, tmp_path: Path
 ) -> None:

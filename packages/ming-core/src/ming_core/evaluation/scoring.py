@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ming_core.evaluation.lines import LineFile, note_broken, read_lines
 from ming_core.evaluation.predictions import results_folder
 from ming_core.evaluation.running import Track, untracked
 from ming_core.notes import note_to_user
+from ming_core.plugins import describe
 from ming_core.text import json_text
 
 KIND = "verdicts"
@@ -21,13 +23,14 @@ FORMAT = 1
 
 
 def score_rows(benchmark: Benchmark, rows: Sequence[Row]) -> list[Score]:
-    """The scores of predictions. Raises BadConfig if there is no prediction."""
+    """The scores of predictions. Raises BadConfig if there is none, or for rows of another kind."""
     errors = [row.error for row in rows if row.error is not None]
     if not rows:
         raise BadConfig("there are no predictions yet; run the benchmark again")
     if len(errors) == len(rows):
         raise BadConfig(f"no sample has a prediction: {errors[0]}")
-    return list(benchmark.score(rows))
+    with _fitting():
+        return list(benchmark.score(rows))
 
 
 def judge_rows(
@@ -48,9 +51,11 @@ def judge_rows(
         file: Of the predictions.
         data: Where the data of the run lie.
 
-    Raises BadConfig, UnknownName or MissingPlugin if there is no such judge, CannotWrite.
+    Raises BadConfig, UnknownName or MissingPlugin if there is no such judge, BadConfig for rows of
+    another kind, CannotWrite.
     """
-    judge = benchmark.judge(name, rows, data, results_folder(file))
+    with _fitting():
+        judge = benchmark.judge(name, rows, data, results_folder(file))
     path = file.with_name(f"{file.stem}.{name}.jsonl")
     with LineFile.open(path) as lines:
         found = read_lines(path, KIND)
@@ -64,7 +69,8 @@ def judge_rows(
             key = _hash(row)
             verdict = known.get(key)
             if verdict is None and row.error is None:
-                verdict = _verdict(judge, row)
+                with _fitting():
+                    verdict = _verdict(judge, row)
                 if verdict is not None:
                     about = {"id": row.id, "column": row.column, "about": key}
                     lines.add({**about, "verdict": verdict})
@@ -72,6 +78,20 @@ def judge_rows(
                 row = replace(row, verdicts={**row.verdicts, name: verdict})
             judged.append(row)
     return judged
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Facts and predictions come from a file, so they may be of another kind than expected."""
+    try:
+        yield
+    except (MingError, OSError):
+        raise
+    except Exception as error:
+        raise BadConfig(
+            f"the benchmark cannot read its predictions ({describe(error)}): they were changed, or "
+            "written by another version; run the benchmark again"
+        ) from error
 
 
 def _verdict(judge: Judge, row: Row) -> Any:
