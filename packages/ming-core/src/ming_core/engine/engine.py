@@ -387,13 +387,13 @@ def _fail(tickets: Iterable[Ticket], error: BaseException) -> None:
 
 
 def _alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
-    """Tickets to be computed together: so alike in length that at most half of it is padding."""
+    """Tickets to be computed together: so alike in length that at most a third is padding."""
     groups: list[list[Ticket]] = []
     total = 0
     for ticket in sorted(tickets, key=lambda ticket: len(ticket.prompt.input_ids)):
         length = len(ticket.prompt.input_ids)
         total += length
-        if not groups or (len(groups[-1]) + 1) * length > 2 * total:
+        if not groups or 2 * (len(groups[-1]) + 1) * length > 3 * total:
             groups.append([])
             total = length
         groups[-1].append(ticket)
