@@ -387,7 +387,7 @@ def _fail(tickets: Iterable[Ticket], error: BaseException) -> None:
 
 
 def _alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
-    """Tickets to be computed together: so alike in length that at most a third is padding."""
+    """Tickets to be computed together: at most a third of each group is padding."""
     groups: list[list[Ticket]] = []
     total = 0
     for ticket in sorted(tickets, key=lambda ticket: len(ticket.prompt.input_ids)):
