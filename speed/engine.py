@@ -4,8 +4,8 @@
 
 16 requests about pictures, sounds, videos and text arrive, one every `--gap` seconds. Through the
 engine, a request joins those that are being decoded; one after another, it waits for those before
-it. Answers have 2 to 25 tokens; four are reasoned. Claims: the engine answers at least LEAST times as
-many requests per second, and every answer is the same, token by token.
+it. Answers have 2 to 25 tokens; four are reasoned. Claims: the engine answers at least LEAST times
+as many requests per second, and every answer is the same, token by token.
 """
 
 from __future__ import annotations
