@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import astuple
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -290,6 +293,17 @@ def test_a_banned_token_is_never_drawn() -> None:
     sampling = Sampling(temperature=1.0, top_k=2, no_repeat_ngram=1)
     assert {choice([0, 1], sampling) for _ in range(200)} == {2, 3}
     assert choice([0], Sampling(no_repeat_ngram=1)) == 1
+
+
+def test_numbers_of_other_libraries_are_plain_ones() -> None:
+    numbers: Any = (np.int32(5), Fraction(1, 2), np.int64(3), np.float32(0.5))
+    seed: Any = np.int64(7)
+    given = Sampling(*numbers, seed=seed)
+    assert given == Sampling(5, 0.5, 3, 0.5, seed=7)
+    kinds = [int, float, int, float, int, int, int]
+    assert [type(value) for value in astuple(given)] == kinds
+    with pytest.raises(BadConfig, match="temperature is inf; it must be"):
+        Sampling(temperature=10**400)
 
 
 @pytest.mark.parametrize(

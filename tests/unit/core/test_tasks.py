@@ -145,6 +145,9 @@ def test_what_is_wrong_for_all_ends_all(model: Any) -> None:
         next(outcomes)
     with pytest.raises(BadConfig, match="batch is 0; it must be at least 1"):
         run_many(model, [], batch=0)
+    wrong: Any = 1.5
+    with pytest.raises(BadConfig, match=r"batch is 1\.5; it must be a whole number"):
+        run_many(model, [], batch=wrong)
 
 
 def test_options_are_checked_at_once() -> None:
@@ -204,7 +207,32 @@ def test_what_many_cannot_do(nano: OmniModel, scene: str) -> None:
     with pytest.raises(MissingPlugin, match="task 'draw' needs "):
         nano.many("draw", ["a cat"])
     with pytest.raises(UnknownName, match=r"unknown option of ground 'sed'; did you mean 'seed'"):
-        next(nano.many("ground", [scene], sed=3))
+        nano.many("ground", [scene], sed=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ((), "missing a required argument: 'screenshot'"),
+        ("scene.png", "missing a required argument: 'instruction'"),
+        (("scene.png", "star", (), "more"), "too many positional arguments"),
+        ({"instruction": "star"}, "missing a required argument: 'screenshot'"),
+        ({"screenshot": "scene.png", "instruktion": "star"}, "did you mean 'instruction'"),
+        (("scene.png", 5), "click needs words that say what to look for"),
+    ],
+)
+def test_wrong_arguments_of_an_item_are_its_own_error(
+    nano: OmniModel, scene: str, wrong: Any, reason: str
+) -> None:
+    bad, good = nano.many("click", [wrong, (scene, "star")], max_new_tokens=20)
+    assert reason in str(bad.error)
+    assert good.result == nano.click(scene, "star", max_new_tokens=20)
+
+
+def test_media_of_a_question_have_a_name(nano: OmniModel, scene: str) -> None:
+    question = "how many shapes are there?"
+    (named,) = nano.many("ask", [{"question": question, "media": [scene]}])
+    assert named.result == nano.ask(question, scene)
 
 
 def test_a_seed_changes_what_is_drawn_and_repeats_it(nano: OmniModel, scene: str) -> None:
@@ -275,5 +303,5 @@ def test_methods_show_their_signature_and_text(nano: OmniModel) -> None:
     for name in ("describe", "read", "click"):
         parameters = inspect.signature(getattr(nano, name)).parameters.values()
         assert [p.name for p in parameters if p.kind is p.VAR_KEYWORD] == ["sampling"]
-    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'image'"):
+    with pytest.raises(TypeError, match=r"ground: missing a required argument: 'image'; it takes"):
         nano.ground()

@@ -353,6 +353,6 @@ def _picture(task: str, value: Any) -> Image:
 
 
 def _words(task: str, text: str, example: str) -> str:
-    if is_blank(text):
+    if not isinstance(text, str) or is_blank(text):
         raise BadConfig(f"{task} needs words that say what to look for, such as {example!r}")
     return text.strip().removeprefix("the ")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ming_core.errors import BadConfig
 
@@ -51,10 +52,12 @@ class Sampling:
         for name in ("temperature", "top_p"):
             if not _is_number(getattr(self, name), Real):
                 raise BadConfig(f"{name} is {getattr(self, name)!r}; it must be a number")
+            self._set(name, _float(getattr(self, name)))
         for name in ("max_new_tokens", "top_k", "no_repeat_ngram", "max_loop", "seed"):
             value = getattr(self, name)
             if not _is_number(value, Integral) and not (name == "seed" and value is None):
                 raise BadConfig(f"{name} is {value!r}; it must be a whole number")
+            self._set(name, value if value is None else int(value))
         limits = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
             "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
@@ -77,6 +80,17 @@ class Sampling:
                     f"{given[0]} has no effect at temperature 0, which always takes the most "
                     f"likely token; give a temperature above 0, or leave {given[0]} out"
                 )
+
+    def _set(self, name: str, value: float | None) -> None:
+        """Keep a number of any library as a plain one, which torch takes."""
+        object.__setattr__(self, name, value)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_number(value: object, kind: type) -> bool:

@@ -2,7 +2,7 @@
 
 from ming_core.engine.answers import checked
 from ming_core.tasks.running import Outcome, Progress, run, run_many
-from ming_core.tasks.task import NoTarget, Result, Task, method_of
+from ming_core.tasks.task import NoTarget, Result, Task, WrongCall, method_of
 
 __all__ = [
     "NoTarget",
@@ -10,6 +10,7 @@ __all__ = [
     "Progress",
     "Result",
     "Task",
+    "WrongCall",
     "checked",
     "method_of",
     "run",

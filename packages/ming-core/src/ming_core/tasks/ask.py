@@ -44,9 +44,12 @@ class Ask(Task):
             raise BadConfig("the question is empty; say what you want to know")
 
     @classmethod
-    def of(cls, question: str | Audio, *media: Any, **options: Any) -> Self:
-        """A call as `OmniModel.ask` takes it."""
-        return super().of(question, media, **options)
+    def of(cls, *arguments: Any, **options: Any) -> Self:
+        """A call as `OmniModel.ask` takes it: the question, then media."""
+        media = arguments[1:]
+        if media:
+            options["media"] = (*media, *options.get("media", ()))
+        return super().of(*arguments[:1], **options)
 
     @property
     def request(self) -> Request:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ming_core.errors import BadConfig
+from ming_core.errors import BadConfig, UnknownName
 from ming_core.media import is_sound_pair
 from ming_core.tasks.available import task_entry
 from ming_core.tasks.running import Outcome, Progress, run_many
-from ming_core.tasks.task import Task, is_task
+from ming_core.tasks.task import Task, check_options, is_task
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
@@ -30,6 +30,7 @@ def many(
         raise BadConfig(
             f"{name!r} cannot be done for many items at once; call model.{name}(...) for each"
         )
+    check_options(task, options)
     calls = (partial(_call, task, item, options) for item in items)
     total = len(items) if isinstance(items, Sized) else None
     return _counted(run_many(model, calls, batch), progress, total)
@@ -50,6 +51,10 @@ def _call(task: type[Task], item: Any, options: Mapping[str, Any]) -> Task:
     if isinstance(item, Task):
         return item
     if isinstance(item, Mapping):
+        try:
+            check_options(task, item)
+        except UnknownName as error:
+            raise BadConfig(str(error)) from None  # of this item alone
         return of(**{**options, **item})
     if isinstance(item, tuple) and not is_sound_pair(item):
         return of(*item, **options)

@@ -26,6 +26,10 @@ class NoTarget(MingError):
     """A task has no text that a model could be trained to answer."""
 
 
+class WrongCall(MingError, TypeError):
+    """A task was called with arguments that it does not take, or without those that it needs."""
+
+
 class Result(Protocol):
     """What a task gives. `str(result)` is what the command prints."""
 
@@ -65,15 +69,18 @@ class Task:
     def of(cls, *arguments: Any, **options: Any) -> Self:
         """A call with the arguments of the method: those of `Sampling` are keywords of their own.
 
-        Raises UnknownName for an option that the task does not have.
+        Raises UnknownName for an option that the task does not have, and WrongCall for arguments
+        that are missing or too many.
         """
         own = {name: options.pop(name) for name in _fields(cls) if name in options}
-        if options:
-            known = _sampling_names()
-            for name in options:
-                if name not in known:
-                    every = [*_fields(cls), *known]
-                    raise UnknownName(f"option of {name_of(cls)}", name, every)
+        check_options(cls, options)
+        try:
+            inspect.signature(cls).bind(*arguments, **own)
+        except TypeError as error:
+            takes = ", ".join(_fields(cls))
+            raise WrongCall(
+                f"wrong arguments of {name_of(cls)}: {error}; it takes {takes}"
+            ) from None
         return cls(*arguments, **own, sampling=cast("SamplingOptions", options))
 
     def requests(self, model: OmniModel) -> Iterable[Request]:
@@ -98,6 +105,14 @@ class Task:
     def done(self, answers: int) -> tuple[float, float | None]:
         """For `progress`: how much is done after so many answers, and how much there is."""
         return answers, None
+
+
+def check_options(task: type[Task], options: Iterable[str]) -> None:
+    """Raises UnknownName for the name of an option that a task does not have."""
+    known = [*_fields(task), *_sampling_names()]
+    for name in options:
+        if name not in known:
+            raise UnknownName(f"option of {name_of(task)}", name, known)
 
 
 def method_of(target: Any) -> Callable[..., Any]:
