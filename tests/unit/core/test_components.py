@@ -20,7 +20,7 @@ from ming_core import OmniModel, load
 from ming_core.checkpoints.components import Component, prepare
 from ming_core.checkpoints.formats import open_part, open_weights
 from ming_core.checkpoints.keymap import identity_slots
-from ming_core.errors import BadCheckpoint, MingError, MissingPlugin, UnknownName
+from ming_core.errors import BadCheckpoint, BadConfig, MingError, MissingPlugin, UnknownName
 from ming_core.inventory import inventory
 from ming_core.plugins import get_plugins
 from ming_core.plugins.hooks import hookimpl
@@ -257,8 +257,45 @@ def test_unknown_parts_have_a_nearest_name(released: Path, plugin: Plugin) -> No
             load(released, parts=["text", wrong])
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (lambda config: config["width"], "KeyError: 'width'"),
+        (lambda config: sys.exit("no licence"), "SystemExit: no licence"),
+        (lambda config: None, "TypeError: 'NoneType' object is not iterable"),
+        (lambda config: [3], "TypeError: it gave "),
+        (5, "TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_head_whose_components_are_wrong(
+    released: Path, plugin: Plugin, monkeypatch: pytest.MonkeyPatch, given: Any, reason: str
+) -> None:
+    monkeypatch.setattr(Talker, "components", staticmethod(given) if callable(given) else given)
+    sentence = f"components of the head 'fake_talker' of fake-heads raised {reason}"
+    with pytest.raises(MissingPlugin, match=sentence):
+        load(released, parts="audio_head")
+    found = {item.name: item for item in load(released, parts=()).components()}
+    assert (found["talker"].reader, found["vae"].reader) == (None, "fake-heads")
+
+
+@pytest.mark.parametrize(
+    "change", [{"build": lambda _: 5}, {"slots": lambda _: 1 / 0}, {"build": lambda _: 1 / 0}]
+)
+def test_a_component_whose_functions_are_wrong(released: Path, change: dict[str, Any]) -> None:
+    component = replace(Component("lm", Linear.build, "talker"), **change)
+    with pytest.raises(BadCheckpoint, match="lm cannot be built from its settings in"):
+        prepare(component, {}, open_part(released, "talker"))
+
+
+def test_parts_that_are_no_names(released: Path) -> None:
+    with pytest.raises(BadConfig, match="parts must be a name or a list of names, not 5"):
+        load(released, parts=5)  # type: ignore[arg-type]
+
+
 def test_a_head_that_nobody_reads(released: Path) -> None:
     get_plugins.cache_clear()
+    with pytest.raises(MissingPlugin, match="making sound needs"):
+        load(released, parts="audio_head")
     with pytest.raises(MissingPlugin, match="making sound needs"):
         load(released).component("audio_head.vae")
 

@@ -136,11 +136,13 @@ def _reader(place: Place, sources: Sources) -> str | None:
 
 def _heads(sources: Sources) -> dict[str, str]:
     """Folder -> installed package that reads the component of a head in it."""
+    from ming_core.loading import components_of
+
     found: dict[str, str] = {}
     for gives in {entry.gives for entry in get_plugins().heads}:
         try:
             entry = sources.head_entry(gives)
-            components = entry.load().components(sources.config)
+            components = components_of(entry, sources.config)
         except MingError:  # a model without this head, or one that cannot be loaded
             continue
         found |= {component.folder: entry.plugin for component in components}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -21,14 +21,14 @@ from ming_core.checkpoints.formats import Checkpoint, open_part
 from ming_core.checkpoints.keymap import Slot, identity_slots
 from ming_core.checkpoints.tokenizers import tokenizer_of
 from ming_core.devices import DTYPES, by_part, find_device, find_dtype
-from ming_core.errors import BadCheckpoint, MissingPlugin, UnknownName
-from ming_core.fields import Section
+from ming_core.errors import BadCheckpoint, BadConfig, MingError, MissingPlugin, UnknownName
+from ming_core.fields import Section, shown
 from ming_core.modalities import MODALITY_IDS
 from ming_core.model.config import BackboneConfig
 from ming_core.model.transformer import Backbone
-from ming_core.plugins import get_plugins
+from ming_core.plugins import describe, get_plugins
 from ming_core.plugins.directory import missing_encoder, missing_head, missing_media
-from ming_core.plugins.kinds import EncoderEntry, HeadEntry, PartEntry
+from ming_core.plugins.kinds import MODALITIES, EncoderEntry, HeadEntry, PartEntry
 from ming_core.presets import BACKBONE, preset_folders
 from ming_core.release import Release, release_of
 
@@ -210,17 +210,18 @@ class Sources:
 
         Raises MissingPlugin, BadCheckpoint or BadConfig.
         """
-        head_class = self.head_entry(gives).load()
+        entry = self.head_entry(gives)
+        head_class = entry.load()
         files = {
             joined(component.folder, name): path
-            for component in head_class.components(self.config)
+            for component in components_of(entry, self.config)
             if component.files
             for name, path in component.paths(self._holder(component)).items()
         }
         return head_class(self.config, parts, files)
 
     def _of_head(self, part: str) -> Sequence[Component]:
-        return self.head_entry(part.removesuffix(HEAD)).load().components(self.config)
+        return components_of(self.head_entry(part.removesuffix(HEAD)), self.config)
 
     def _prepare_backbone(self) -> Prepared:
         config = self.backbone_config
@@ -314,6 +315,23 @@ def _find_tokenizer(root: Path, config: Mapping[str, Any]) -> Tokenizer:
     return tokenizer_of(root, release_of(config), config)
 
 
+def components_of(entry: HeadEntry, config: Mapping[str, Any]) -> Sequence[Component]:
+    """The components of a registered head. Raises MissingPlugin for a head that is broken."""
+    head_class = entry.load()
+    try:
+        found = list(head_class.components(config))
+        if not all(isinstance(component, Component) for component in found):
+            raise TypeError(f"it gave {shown(found)}")
+    except (KeyboardInterrupt, MingError):
+        raise
+    except BaseException as error:
+        raise MissingPlugin(
+            f"components of the head {entry.name!r} of {entry.plugin} raised {describe(error)}; "
+            f"update {entry.plugin}, or take config.json from the release"
+        ) from error
+    return found
+
+
 def part_of(component: str) -> str:
     """The part that a component belongs to, as `parts` names it."""
     return TEXT if component == BACKBONE else component.partition(".")[0]
@@ -342,6 +360,8 @@ def part_name(name: Any) -> str:
     known.update(entry.modality for entry in get_plugins().encoders)
     known.update(entry.gives + HEAD for entry in get_plugins().heads)
     name = TEXT if name == BACKBONE else name
+    if name in [modality + HEAD for modality in MODALITIES]:
+        return name  # where no package brings it, its use says so
     if not isinstance(name, str) or name not in known:
         raise UnknownName(
             "part", str(name), known | set(get_close_matches(str(name), [BACKBONE], n=1))
@@ -353,6 +373,8 @@ def _parts(parts: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """The names of parts, checked; a single one may be given as it is."""
     if parts is None:
         return None
+    if not isinstance(parts, Iterable):
+        raise BadConfig(f"parts must be a name or a list of names, not {shown(parts)}")
     return tuple(map(part_name, (parts,) if isinstance(parts, str) else parts))
 
 

@@ -131,6 +131,9 @@ def prepare(
     try:
         with on_meta(most=None if checked else 4 * len(part.tensors) + SLACK):
             module = component.build(settings)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"it was built as {shown(module)} and no nn.Module")
+        slots = component.slots(module)
     except MingError:
         raise
     except Exception as error:  # settings that its package does not check
@@ -145,6 +148,5 @@ def prepare(
             f"{component.name} has a buffer {shown(hollow[0])} that no file holds and that its "
             'package left without values; the package must make it with device="cpu"'
         )
-    slots = component.slots(module)
     fits = match(module, part, slots, component.spare, whole=bool(part.sub))
     return Prepared(component, part, module, slots, fits)

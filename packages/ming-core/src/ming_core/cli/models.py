@@ -11,6 +11,7 @@ import typer
 from ming_core.cli.common import JsonOption, megabytes
 from ming_core.cli.tables import print_table, print_text
 from ming_core.cli.terminal import print_json
+from ming_core.errors import BadCheckpoint
 from ming_core.plugins import get_plugins
 from ming_core.presets import BACKBONE, PresetPart, PresetParts, preset, presets
 
@@ -55,6 +56,8 @@ def _is_preset(name: str) -> bool:
 
 def _show_folder(folder: Path, as_json: bool) -> None:
     components, knowledge = _inventory(folder), _knowledge([folder])
+    if not components:
+        raise BadCheckpoint(f"{folder} has a config.json and no weights; finish the download")
     if as_json:
         known = {} if knowledge is None else {"knows": knowledge[0]}
         listed = [_component(each) for each in components]

@@ -77,8 +77,10 @@ class Condition:
 
         `stack([c.null(), c.null("reference"), c.null("text"), c])` goes through the generator at
         once; `chunk(4)` takes what comes out apart. Raises ValueError for conditions of different
-        heads, names or shapes.
+        heads, names or shapes, and for none.
         """
+        if not conditions:
+            raise ValueError("there are no conditions to stack")
         first = conditions[0]
         for other in conditions[1:]:
             if other.head != first.head:
