@@ -97,6 +97,7 @@ def test_models_shows_what_a_model_consists_of(run, tmp_path: Path) -> None:
     out = run("models", str(folder)).out
     assert re.search(r"^backbone +11\.4 MB +ming-core +.*model$", out, re.MULTILINE)
     assert re.search(r"^talker +11\.4 MB +no installed package +.*talker$", out, re.MULTILINE)
+    shutil.rmtree(folder / "talker")
     (folder / "model.safetensors").unlink()
     result = run("models", str(folder))
     assert (result.code, result.out) == (2, "")
