@@ -127,9 +127,13 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def best_of(times: Mapping[str, Sequence[float]], names: Iterable[str]) -> list[float]:
-    """In each turn the shortest time of these calls."""
-    return [min(turn) for turn in zip(*(times[name] for name in names), strict=True)]
+def closest(times: Mapping[str, Sequence[float]], ours: str = "ours") -> Ratio:
+    """The ratio of the other call that comes closest to ours, or is faster.
+
+    The shortest time of each turn would not do: of several noisy times it is always a lucky one.
+    """
+    others = [Ratio.of(took, times[ours]) for name, took in times.items() if name != ours]
+    return min(others, key=lambda ratio: ratio.median)
 
 
 def middle(times: Sequence[float]) -> float:

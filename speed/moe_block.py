@@ -26,7 +26,7 @@ from torch.nn.functional import silu
 from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
-from _turns import Ratio, all_of, best_of, finish, in_turns, middle, options
+from _turns import Ratio, all_of, closest, finish, in_turns, middle, options
 from ming_core.model.moe import Experts
 
 E, K, D, I = 64, 6, 1024, 704
@@ -87,12 +87,11 @@ def compare(dtype: torch.dtype, tokens: int, seconds: float) -> dict[str, Any]:
                 raise SystemExit(f"{name} differs from the loop by {error:.1e}")
         calls = {name: partial(block, x, index, weights) for name, block in blocks.items()}
         times = in_turns(calls, seconds)
-    others = best_of(times, [name for name in times if name != "ours"])
     milliseconds = {f"{name} ms": middle(times[name]) if name in times else None for name in NAMES}
     return {
         "case": f"{str(dtype).removeprefix('torch.')}, {tokens} token{'s' * (tokens > 1)}",
         **milliseconds,
-        "best other / ours": Ratio.of(others, times["ours"]),
+        "best other / ours": closest(times),
         "loop / ours": Ratio.of(times["loop"], times["ours"]),
     }
 

@@ -20,6 +20,7 @@ import numpy as np
 from _turns import Ratio, finish, middle, options, take_turns
 from ming_core import Image, OmniModel, Session, assistant, load, user
 from ming_core.media import Message
+from ming_core.notes import collected_notes
 
 LIMIT = 0.6
 ASKED = "How many shapes are there?", "What colour is the largest one?"
@@ -80,4 +81,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with collected_notes():  # that nano is not sure of noise
+        code = main()
+    sys.exit(code)

@@ -97,7 +97,15 @@ def test_calls_take_turns_in_both_orders(turns: ModuleType) -> None:
     times = turns.in_turns(calls, 0)
     assert "".join(said) == "ab" + "abba" * 3
     assert {name: len(took) for name, took in times.items()} == {"a": 6, "b": 6}
-    assert turns.best_of({"a": [1, 5], "b": [2, 3], "c": [0, 0]}, ["a", "b"]) == [1, 3]
+
+
+def test_the_best_of_equals_is_no_better_than_they_are(turns: ModuleType) -> None:
+    draw = random.Random(0)
+    times = {name: [draw.lognormvariate(0, 0.3) for _ in range(60)] for name in "abcde"}
+    ratio = turns.closest({"ours": times["e"], **times})
+    assert ratio.at_least(1 / 1.05) != "no"
+    slow = [3 * time for time in times["e"]]
+    assert turns.closest({"ours": slow, **times}).at_least(1 / 1.05) == "no"
 
 
 def test_one_false_case_makes_a_claim_false(turns: ModuleType) -> None:
