@@ -386,6 +386,19 @@ def test_states_of_a_request_are_those_of_one_pass(model: OmniModel) -> None:
     assert torch.equal(hidden(answers[0])[0][-TOKENS + 1 :], embeds)
 
 
+@pytest.mark.parametrize("layer", [99, -1, "first"])
+def test_a_layer_that_is_not_there_is_an_error_of_its_request(model: OmniModel, layer: Any) -> None:
+    with pytest.raises(BadConfig, match=r"keep has a layer .*; use 0 to \d+ or 'last'"):
+        model.engine.submit(request("red?", keep=(layer,)))
+    assert is_idle(model)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5])
+def test_a_run_needs_a_batch(model: OmniModel, batch: Any) -> None:
+    with pytest.raises(BadConfig, match=r"batch is .*; it must be"):
+        next(model.engine.run([request("red?")], batch))
+
+
 def test_states_are_whole_in_a_session(model: OmniModel) -> None:
     session = model.session()
     asked = request(picture(42), "what is red?", keep=["last"])

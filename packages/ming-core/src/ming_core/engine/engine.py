@@ -28,7 +28,7 @@ from ming_core.chat.tokenizer import StreamDecoder
 from ming_core.engine.answers import Answer, checked
 from ming_core.engine.decoding import Batch, Row
 from ming_core.engine.prompting import prepare, room_for, tensors_of
-from ming_core.engine.request import Request
+from ming_core.engine.request import Request, check_batch
 from ming_core.engine.sampling import loop_of
 from ming_core.engine.session import Memory, Past, Session
 from ming_core.errors import BadConfig, MingError
@@ -98,6 +98,13 @@ class Engine:
                 f"the session belongs to another model than {model.name}; make one with "
                 "model.session()"
             )
+        layers = range(model.config.num_hidden_layers + 1)
+        for layer in request.keep:
+            if layer != "last" and layer not in layers:
+                raise BadConfig(
+                    f"keep has a layer {layer!r}, which {model.name} does not have; use 0 to "
+                    f"{layers[-1]} or 'last'"
+                )
         memory = None if session is None else session.memory
         request = replace(request, messages=as_messages(request.messages))
         known = memory.seen if memory else SeenMedia() if known is None else known
@@ -193,6 +200,8 @@ class Engine:
         has an `error` if values were not finite. All other errors are raised, and end the run.
         """
         self.model.sources.require(TEXT)
+        if batch is not None:
+            check_batch(batch)
         left = iter(requests)
         # Several requests may be about the same picture.
         known = SeenMedia(self.model.config.max_position_embeddings)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ming_core.chat.thinking import THINKING_TOKENS
 from ming_core.engine.sampling import Sampling, SamplingOptions
-from ming_core.errors import UnknownName
+from ming_core.errors import BadConfig, UnknownName
 from ming_core.media import Message
 
 if TYPE_CHECKING:
@@ -55,3 +56,11 @@ def sampling_of(think: bool, options: SamplingOptions) -> Sampling:
     if think:
         options = {"max_new_tokens": THINKING_TOKENS, **options}
     return Sampling(**options)
+
+
+def check_batch(batch: int) -> None:
+    """Raises BadConfig for a number of requests that cannot be answered together."""
+    if not isinstance(batch, Integral):
+        raise BadConfig(f"batch is {batch!r}; it must be a whole number")
+    if batch < 1:
+        raise BadConfig(f"batch is {batch}; it must be at least 1")

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from ming_core.errors import BadCheckpoint, BadConfig, MingError, MissingPlugin, UnknownName
+from ming_core.engine.request import check_batch
+from ming_core.errors import BadCheckpoint, MingError, MissingPlugin, UnknownName
 from ming_core.notes import collected_notes, note_to_user
 from ming_core.tasks.task import Task
 
@@ -101,10 +101,7 @@ def run_many(
     An error of one task is in its outcome, and the others are done. Raises BadCheckpoint,
     MissingPlugin and UnknownName, which would be the same for all, and BadConfig for the batch.
     """
-    if not isinstance(batch, Integral):
-        raise BadConfig(f"batch is {batch!r}; it must be a whole number")
-    if batch < 1:
-        raise BadConfig(f"batch is {batch}; it must be at least 1")
+    check_batch(batch)
     return _outcomes(model, iter(tasks), batch, tell)
 
 
