@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from ming_core import Audio, Image, OmniModel, Video, assistant, load, system, u
 from ming_core.engine.engine import Ticket
 from ming_core.engine.request import Request
 from ming_core.engine.sampling import Sampling
+from ming_core.plugins import get_plugins
+from ming_core.plugins.hooks import hookimpl
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,40 @@ def test_a_mixed_batch_that_is_joined_late_equals_single_runs(
         nano.engine.wait(ticket)
     assert [ticket.row.tokens for ticket in tickets] == expected
     assert len(set(map(tuple, expected))) > 6
+
+
+def test_a_plugin_may_ask_when_a_part_arrives_while_others_are_answered() -> None:
+    """The encoder arrives in one thread; the other computes, and needs the language model."""
+    nano, answers = load("nano", device="cpu"), list[str]()
+    started, asked = threading.Event(), threading.Event()
+
+    class Plugin:
+        @hookimpl
+        def ming_component_loaded(self, model: OmniModel, name: str) -> None:
+            if name == "image":
+                started.set()
+                asked.wait(1)  # until the other thread has begun, if it can
+                answers.append(model.ask("what color is the circle?").text)
+
+    def other() -> None:
+        started.wait(20)
+        ticket = nano.engine.submit(Request((user("what color is the star?"),)))
+        with nano.engine.lock:
+            asked.set()
+            nano.engine.wait(ticket)
+
+    plugin = Plugin()
+    get_plugins().add(plugin, "asking", "asking")
+    try:
+        threads = [
+            threading.Thread(target=call, daemon=True)
+            for call in (lambda: nano.encoder("image"), other)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    finally:
+        get_plugins.cache_clear()
+    assert len(answers) == 1

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from threading import RLock
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -107,17 +106,15 @@ class OmniModel:
         self._omni = omni
         self._checked: dict[str, Prepared] = {}
         self._heads: dict[str, Any] = {}
-        self._loading = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has requests and conversations of its own, and checks again what was not read.
-        own = ("engine", "_memory", "_loading", "_checked")
+        own = ("engine", "_memory", "_checked")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
         self.engine = Engine(self)
-        self._loading = RLock()
         self._checked = {}
 
     @cached_property
@@ -195,7 +192,7 @@ class OmniModel:
         Raises MissingPlugin, UnknownName, BadCheckpoint or BadConfig.
         """
         name = BACKBONE if name == TEXT else name
-        with self._loading:
+        with self.engine.lock:
             module = self.present(name)
             if module is None:
                 self.loaded[name] = self.sources.load(name, self._checked.pop(name, None))
@@ -213,7 +210,7 @@ class OmniModel:
 
         Raises as `component` does, but for values that are not finite.
         """
-        with self._loading:
+        with self.engine.lock:
             if self.present(name) is None and name not in self._checked:
                 self._checked[name] = self.sources.prepare(name)
 
@@ -240,7 +237,7 @@ class OmniModel:
         A head that reads nothing of the backbone does not load it.
         Raises MissingPlugin with the package to install, BadCheckpoint or BadConfig.
         """
-        with self._loading:
+        with self.engine.lock:
             if gives not in self._heads:
                 names = self.sources.components(gives + HEAD)
                 parts = {name.partition(".")[2]: self.component(name) for name in names}

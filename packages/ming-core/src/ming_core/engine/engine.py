@@ -67,7 +67,9 @@ class Engine:
 
     def __init__(self, model: OmniModel) -> None:
         self._ref = ref(model)  # the model holds its engine, and must not be held by it
-        self._lock = RLock()
+        self.lock = RLock()
+        """Held while something is computed, and by the model while it loads a part: a plugin may
+        ask the model when a part arrives, so two locks could wait for each other."""
         self._busy = False
         self._waiting: list[Ticket] = []
         self._running: list[Ticket] = []
@@ -121,7 +123,7 @@ class Engine:
             silent=request.queries is not None,
         )
         ticket = Ticket(request, prompt, seen, row, memory)
-        with self._lock:
+        with self.lock:
             known.keep(prompt.media, seen)
             self._waiting.append(ticket)
         return ticket
@@ -132,13 +134,13 @@ class Engine:
             ticket.row.end = "cancelled"
         # Who is at work lets go of it at the next step: another thread, or this one, because a
         # stream may be collected as garbage at any moment.
-        if self._lock.acquire(blocking=False):
+        if self.lock.acquire(blocking=False):
             try:
                 if not self._busy:
                     with self._at_work():
                         self._let_go()
             finally:
-                self._lock.release()
+                self.lock.release()
 
     def wait(self, ticket: Ticket) -> Answer:
         """Wait for the answer. If the request was cancelled, the answer holds the text so far.
@@ -187,7 +189,7 @@ class Engine:
         What is opened for it is known when the request is submitted. Raises BadMedia.
         """
         prompt, seen = prepare(self.model, request, session.memory.seen)
-        with self._lock:
+        with self.lock:
             session.memory.seen.keep(prompt.media, seen)
         return self.model.config.max_position_embeddings - len(prompt.input_ids)
 
@@ -226,7 +228,7 @@ class Engine:
 
     def step(self) -> None:
         """Compute the prompts that wait or, if none waits, one more token of every answer."""
-        with self._lock, self._at_work(), self._whole():
+        with self.lock, self._at_work(), self._whole():
             self._let_go()
             if self._waiting:
                 self._prefill()
@@ -245,7 +247,7 @@ class Engine:
 
     def _serve(self, ticket: Ticket) -> None:
         """A step, unless another thread has brought the request to its end meanwhile."""
-        with self._lock:
+        with self.lock:
             if not ticket.done:
                 self.step()
 
