@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ming_audio import normalisers
-from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
+from ming_audio.evaluate import error_score
+from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, wer
 from ming_core.errors import MingError
-from ming_core.evaluation import Row, Sample, Score, interval
+from ming_core.evaluation import Row, Sample, Score
 from ming_core.media import Message
 from ming_core.notes import note_to_user
 from ming_recipes.perception.config import NanoPerception
@@ -218,7 +219,7 @@ def speech_scores(column: str, rows: Sequence[Row]) -> Iterator[Score]:
         if not row.facts["trained"]:
             found[f"{metric} new sentences"].append(errors)
     for name in sorted(found):
-        yield _score(name, column, found[name])
+        yield error_score(name, column, found[name])
     named: list[Named] = [
         (language, row.facts["text"], row.prediction or "", row.facts["names"])
         for row in rows
@@ -226,21 +227,8 @@ def speech_scores(column: str, rows: Sequence[Row]) -> Iterator[Score]:
     ]
     cases = _cases(named)
     if cases:
-        yield _score("ne_wer", column, [case.ne_wer for case in cases])
-        yield _score("ne_fnr", column, [case.ne_fnr for case in cases])
-
-
-def _score(name: str, column: str, counts: Sequence[Errors] | Sequence[Recall]) -> Score:
-    total = sum(counts, type(counts[0])())
-    return Score(
-        name,
-        rate(total),
-        len(counts),
-        better="lower",
-        column=column,
-        interval=interval([count.missed for count in counts]),
-        counts=asdict(total),
-    )
+        yield error_score("ne_wer", column, [case.ne_wer for case in cases])
+        yield error_score("ne_fnr", column, [case.ne_fnr for case in cases])
 
 
 def _kind(voice: Voice) -> str:

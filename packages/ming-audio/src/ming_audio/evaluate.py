@@ -156,7 +156,7 @@ def _scores(column: str, pairs: Sequence[tuple[Row, str]]) -> Iterator[Score]:
         speakers = [row.facts["speaker"] or row.id for row, _ in own]
         corpora = {row.facts["corpus"] for row, _ in own}
         for name, found in counts.items():
-            score = _score(f"{language} {name}", column, found, speakers)
+            score = error_score(f"{language} {name}", column, found, speakers)
             if math.isfinite(score.value):
                 yield replace(score, published=_published(corpora, score))
 
@@ -176,7 +176,10 @@ def _figures() -> Mapping[str | None, Mapping[str, Mapping[str, float]]]:
     return json.loads(files("ming_audio").joinpath("published.json").read_text("utf-8"))
 
 
-def _score(name: str, column: str, counts: Sequence[Count], speakers: Sequence[str]) -> Score:
+def error_score(
+    name: str, column: str, counts: Sequence[Count], speakers: Sequence[str] | None = None
+) -> Score:
+    """The rate of errors over utterances. speakers: who says each, if that is known."""
     total = sum(counts, type(counts[0])())
     return Score(
         name,

@@ -1,4 +1,4 @@
-"""What the language models of the releases share: reading the section `llm_config`."""
+"""What the releases share: how the section `llm_config` is read, and where parts lie."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ from typing import Any
 
 from ming_core.fields import EXPERTS, LAYERS, MERGE, WIDTH, Section
 from ming_core.model.config import BackboneConfig, RopeConfig, RopeKind, RouterConfig
+from ming_core.release import Place
+
+BACKBONE = Place(
+    "backbone",
+    section="llm_config",
+    prefixes=("model.",),
+    files=("tokenizer.json", "tokenizer_config.json"),
+)
+IMAGE = Place(
+    "image",
+    section="vision_config",
+    prefixes=("vision.", "linear_proj."),
+    files=("preprocessor_config.json",),
+)
+GENERATOR = (
+    Place("connector", "connector", files=("config.json",)),
+    Place("transformer", "transformer", files=("config.json",)),
+    Place("vae", "vae", files=("config.json",)),
+    Place("scheduler", "scheduler", files=("scheduler_config.json",)),
+)
+"""What draws, behind the query tokens."""
 
 # Values that would change the mathematics and that no released model uses.
 _FIXED = {

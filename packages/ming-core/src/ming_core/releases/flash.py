@@ -11,7 +11,15 @@ from ming_core.chat.formats import ChatFormat
 from ming_core.fields import EXPERTS
 from ming_core.model.config import BackboneConfig, RouterConfig
 from ming_core.release import Place, Release
-from ming_core.releases.backbone import kind_of, read_backbone, rope_of, section_of
+from ming_core.releases.backbone import (
+    BACKBONE,
+    GENERATOR,
+    IMAGE,
+    kind_of,
+    read_backbone,
+    rope_of,
+    section_of,
+)
 
 _FIXED = {"use_qk_norm": True, "use_expert_bias": True}
 
@@ -62,32 +70,15 @@ FLASH = Release(
     backbone=read,
     chat=chat,
     components=(
-        Place(
-            "backbone",
-            section="llm_config",
-            prefixes=("model.",),
-            files=("tokenizer.json", "tokenizer_config.json"),
-        ),
-        Place(
-            "image",
-            section="vision_config",
-            prefixes=("vision.", "linear_proj."),
-            files=("preprocessor_config.json",),
-        ),
+        BACKBONE,
+        IMAGE,
         Place(
             "audio",
             section="audio_config",
             prefixes=("audio.", "linear_proj_audio."),
         ),
         Place("queries", "mlp", files=("config.json",)),
-        Place("connector", "connector", files=("config.json",)),
-        Place(
-            "transformer",
-            "transformer",
-            files=("config.json",),
-        ),
-        Place("vae", "vae", files=("config.json",)),
-        Place("scheduler", "scheduler", files=("scheduler_config.json",)),
+        *GENERATOR,
         Place(
             "glyphs",
             "byt5",

@@ -11,7 +11,15 @@ from ming_core.chat.formats import LITE_1_5 as CHAT_1_5
 from ming_core.fields import EXPERTS
 from ming_core.model.config import BackboneConfig, RopeKind, RouterConfig
 from ming_core.release import Place, Release
-from ming_core.releases.backbone import kind_of, read_backbone, rope_of, section_of
+from ming_core.releases.backbone import (
+    BACKBONE,
+    GENERATOR,
+    IMAGE,
+    kind_of,
+    read_backbone,
+    rope_of,
+    section_of,
+)
 
 # The report of 1.5 names domain and dialect in its instructions; the run of the release forbids
 # that ten tokens come again.
@@ -21,18 +29,8 @@ AUDIO_TASKS = {
 }
 
 _SHARED = (
-    Place(
-        "backbone",
-        section="llm_config",
-        prefixes=("model.",),
-        files=("tokenizer.json", "tokenizer_config.json"),
-    ),
-    Place(
-        "image",
-        section="vision_config",
-        prefixes=("vision.", "linear_proj."),
-        files=("preprocessor_config.json",),
-    ),
+    BACKBONE,
+    IMAGE,
     Place(
         "audio",
         section="audio_config",
@@ -41,14 +39,7 @@ _SHARED = (
     # Its tensors lie among those of the backbone, all else in a folder.
     Place("talker", section="talker_config", prefixes=("talker.",)),
     Place("queries", "mlp"),
-    Place("connector", "connector", files=("config.json",)),
-    Place(
-        "transformer",
-        "transformer",
-        files=("config.json",),
-    ),
-    Place("vae", "vae", files=("config.json",)),
-    Place("scheduler", "scheduler", files=("scheduler_config.json",)),
+    *GENERATOR,
 )
 _TALKER = ("config.json", "s3_bpe/char_mapping.txt", "s3_bpe/tokenizer.json")
 

@@ -51,17 +51,12 @@ class Ask(Task):
             options["media"] = (*media, *options.get("media", ()))
         return super().of(*arguments[:1], **options)
 
-    @property
-    def request(self) -> Request:
-        """The only request."""
+    def requests(self, model: OmniModel) -> Sequence[Request]:
+        """The question with its media."""
         messages = [user(*map(_shown, self.media), self.question)]
         if self.instructions is not None:
             messages.insert(0, system(self.instructions))
-        return Request(messages, self.think, sampling=sampling_of(self.think, self.sampling))
-
-    def requests(self, model: OmniModel) -> Sequence[Request]:
-        """The question with its media."""
-        return [self.request]
+        return [Request(messages, self.think, sampling=sampling_of(self.think, self.sampling))]
 
     def result(self, model: OmniModel, answers: Sequence[Answer]) -> Answer:
         """The answer. Raises NotFinite."""
