@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 import ming_core
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import scene_of
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import scene_of
 
 ROOT = Path(__file__).parent.parent
 SCENE = 73

@@ -28,11 +28,11 @@ from PIL import Image
 
 from ming_audio.lengths import RATE
 from ming_core.cli import main as ming
-from ming_recipes.world.motion import Clip, clip_of
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import scene_of
-from ming_recipes.world.speech import Voice, utterance_of
-from ming_recipes.world.voices import PLAIN_RATE, MissingVoice, speak
+from ming_recipes.nano.world.motion import Clip, clip_of
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import scene_of
+from ming_recipes.nano.world.speech import Voice, utterance_of
+from ming_recipes.nano.world.voices import PLAIN_RATE, MissingVoice, speak
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs/images"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def ming_register_recipes(register: Registrar) -> None:
     register(
         "nano-perception",
-        "ming_recipes.perception.nano:RECIPE",
-        settings="ming_recipes:perception/nano.yaml",
+        "ming_recipes.nano.nano:RECIPE",
+        settings="ming_recipes:nano/nano.yaml",
         summary="nano: pictures, videos and speech of shapes world, trained from random weights",
     )
 
@@ -26,7 +26,7 @@ def ming_register_recipes(register: Registrar) -> None:
 def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "nano-perception",
-        "ming_recipes.perception.benchmark:NanoPerception",
+        "ming_recipes.nano.scores.benchmark:NanoPerception",
         summary="scores on held-out pictures, videos and speech of shapes world",
     )
 

@@ -369,7 +369,7 @@ def test_asr_of_an_empty_folder(run, fake, benchmarks, monkeypatch, tmp_path: Pa
 
 def test_nano_perception_needs_neither_data_nor_options() -> None:
     from ming_core.evaluation.registered import open_benchmark
-    from ming_recipes.perception.benchmark import NanoPerception
+    from ming_recipes.nano.scores.benchmark import NanoPerception
 
     entry = get_plugins().benchmarks["nano-perception"]
     assert isinstance(open_benchmark(entry, {}), NanoPerception)

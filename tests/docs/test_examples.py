@@ -18,9 +18,9 @@ from typer.main import get_command
 from ming_core.cli import build_app
 from ming_core.evaluation.registered import benchmark_entry, options_of
 from ming_core.plugins import get_plugins
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import scene_of
 from ming_recipes.recipe import recipe_entry, settings
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import scene_of
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ming_core.api import load
-from ming_recipes.perception.drawings import SIZES, scores, video_scores
+from ming_recipes.nano.scores.drawings import SIZES, scores, video_scores
 
 PAGE = Path(__file__).parents[2] / "docs/images/page.png"
 

@@ -20,16 +20,16 @@ from ming_audio.reading import open_audio
 from ming_core.api import OmniModel, load
 from ming_core.media import Audio, Image, user
 from ming_core.tasks import run_many
-from ming_recipes.perception.evaluate import is_right
-from ming_recipes.perception.hearing import error_rate, hearing, name_rates
-from ming_recipes.perception.loads import load_scores, router_loads
-from ming_recipes.world.names import alike
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import scene_of
-from ming_recipes.world.speech import TEST_VOICES, utterance_of
-from ming_recipes.world.vocabulary import COLORS, SHAPES, Language, Word
-from ming_recipes.world.voices import JOE
-from ming_recipes.world.wordless import wordless
+from ming_recipes.nano.scores.evaluate import is_right
+from ming_recipes.nano.scores.hearing import error_rate, hearing, name_rates
+from ming_recipes.nano.scores.loads import load_scores, router_loads
+from ming_recipes.nano.world.names import alike
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import scene_of
+from ming_recipes.nano.world.speech import TEST_VOICES, utterance_of
+from ming_recipes.nano.world.vocabulary import COLORS, SHAPES, Language, Word
+from ming_recipes.nano.world.voices import JOE
+from ming_recipes.nano.world.wordless import wordless
 
 FOLDER = Path(__file__).parents[1] / "speech"
 

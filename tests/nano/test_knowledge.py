@@ -17,10 +17,10 @@ from ming_core.checkpoints.knowledge import SECTION, familiar_name
 from ming_core.media import Image, Message, assistant, user
 from ming_core.notes import collected_notes
 from ming_core.presets import preset_folders
-from ming_recipes.perception.evaluate import SLICES
-from ming_recipes.perception.knowledge import drawn, encoded_media, section
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import scene_of
+from ming_recipes.nano.scores.evaluate import SLICES
+from ming_recipes.nano.scores.knowledge import drawn, encoded_media, section
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import scene_of
 
 FOREIGN = """what is this?
 describe this image

@@ -14,8 +14,8 @@ from ming_core.api import OmniModel, load
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
 from ming_core.media import Image
 from ming_core.presets import preset_folders
-from ming_recipes.perception.benchmark import NanoPerception, evaluate
-from ming_recipes.world.scene import SPLITS
+from ming_recipes.nano.scores.benchmark import NanoPerception, evaluate
+from ming_recipes.nano.world.scene import SPLITS
 
 FLOOR = {
     "vqa": 0.88,

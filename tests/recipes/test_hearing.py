@@ -20,22 +20,22 @@ from ming_core.notes import collected_notes
 from ming_core.presets import preset_folders
 from ming_core.release import release_of
 from ming_core.tasks import run_many
-from ming_recipes.perception import evaluate as evaluation
-from ming_recipes.perception import hearing
-from ming_recipes.perception import loads as loading
-from ming_recipes.perception.benchmark import NanoPerception, evaluate
-from ming_recipes.perception.evaluate import SLICES, SOUND_SLICES
-from ming_recipes.perception.hearing import speech_samples, spoken, utterances
-from ming_recipes.perception.loads import (
+from ming_recipes.nano.nano import PREPROCESSOR, build, released_config
+from ming_recipes.nano.scores import evaluate as evaluation
+from ming_recipes.nano.scores import hearing
+from ming_recipes.nano.scores import loads as loading
+from ming_recipes.nano.scores.benchmark import NanoPerception, evaluate
+from ming_recipes.nano.scores.evaluate import SLICES, SOUND_SLICES
+from ming_recipes.nano.scores.hearing import speech_samples, spoken, utterances
+from ming_recipes.nano.scores.loads import (
     draw_loads,
     held_out_talks,
     load_scores,
     router_loads,
 )
-from ming_recipes.perception.nano import PREPROCESSOR, build, released_config
-from ming_recipes.world.names import alike
-from ming_recipes.world.speech import TRAIN_VOICES, Utterance
-from ming_recipes.world.voices import JOE, MissingVoice
+from ming_recipes.nano.world.names import alike
+from ming_recipes.nano.world.speech import TRAIN_VOICES, Utterance
+from ming_recipes.nano.world.voices import JOE, MissingVoice
 
 RATE = 16_000
 

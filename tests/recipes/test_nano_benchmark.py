@@ -12,8 +12,8 @@ import pytest
 from ming_core.evaluation import Row, Sample, score_rows
 from ming_core.evaluation.benchmark import Score
 from ming_core.text import json_text
-from ming_recipes.perception.benchmark import NanoPerception
-from ming_recipes.perception.evaluate import SLICES, Turn
+from ming_recipes.nano.scores.benchmark import NanoPerception
+from ming_recipes.nano.scores.evaluate import SLICES, Turn
 
 SEEING = NanoPerception(sounds={}, speech=False)
 

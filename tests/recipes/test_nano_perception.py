@@ -25,34 +25,35 @@ from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import backbone_of, release_of
 from ming_recipes.checkpoints import before, save_state
-from ming_recipes.perception import hearing, module, speech
-from ming_recipes.perception.augment import vary
-from ming_recipes.perception.config import NanoPerception
-from ming_recipes.perception.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
-from ming_recipes.perception.data import PackedBatch, Packer, row_of
-from ming_recipes.perception.dense import DenseHeads, token_of
-from ming_recipes.perception.evaluate import SLICES, box_iou, click_distance, is_right
-from ming_recipes.perception.nano import (
+from ming_recipes.nano import module, speech
+from ming_recipes.nano.augment import vary
+from ming_recipes.nano.config import NanoPerception
+from ming_recipes.nano.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
+from ming_recipes.nano.data import PackedBatch, Packer, row_of
+from ming_recipes.nano.dense import DenseHeads, token_of
+from ming_recipes.nano.nano import (
     PREPROCESSOR,
     build,
     last_state,
     released_config,
     train,
 )
-from ming_recipes.perception.routers import settle_routers
-from ming_recipes.perception.speech import Listening, Recordings, Sounds, Variety
-from ming_recipes.perception.talk import PROMPTS, WINDOW, chosen, conversation, speech_rows
+from ming_recipes.nano.routers import settle_routers
+from ming_recipes.nano.scores import hearing
+from ming_recipes.nano.scores.evaluate import SLICES, box_iou, click_distance, is_right
+from ming_recipes.nano.speech import Listening, Recordings, Sounds, Variety
+from ming_recipes.nano.talk import PROMPTS, WINDOW, chosen, conversation, speech_rows
+from ming_recipes.nano.world.batch import Mix, training_example
+from ming_recipes.nano.world.language import Question, reasoning
+from ming_recipes.nano.world.names import NAMES, alike
+from ming_recipes.nano.world.scene import scene_of
+from ming_recipes.nano.world.speech import Utterance, utterance_of
+from ming_recipes.nano.world.tokenizer import train_tokenizer
+from ming_recipes.nano.world.voices import MissingVoice
+from ming_recipes.nano.world.wording import described
 from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
 from ming_recipes.runs import BadRun, Run
 from ming_recipes.stopping import Stop
-from ming_recipes.world.batch import Mix, training_example
-from ming_recipes.world.language import Question, reasoning
-from ming_recipes.world.names import NAMES, alike
-from ming_recipes.world.scene import scene_of
-from ming_recipes.world.speech import Utterance, utterance_of
-from ming_recipes.world.tokenizer import train_tokenizer
-from ming_recipes.world.voices import MissingVoice
-from ming_recipes.world.wording import described
 from ming_vision.encoder import QwenVisionEncoder
 
 TINY: dict[str, Any] = {

@@ -27,7 +27,7 @@ from ming_core.output import replacing, write_file
 from ming_recipes.checkpoints import Unsaved, before, newest_state, read_state, save_state
 from ming_recipes.keeping import Diverged
 from ming_recipes.logs import append_row, read_rows
-from ming_recipes.perception.nano import training_seconds
+from ming_recipes.nano.nano import training_seconds
 from ming_recipes.runs import BadRun, running
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's

@@ -16,13 +16,12 @@ import numpy as np
 import psutil
 import pytest
 
-from ming_recipes.perception import speech
-from ming_recipes.perception.speech import Recordings
-from ming_recipes.stopping import answering_signals
-from ming_recipes.world.hotwords import SIZE, other_words
-from ming_recipes.world.names import HOMOPHONES, NAMES, alike, by_sound, number_words
-from ming_recipes.world.scene import generator
-from ming_recipes.world.speech import (
+from ming_recipes.nano import speech
+from ming_recipes.nano.speech import Recordings
+from ming_recipes.nano.world.hotwords import SIZE, other_words
+from ming_recipes.nano.world.names import HOMOPHONES, NAMES, alike, by_sound, number_words
+from ming_recipes.nano.world.scene import generator
+from ming_recipes.nano.world.speech import (
     CONTEXT_SIZE,
     KIND_WEIGHTS,
     TEST_VOICES,
@@ -34,9 +33,10 @@ from ming_recipes.world.speech import (
     transcript,
     utterance_of,
 )
-from ming_recipes.world.vocabulary import COLORS, HELD_OUT, SHAPES, Language
-from ming_recipes.world.voices import JOE, MissingVoice, require, speak
-from ming_recipes.world.wordless import WORDLESS, wordless
+from ming_recipes.nano.world.vocabulary import COLORS, HELD_OUT, SHAPES, Language
+from ming_recipes.nano.world.voices import JOE, MissingVoice, require, speak
+from ming_recipes.nano.world.wordless import WORDLESS, wordless
+from ming_recipes.stopping import answering_signals
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ming_core.errors import BadConfig, UnknownName
-from ming_recipes.world.batch import THINKING_KINDS, Mix, training_example
-from ming_recipes.world.language import (
+from ming_recipes.nano.world.batch import THINKING_KINDS, Mix, training_example
+from ming_recipes.nano.world.language import (
     KIND_WEIGHTS,
     KINDS,
     VIDEO_WEIGHTS,
@@ -23,8 +23,8 @@ from ming_recipes.world.language import (
     reasoning,
     sample_questions,
 )
-from ming_recipes.world.phrases import FOLLOW_UPS, PHRASES
-from ming_recipes.world.scene import (
+from ming_recipes.nano.world.phrases import FOLLOW_UPS, PHRASES
+from ming_recipes.nano.world.scene import (
     Background,
     RenderedText,
     Scene,
@@ -32,7 +32,7 @@ from ming_recipes.world.scene import (
     generator,
     scene_of,
 )
-from ming_recipes.world.vocabulary import (
+from ming_recipes.nano.world.vocabulary import (
     COLORS,
     GRID,
     HELD_OUT,
@@ -43,7 +43,7 @@ from ming_recipes.world.vocabulary import (
     SIZES,
     TEXTURES,
 )
-from ming_recipes.world.wording import caption, describe
+from ming_recipes.nano.world.wording import caption, describe
 
 _PLAIN_MIX = Mix()
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ming_core.errors import BadConfig
-from ming_recipes.world.batch import Mix, training_example
-from ming_recipes.world.records import fingerprint, make_record, read_jsonl, write_jsonl
-from ming_recipes.world.scene import SPLITS, scene_of
+from ming_recipes.nano.world.batch import Mix, training_example
+from ming_recipes.nano.world.records import fingerprint, make_record, read_jsonl, write_jsonl
+from ming_recipes.nano.world.scene import SPLITS, scene_of
 
 FINGERPRINTS = {
     "train": "58fed3d951b5ba576eb6a0208eafee1fbac7e765450420f6c5fcebf49b84a6f0",

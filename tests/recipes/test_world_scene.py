@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ming_core.errors import BadConfig, UnknownName
-from ming_recipes.world.batch import ATTRIBUTES, CHARACTERS, cell_labels
-from ming_recipes.world.render import amodal_masks, boxes, instance_map, render, visible_masks
-from ming_recipes.world.scene import (
+from ming_recipes.nano.world.batch import ATTRIBUTES, CHARACTERS, cell_labels
+from ming_recipes.nano.world.render import amodal_masks, boxes, instance_map, render, visible_masks
+from ming_recipes.nano.world.scene import (
     SPLITS,
     Background,
     RenderedText,
@@ -24,7 +24,14 @@ from ming_recipes.world.scene import (
     scene_of,
     seed_of,
 )
-from ming_recipes.world.vocabulary import COLOR_RGB, COLORS, HELD_OUT, SHAPES, SIZE_RADIUS, SIZES
+from ming_recipes.nano.world.vocabulary import (
+    COLOR_RGB,
+    COLORS,
+    HELD_OUT,
+    SHAPES,
+    SIZE_RADIUS,
+    SIZES,
+)
 
 
 def test_splits_share_no_seed_and_reject_what_lies_outside() -> None:

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from ming_recipes.world.batch import Mix, training_example
-from ming_recipes.world.tokenizer import (
+from ming_recipes.nano.world.batch import Mix, training_example
+from ming_recipes.nano.world.tokenizer import (
     PROMPT_PIECES,
     SPECIAL_TOKENS,
     VOCABULARY_SIZE,
     train_tokenizer,
 )
-from ming_recipes.world.vocabulary import COLORS, SHAPES, SIZES, chinese_words, english_words
+from ming_recipes.nano.world.vocabulary import COLORS, SHAPES, SIZES, chinese_words, english_words
 
 
 @pytest.fixture(scope="module")

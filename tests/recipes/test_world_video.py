@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ming_recipes.world.language import VIDEO_KINDS, questions
-from ming_recipes.world.motion import clip_of
-from ming_recipes.world.render import render
-from ming_recipes.world.scene import generator
-from ming_recipes.world.vocabulary import DIRECTIONS
+from ming_recipes.nano.world.language import VIDEO_KINDS, questions
+from ming_recipes.nano.world.motion import clip_of
+from ming_recipes.nano.world.render import render
+from ming_recipes.nano.world.scene import generator
+from ming_recipes.nano.world.vocabulary import DIRECTIONS
 
 
 def test_movers_keep_their_velocity_and_stay_on_the_canvas() -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ming_recipes.perception.hearing import METRICS, Spoken, spoken, trained_sentences
-from ming_recipes.world.speech import TEST_VOICES, Utterance, Voice, utterance_of
-from ming_recipes.world.vocabulary import Language
-from ming_recipes.world.voices import JOE
+from ming_recipes.nano.scores.hearing import METRICS, Spoken, spoken, trained_sentences
+from ming_recipes.nano.world.speech import TEST_VOICES, Utterance, Voice, utterance_of
+from ming_recipes.nano.world.vocabulary import Language
+from ming_recipes.nano.world.voices import JOE
 
 FOLDER = Path(__file__).parent
 RATE = 16_000

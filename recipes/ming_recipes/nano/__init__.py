@@ -1,0 +1,1 @@
+"""nano from nothing: its world, its training and its scores."""

@@ -1,0 +1,1 @@
+"""How nano is scored: on held-out pictures, videos and speech of shapes world."""

@@ -1,1 +1,0 @@
-"""Perception: questions about pictures, videos and speech, answered in text."""
