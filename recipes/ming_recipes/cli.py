@@ -28,7 +28,7 @@ def train(
 
     Example: ming train nano-perception out=runs/nano seed=1
     """
-    from ming_recipes.stopping import answering_signals
+    from ming_recipes.training.runs.stopping import answering_signals
 
     with answering_signals():  # from here on: a recipe takes a while to load
         from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings

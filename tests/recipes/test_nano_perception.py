@@ -24,7 +24,6 @@ from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import backbone_of, release_of
-from ming_recipes.checkpoints import before, save_state
 from ming_recipes.nano import module, speech
 from ming_recipes.nano.augment import vary
 from ming_recipes.nano.config import NanoPerception
@@ -52,8 +51,9 @@ from ming_recipes.nano.world.tokenizer import train_tokenizer
 from ming_recipes.nano.world.voices import MissingVoice
 from ming_recipes.nano.world.wording import described
 from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
-from ming_recipes.runs import BadRun, Run
-from ming_recipes.stopping import Stop
+from ming_recipes.training.runs.folder import BadRun, Run
+from ming_recipes.training.runs.states import before, save_state
+from ming_recipes.training.runs.stopping import Stop
 from ming_vision.encoder import QwenVisionEncoder
 
 TINY: dict[str, Any] = {

@@ -24,11 +24,11 @@ import torch
 
 from ming_core.errors import BadCheckpoint, BadConfig, MingError
 from ming_core.output import replacing, write_file
-from ming_recipes.checkpoints import Unsaved, before, newest_state, read_state, save_state
-from ming_recipes.keeping import Diverged
-from ming_recipes.logs import append_row, read_rows
 from ming_recipes.nano.nano import training_seconds
-from ming_recipes.runs import BadRun, running
+from ming_recipes.training.runs.folder import BadRun, running
+from ming_recipes.training.runs.keeping import Diverged
+from ming_recipes.training.runs.logs import append_row, read_rows
+from ming_recipes.training.runs.states import Unsaved, before, newest_state, read_state, save_state
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 

@@ -36,7 +36,7 @@ from ming_recipes.nano.world.speech import (
 from ming_recipes.nano.world.vocabulary import COLORS, HELD_OUT, SHAPES, Language
 from ming_recipes.nano.world.voices import JOE, MissingVoice, require, speak
 from ming_recipes.nano.world.wordless import WORDLESS, wordless
-from ming_recipes.stopping import answering_signals
+from ming_recipes.training.runs.stopping import answering_signals
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 

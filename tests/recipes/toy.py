@@ -14,12 +14,12 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ming_recipes.checkpoints import SafeCheckpoints, before, newest_state, other_weights
-from ming_recipes.keeping import Keep
-from ming_recipes.logs import append_row
 from ming_recipes.ranges import Range, check
 from ming_recipes.recipe import Recipe
-from ming_recipes.runs import running
+from ming_recipes.training.runs.folder import running
+from ming_recipes.training.runs.keeping import Keep
+from ming_recipes.training.runs.logs import append_row
+from ming_recipes.training.runs.states import SafeCheckpoints, before, newest_state, other_weights
 
 
 @dataclass

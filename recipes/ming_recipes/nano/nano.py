@@ -39,9 +39,6 @@ from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_core.output import write_file
 from ming_core.release import backbone_of, release_of
-from ming_recipes.checkpoints import SafeCheckpoints, State, before, newest_state, other_weights
-from ming_recipes.keeping import Keep
-from ming_recipes.logs import read_rows
 from ming_recipes.nano.config import NanoPerception
 from ming_recipes.nano.ctc import CTCHeads
 from ming_recipes.nano.data import PackedBatch, Packer, Row, row_of
@@ -59,7 +56,16 @@ from ming_recipes.nano.world.tokenizer import train_tokenizer
 from ming_recipes.nano.world.vocabulary import CANVAS, WORLD
 from ming_recipes.ranges import check
 from ming_recipes.recipe import Recipe
-from ming_recipes.runs import Run, running
+from ming_recipes.training.runs.folder import Run, running
+from ming_recipes.training.runs.keeping import Keep
+from ming_recipes.training.runs.logs import read_rows
+from ming_recipes.training.runs.states import (
+    SafeCheckpoints,
+    State,
+    before,
+    newest_state,
+    other_weights,
+)
 from ming_vision.encoder import QwenVisionEncoder
 
 STAGES = ("sight", "language", "joint", "hearing", "senses")

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from ming_core.errors import BadConfig, MingError
 from ming_core.notes import note_to_user
 from ming_core.output import remove_parts, replacing
-from ming_recipes.keeping import Diverged
-from ming_recipes.stopping import Stop, Stopped, answering_signals
+from ming_recipes.training.runs.keeping import Diverged
+from ming_recipes.training.runs.stopping import Stop, Stopped, answering_signals
 
 RECORD = "run.json"
 """What a run was started with, and the process that trains it: `settings`, `command`, `process`."""

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ming_core.errors import MingError
-from ming_recipes.stopping import Stop
+from ming_recipes.training.runs.stopping import Stop
 
 
 class Diverged(MingError):
