@@ -31,7 +31,7 @@ def train(
     from ming_recipes.training.runs.stopping import answering_signals
 
     with answering_signals():  # from here on: a recipe takes a while to load
-        from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
+        from ming_recipes.training.recipe import load_recipe, recipe_entry, recipe_yaml, settings
 
         entry = recipe_entry(recipe)
         loaded = load_recipe(entry)

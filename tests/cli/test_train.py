@@ -14,8 +14,8 @@ from ming_core.plugins import get_plugins
 from ming_core.plugins.kinds import RecipeEntry
 from ming_core.plugins.registry import Registrar, Registry
 from ming_recipes.nano.config import NanoPerception
-from ming_recipes.ranges import Keys, Range, check
-from ming_recipes.recipe import Recipe
+from ming_recipes.training.ranges import Keys, Range, check
+from ming_recipes.training.recipe import Recipe
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ming_core.evaluation.registered import benchmark_entry, options_of
 from ming_core.plugins import get_plugins
 from ming_recipes.nano.world.render import render
 from ming_recipes.nano.world.scene import scene_of
-from ming_recipes.recipe import recipe_entry, settings
+from ming_recipes.training.recipe import recipe_entry, settings
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(

@@ -19,7 +19,7 @@ from ming_core.evaluation.registered import check_data, options_of
 from ming_core.plugins import Plugins, get_plugins, hooks
 from ming_core.presets import preset_folders
 from ming_core.release import release_of
-from ming_recipes.recipe import load_recipe, recipe_yaml, settings
+from ming_recipes.training.recipe import load_recipe, recipe_yaml, settings
 
 ACME = {
     "__init__": "",
@@ -42,7 +42,7 @@ ACME_1 = replace(FLASH, name="acme-1", recognises=lambda c: c.get("model_type") 
     "recipes/__init__": "",
     "recipes/depth": """
 from dataclasses import dataclass
-from ming_recipes.recipe import Recipe
+from ming_recipes.training.recipe import Recipe
 @dataclass
 class Depth:
     steps: int = 1

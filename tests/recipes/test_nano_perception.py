@@ -50,7 +50,7 @@ from ming_recipes.nano.world.speech import Utterance, utterance_of
 from ming_recipes.nano.world.tokenizer import train_tokenizer
 from ming_recipes.nano.world.voices import MissingVoice
 from ming_recipes.nano.world.wording import described
-from ming_recipes.recipe import load_recipe, recipe_entry, recipe_yaml, settings
+from ming_recipes.training.recipe import load_recipe, recipe_entry, recipe_yaml, settings
 from ming_recipes.training.runs.folder import BadRun, Run
 from ming_recipes.training.runs.states import before, save_state
 from ming_recipes.training.runs.stopping import Stop

@@ -14,8 +14,8 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ming_recipes.ranges import Range, check
-from ming_recipes.recipe import Recipe
+from ming_recipes.training.ranges import Range, check
+from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.runs.folder import running
 from ming_recipes.training.runs.keeping import Keep
 from ming_recipes.training.runs.logs import append_row
@@ -105,7 +105,7 @@ if __name__ == "__main__":
     import logging
 
     from ming_core.errors import MingError
-    from ming_recipes.recipe import settings
+    from ming_recipes.training.recipe import settings
 
     logging.basicConfig(format="ming: %(message)s")
     try:

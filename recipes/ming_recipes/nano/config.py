@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ming_recipes.nano.world.language import KIND_WEIGHTS, VIDEO_WEIGHTS
 from ming_recipes.nano.world.speech import KIND_WEIGHTS as SENTENCES
-from ming_recipes.ranges import Keys, Range
+from ming_recipes.training.ranges import Keys, Range
 
 Count = Annotated[int, Range(1, 1_000_000)]
 Some = Annotated[int, Range(0, 1_000_000)]  # or none

@@ -54,8 +54,8 @@ from ming_recipes.nano.world.records import fingerprint
 from ming_recipes.nano.world.scene import MAX_OBJECTS, SPLITS
 from ming_recipes.nano.world.tokenizer import train_tokenizer
 from ming_recipes.nano.world.vocabulary import CANVAS, WORLD
-from ming_recipes.ranges import check
-from ming_recipes.recipe import Recipe
+from ming_recipes.training.ranges import check
+from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.runs.folder import Run, running
 from ming_recipes.training.runs.keeping import Keep
 from ming_recipes.training.runs.logs import read_rows

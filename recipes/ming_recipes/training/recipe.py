@@ -10,7 +10,7 @@ from typing import Any
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.plugins import get_plugins
 from ming_core.plugins.kinds import RecipeEntry
-from ming_recipes.ranges import check
+from ming_recipes.training.ranges import check
 
 LARGEST = 1_000_000
 """Bytes of a file with settings."""
@@ -35,7 +35,7 @@ def load_recipe(entry: RecipeEntry) -> Recipe:
     if not isinstance(recipe, Recipe) or not is_dataclass(recipe.config):
         raise MissingPlugin(
             f"the recipe {entry.name!r} of {entry.plugin} is broken: {entry.target!r} must be a "
-            "ming_recipes.recipe.Recipe(dataclass of settings, training function); "
+            "ming_recipes.training.recipe.Recipe(dataclass of settings, training function); "
             f"update {entry.plugin}"
         )
     return recipe
