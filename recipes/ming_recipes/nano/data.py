@@ -15,7 +15,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from ming_core.chat.prompt import IGNORED, MediaTokens, Prompt, build_example
+from ming_core.chat.prompt import MediaTokens, Prompt, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.model.config import BackboneConfig
@@ -24,6 +24,7 @@ from ming_core.model.masks import prefix_segment_mask
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import Release
+from ming_core.training.losses import IGNORED
 from ming_recipes.nano.dense import token_of
 from ming_recipes.nano.speech import Sounds
 from ming_recipes.nano.world.batch import Example, Mix, training_example

@@ -112,7 +112,7 @@ def _bias_update(case: GoldenCase) -> Iterator[Check]:
 
 def _there(batch: Packed, case: GoldenCase) -> Packed:
     """A batch, which is made on the CPU, where the case is."""
-    tensors = {name: value for name, value in vars(batch).items() if value is not None}
+    tensors = {name: x for name, x in vars(batch).items() if isinstance(x, Tensor)}
     return replace(batch, **{name: value.to(case.device) for name, value in tensors.items()})
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ming_core.model.encoder import Features
 from ming_core.testing import Check, GoldenCase
-from ming_core.training.losses import IGNORE
+from ming_core.training.losses import IGNORED
 from ming_vision.encoder import QwenVisionEncoder
 
 from ._common import check_released
@@ -58,7 +58,7 @@ def run(case: GoldenCase) -> Iterator[Check]:
     reply = _reply(config["scales"], patch, start, config["image_end_token"])
     ids = torch.tensor([prompt + reply])
     yield Check("input_ids", ids, expected["input_ids"])
-    labels = torch.tensor([[IGNORE] * (len(prompt) - 1) + [start, *reply]])
+    labels = torch.tensor([[IGNORED] * (len(prompt) - 1) + [start, *reply]])
     yield Check("labels", labels, expected["labels"])
     strips = torch.tensor([[1, 2, 2 * scale**2] for scale in config["scales"]])
     yield Check("image_grid_thw", torch.cat([*grids, strips]), expected["image_grid_thw"])

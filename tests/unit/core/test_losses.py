@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from ming_core.training.losses import IGNORE, next_token_loss, token_losses
+from ming_core.training.losses import IGNORED, next_token_loss, token_losses
 
 
 def case() -> tuple[torch.Tensor, torch.Tensor]:
     logits = torch.randn(2, 5, 7, dtype=torch.float64)
     labels = torch.randint(0, 7, (2, 5))
-    labels[0, 2] = labels[1, 3] = labels[1, 4] = IGNORE
+    labels[0, 2] = labels[1, 3] = labels[1, 4] = IGNORED
     return logits, labels
 
 
@@ -32,7 +32,7 @@ def test_token_losses_are_zero_at_ignored_labels() -> None:
     logits, labels = case()
     losses = token_losses(logits, labels)
     assert losses.shape == (2, 4)
-    assert torch.equal(losses == 0, labels[:, 1:] == IGNORE)
+    assert torch.equal(losses == 0, labels[:, 1:] == IGNORED)
     torch.testing.assert_close(losses[0, 0], -logits[0, 0].log_softmax(-1)[labels[0, 1]])
 
 
@@ -42,7 +42,7 @@ def test_sequence_mean_gives_rows_and_segments_equal_weight() -> None:
     torch.testing.assert_close(next_token_loss(logits, labels, "sequence"), rows.mean())
 
     segments = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, -1, -1]])
-    labels[0, 2] = IGNORE  # the first token of segment 1
+    labels[0, 2] = IGNORED  # the first token of segment 1
     parts = (token_losses(logits, labels)[0, :1], token_losses(logits, labels)[0, 2:])
     last = next_token_loss(logits[1:], labels[1:])
     expected = torch.stack((parts[0].mean(), parts[1].mean(), last)).mean()
@@ -53,7 +53,7 @@ def test_sequence_mean_gives_rows_and_segments_equal_weight() -> None:
 def test_no_labels_give_zero_loss_and_zero_gradient() -> None:
     logits = torch.randn(1, 3, 4, requires_grad=True)
     for reduction in ("token", "sequence"):
-        loss = next_token_loss(logits, torch.full((1, 3), IGNORE), reduction)
+        loss = next_token_loss(logits, torch.full((1, 3), IGNORED), reduction)
         loss.backward()
         assert loss.item() == 0
         assert logits.grad is not None

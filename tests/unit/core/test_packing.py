@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,8 +14,8 @@ from ming_core.errors import BadConfig
 from ming_core.model.masks import prefix_segment_mask, segment_mask
 from ming_core.model.transformer import Backbone
 from ming_core.release import backbone_of
-from ming_core.training.losses import IGNORE, next_token_loss, token_losses
-from ming_core.training.packing import Packed, Placement, Sample, pack, plan_packing
+from ming_core.training.losses import IGNORED, next_token_loss, token_losses
+from ming_core.training.packing import Packed, Placement, Sample, pack, plan_packing, plan_samples
 
 VOCAB = 40
 ATOL = 1e-5  # float32 inside routers, norms and rotary tables; a leak between samples is > 1e-2
@@ -129,9 +131,9 @@ def test_pack_copies_every_field_to_its_place() -> None:
     assert packed.max_seqlen == 5
     assert packed.input_ids[1].tolist() == [*samples[0].input_ids.tolist(), 39, 39, 39, 39]
     assert packed.labels[0].tolist() == [
-        IGNORE,
+        IGNORED,
         *samples[1].labels[1:].tolist(),
-        IGNORE,
+        IGNORED,
         *samples[2].labels[1:].tolist(),
     ]
     assert torch.equal(packed.position_ids[:, 0, 3:], samples[2].position_ids)
@@ -209,3 +211,73 @@ def test_questions_behind_a_shared_prefix_equal_separate_runs(kind: str) -> None
         torch.testing.assert_close(
             hidden[0, offset : offset + length], alone[6:], rtol=0, atol=ATOL
         )
+
+
+def shared(prefix: Sample, tails: list[Sample], group: int) -> list[Sample]:
+    """Samples that go on from one prefix, which holds no target."""
+    whole = [concatenate(prefix, tail) for tail in tails]
+    for one in whole:
+        one.labels[: len(prefix) + 1] = IGNORED
+    weights = [torch.rand(len(one)) for one in whole]
+    return [
+        replace(one, prefix=len(prefix), group=group, weights=weight)
+        for one, weight in zip(whole, weights)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["lite", "flash"])
+def test_shared_prefixes_beside_other_samples_equal_separate_runs(kind: str) -> None:
+    """Two groups and a sample of its own in one row: values, targets, weights and gradients."""
+    model = backbone(kind)
+    samples = [
+        *shared(sample(6), [sample(n, start=6) for n in (4, 3)], 0),
+        sample(5),
+        *shared(sample(4), [sample(n, start=4) for n in (3, 2, 5)], 1),
+    ]
+    placements = plan_samples(samples, 40)
+    packed = pack(samples, placements, 40)
+    assert {row for row, _ in placements} == {0}
+    # Each prefix is stored once: 6 + 4 + 3, 5, and 4 + 3 + 2 + 5.
+    assert int((packed.segment_ids >= 0).sum()) == 32
+    assert packed.mask is not None
+
+    hidden = run_packed(model, packed, packed.mask)
+    losses = token_losses(model.lm_head(hidden), packed.labels) * packed.weights[:, 1:]
+    together = losses.sum() / packed.weights.sum()
+    separate, total = [], 0.0
+    for number, one in enumerate(samples):
+        alone = run_alone(model, one)
+        own = packed.sample_ids[0] == number
+        torch.testing.assert_close(hidden[0, own], alone[-int(own.sum()) :], rtol=0, atol=ATOL)
+        weights = torch.ones(len(one)) if one.weights is None else one.weights
+        lost = token_losses(model.lm_head(alone)[None], one.labels[None])[0] * weights[1:]
+        separate.append(lost.sum())
+        total += float(weights[1:][one.labels[1:] != IGNORED].sum())
+    apart = torch.stack(separate).sum() / total
+    torch.testing.assert_close(together, apart, rtol=0, atol=ATOL)
+    expected, found = gradients(model, apart), gradients(model, together)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=ATOL)
+
+
+def test_a_group_of_one_is_an_ordinary_sample() -> None:
+    alone = shared(sample(4), [sample(3)], 0)
+    packed = pack(alone, plan_samples(alone, 9), 9)
+    assert packed.mask is None
+    assert packed.segment_ids.tolist() == [[0] * 7 + [-1] * 2]
+
+
+def test_a_group_in_two_rows_has_its_prefix_in_both() -> None:
+    samples = shared(sample(4), [sample(3), sample(3), sample(2)], 0)
+    packed = pack(samples, [Placement(0, 0), Placement(0, 7), Placement(1, 0)], 10)
+    assert packed.segment_ids.tolist() == [[0] * 4 + [1] * 3 + [2] * 3, [0] * 6 + [-1] * 4]
+    assert packed.order == [0, 1, 2]
+    assert torch.equal(packed.input_ids[1, :6], samples[2].input_ids)
+
+
+def test_a_shared_prefix_has_no_target() -> None:
+    samples = shared(sample(4), [sample(3), sample(3)], 0)
+    samples[1].labels[4] = 1
+    with pytest.raises(ValueError, match="sample 1 has targets among its first 5 tokens"):
+        pack(samples, plan_samples(samples, 12), 12)

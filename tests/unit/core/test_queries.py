@@ -322,7 +322,7 @@ def test_packed_samples_have_the_states_of_single_ones(
                 torch.full_like(ids, -100),
                 positions[:, 0],
                 torch.tensor(prompt.modality_ids),
-                torch.tensor(prompt.query_ids),
+                query_ids=torch.tensor(prompt.query_ids),
             )
         )
     capacity = len(samples[0].input_ids) + len(samples[1].input_ids) + 3

@@ -18,9 +18,7 @@ from ming_core.media import Media, Message, Role, Text
 from ming_core.modalities import TEXT
 from ming_core.model.queries import NO_QUERY, Queries
 from ming_core.text import is_blank
-
-IGNORED = -100
-"""Label of a token that is no training target."""
+from ming_core.training.labels import IGNORED
 
 
 class BadConversation(MingError):

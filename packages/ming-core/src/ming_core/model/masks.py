@@ -29,8 +29,17 @@ def prefix_segment_mask(segment_ids: Tensor) -> Tensor:
     question alone. Pass the result to the backbone as `mask`. segment_ids [B, T] -> bool
     [B, 1, T, T].
     """
+    return shared_segment_mask(segment_ids, (segment_ids > 0).long() - 1)
+
+
+def shared_segment_mask(segment_ids: Tensor, shared_ids: Tensor) -> Tensor:
+    """Like `segment_mask`, but a token also sees the segment that `shared_ids` names, if any.
+
+    So a row holds several prefixes, each with the segments that go on from it. segment_ids and
+    shared_ids [B, T], -1 for none -> bool [B, 1, T, T].
+    """
     query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
-    seen = (query == key) | ((key == 0) & (query > 0))
+    seen = (query == key) | (shared_ids.unsqueeze(2) == key)
     return (seen & _earlier_tokens(segment_ids, segment_ids.shape[1])).unsqueeze(1)
 
 

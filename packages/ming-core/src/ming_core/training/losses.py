@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-IGNORE = -100
-"""Label of a token that is not predicted."""
+from ming_core.training.labels import IGNORED
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log p of each token given those before it, 0 where its label is IGNORE.
+    """-log p of each token given those before it, 0 where its label is IGNORED.
 
     logits [B, T, V], labels [B, T] -> [B, T - 1], entry t for the label t + 1.
     """
     targets = labels[:, 1:]
-    kept = targets != IGNORE
+    kept = targets != IGNORED
     # Half of a training row is prompt: its logits are not worth a softmax over the vocabulary.
     wanted = logits[:, :-1][kept]
     if wanted.dtype in (torch.float16, torch.bfloat16):
@@ -42,10 +41,10 @@ def next_token_loss(
     The mean "token" gives every label the same weight. The mean "sequence" averages inside each
     sequence first, and then over the sequences that have labels. A sequence is a row, or, with
     segment_ids [B, T] (-1 for padding), a segment of a row.
-    logits [B, T, V], labels [B, T] with IGNORE at the first token of every sequence.
+    logits [B, T, V], labels [B, T] with IGNORED at the first token of every sequence.
     """
     losses = token_losses(logits, labels)
-    kept = labels[:, 1:] != IGNORE
+    kept = labels[:, 1:] != IGNORED
     if reduction == "token":
         return losses.sum() / kept.sum().clamp(min=1)
     if segment_ids is None:
