@@ -24,7 +24,7 @@ from ming_core.model.masks import prefix_segment_mask
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import Release
-from ming_core.training.losses import IGNORED
+from ming_core.training.labels import IGNORED
 from ming_recipes.nano.dense import token_of
 from ming_recipes.nano.speech import Sounds
 from ming_recipes.nano.world.batch import Example, Mix, training_example

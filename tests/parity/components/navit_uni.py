@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ming_core.model.encoder import Features
 from ming_core.testing import Check, GoldenCase
-from ming_core.training.losses import IGNORED
+from ming_core.training.labels import IGNORED
 from ming_vision.encoder import QwenVisionEncoder
 
 from ._common import check_released

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from ming_core.training.losses import IGNORED, next_token_loss, token_losses
+from ming_core.training.labels import IGNORED
+from ming_core.training.losses import next_token_loss, token_losses
 
 
 def case() -> tuple[torch.Tensor, torch.Tensor]:

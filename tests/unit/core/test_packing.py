@@ -14,7 +14,8 @@ from ming_core.errors import BadConfig
 from ming_core.model.masks import prefix_segment_mask, segment_mask
 from ming_core.model.transformer import Backbone
 from ming_core.release import backbone_of
-from ming_core.training.losses import IGNORED, next_token_loss, token_losses
+from ming_core.training.labels import IGNORED
+from ming_core.training.losses import next_token_loss, token_losses
 from ming_core.training.packing import Packed, Placement, Sample, pack, plan_packing, plan_samples
 
 VOCAB = 40
@@ -66,10 +67,10 @@ def sample(length: int, start: int = 0) -> Sample:
 
 def concatenate(first: Sample, second: Sample) -> Sample:
     return Sample(
-        *(
-            torch.cat((getattr(first, name), getattr(second, name)), dim=-1)
-            for name in ("input_ids", "labels", "position_ids", "modality_ids")
-        )
+        torch.cat((first.input_ids, second.input_ids)),
+        torch.cat((first.labels, second.labels)),
+        torch.cat((first.position_ids, second.position_ids), dim=1),
+        torch.cat((first.modality_ids, second.modality_ids)),
     )
 
 

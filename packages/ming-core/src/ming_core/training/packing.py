@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ming_core.errors import BadConfig
 from ming_core.model.masks import shared_segment_mask
-from ming_core.training.losses import IGNORED
+from ming_core.training.labels import IGNORED
 
 
 class Placement(NamedTuple):
