@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
@@ -94,24 +95,36 @@ class Weights:
         Raises BadCheckpoint if the file is not the one whose header was read: parts of a model are
         loaded when they are first needed, and the file may have been replaced since.
         """
+        return self.read_part(name, ())
+
+    def read_part(self, name: str, part: tuple[slice, ...]) -> Tensor:
+        """The part of a tensor that slices of its first dimensions name; nothing else is read.
+
+        A slice has a start and a stop inside of its dimension. Raises as `read`.
+        """
         info = self.tensors[name]
-        buffer = torch.empty(info.nbytes, dtype=torch.uint8, device="cpu")
+        bounds = [(cut.start, cut.stop) for cut in part]
+        bounds += [(0, size) for size in info.shape[len(part) :]]
+        shape = [stop - start for start, stop in bounds]
+        buffer = torch.empty(prod(shape) * info.dtype.itemsize, dtype=torch.uint8, device="cpu")
         view, done = byte_view(buffer), 0
         try:
             with info.file.open("rb", buffering=0) as file:
-                file.seek(info.offset)
-                while done < info.nbytes:
-                    count = file.readinto(view[done:])
-                    if not count:
-                        raise BadCheckpoint(
-                            f"{info.file} ends inside {shown(name)}: it was changed after the "
-                            "model was opened; copy it again, then load the model again"
-                        )
-                    done += count
+                for start, size in _runs(info, bounds):
+                    file.seek(info.offset + start)
+                    end = done + size
+                    while done < end:
+                        count = file.readinto(view[done:end])
+                        if not count:
+                            raise BadCheckpoint(
+                                f"{info.file} ends inside {shown(name)}: it was changed after the "
+                                "model was opened; copy it again, then load the model again"
+                            )
+                        done += count
                 _same(file, info)
         except OSError as error:
             raise BadCheckpoint(f"cannot read {info.file}: {error.strerror}") from None
-        return buffer.view(info.dtype).reshape(info.shape)
+        return buffer.view(info.dtype).reshape(shape)
 
     def verify(self) -> None:
         """Raises BadCheckpoint if a file is not the one whose header was read."""
@@ -217,6 +230,23 @@ def _same(file: IO[bytes], info: TensorInfo) -> None:
             f"{info.file} was changed or replaced after the model was opened, so its parts may not "
             "belong together; load the model again"
         )
+
+
+def _runs(info: TensorInfo, bounds: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """First byte and size of each run of bytes that is one piece in the file, in order."""
+    inner = len(bounds)  # from here on every dimension is whole
+    while inner and bounds[inner - 1] == (0, info.shape[inner - 1]):
+        inner -= 1
+    outer = max(inner - 1, 0)
+    strides = [prod(info.shape[dim + 1 :]) * info.dtype.itemsize for dim in range(len(bounds))]
+    if not bounds:
+        yield 0, info.nbytes
+        return
+    start, stop = bounds[outer]
+    size = (stop - start) * strides[outer]
+    for places in product(*(range(*bound) for bound in bounds[:outer])):
+        first = sum(place * stride for place, stride in zip(places, strides, strict=False))
+        yield first + start * strides[outer], size
 
 
 def byte_view(tensor: Tensor) -> memoryview:

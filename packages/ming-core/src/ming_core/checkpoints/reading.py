@@ -106,7 +106,7 @@ def fill(
     broken = []
     for name in order:
         # No name for what was read: it would keep one tensor alive while the next one is read.
-        if not _copy(checkpoint.read(name), names[name].of(state[names[name].name])):
+        if not copied(checkpoint.read(name), names[name].of(state[names[name].name])):
             broken.append(name)
         done += infos[name].nbytes
         if progress is not None:
@@ -206,7 +206,7 @@ def _materialise(
             owner.register_buffer(leaf, new)
 
 
-def _copy(tensor: Tensor, target: Tensor) -> bool:
+def copied(tensor: Tensor, target: Tensor) -> bool:
     """Copy and cast, unless a value is not finite in the target's type; says whether it was done.
 
     aminmax needs no temporary tensor, as isfinite would.

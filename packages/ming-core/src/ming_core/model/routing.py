@@ -64,6 +64,10 @@ class Gate(nn.Module):
         bias = torch.zeros(num_experts, dtype=torch.float32) if biased else None
         self.register_buffer("expert_bias", bias)
 
+    def forward(self) -> Tensor:
+        """Its weight [E, D]. What shards or adapts a module does so around its `forward`."""
+        return self.weight
+
     def _apply(self, fn, recurse=True):
         bias = self.expert_bias
         super()._apply(fn, recurse)
@@ -94,7 +98,7 @@ def route(
     """
     if modality_ids is None or len(gates) == 1:
         gates, modality_ids = gates[:1], None
-    weight = torch.cat([gate.weight for gate in gates]) if len(gates) > 1 else gates[0].weight
+    weight = torch.cat([gate() for gate in gates]) if len(gates) > 1 else gates[0]()
     with torch.autocast(x.device.type, enabled=False):
         logits = x.float() @ weight.float().T
     if modality_ids is not None:
