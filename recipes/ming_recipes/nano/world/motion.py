@@ -16,9 +16,9 @@ FPS = 2.0
 """Frames per second of a clip, the rate at which the released models look at a video."""
 
 FRAMES = (4, 6, 8)
-_SPEED = (2.0, 5.0)  # px per frame
-_MOVERS = (0.15, 0.50, 0.35)  # probability of none, one, two
-_TRIES = 12
+SPEED = (2.0, 5.0)  # px per frame
+MOVERS = (0.15, 0.50, 0.35)  # probability of none, one, two
+TRIES = 12
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def sample_clip(rng: np.random.Generator, scene: Scene) -> Clip:
     """Set up to two objects of a scene in motion; their centres stay on the canvas."""
     frames = pick(rng, FRAMES)
     point = rng.random()
-    movers = 0 if point < _MOVERS[0] else 1 if point < _MOVERS[0] + _MOVERS[1] else 2
+    movers = 0 if point < MOVERS[0] else 1 if point < MOVERS[0] + MOVERS[1] else 2
     steps = [(0.0, 0.0)] * len(scene.objects)
     order = rng.permutation(len(scene.objects))
     for index in order[:movers]:
         item = scene.objects[index]
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             across, down = pick(rng, _DIRECTIONS)
-            speed = _SPEED[0] + rng.random() * (_SPEED[1] - _SPEED[0])
+            speed = SPEED[0] + rng.random() * (SPEED[1] - SPEED[0])
             speed = round(speed / float(np.hypot(across, down)), 2)
             x, y = (
                 start + step * speed * (frames - 1)

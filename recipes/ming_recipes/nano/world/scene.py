@@ -34,13 +34,15 @@ RELATION_DOMINANCE = 1.4
 REACH = 1.1
 """Largest extent of any shape from its centre, in radii (the tips of a star)."""
 
-_COUNT_WEIGHTS = (0.15, 0.25, 0.25, 0.20, 0.15)
-_SIZE_WEIGHTS = (0.35, 0.40, 0.25)
-_MIN_DISTANCE = 0.88  # of r1 + r2: at most slight occlusion
-_TRIES = 200
+COUNT_WEIGHTS = (0.15, 0.25, 0.25, 0.20, 0.15)
+SIZE_WEIGHTS = (0.35, 0.40, 0.25)
+MIN_DISTANCE = 0.88  # of r1 + r2: at most slight occlusion
+TRIES = 200  # of a place, for all objects of a scene
 TEXT_PROBABILITY = 0.3
+JITTER = 7  # spread of the RGB of an object around its colour
+TILT = 0.2  # rad, at most
 # An object repeats an earlier colour (shape) this often, so that counts above one are not rare.
-_REPEAT_PROBABILITY = 0.2
+REPEAT_PROBABILITY = 0.2
 
 SPLITS: dict[str, range] = {
     "train": range(2**31),
@@ -195,10 +197,10 @@ def sample_scene(
         hue=pick(rng, _HUES), texture=pick(rng, _TEXTURES), seed=int(rng.random() * 2**48)
     )
     text = _sample_text(rng) if rng.random() < text_probability else None
-    count = 1 + weighted(rng, _COUNT_WEIGHTS[:max_objects])
+    count = 1 + weighted(rng, COUNT_WEIGHTS[:max_objects])
     names = _sample_names(rng, count, split == "compositional")
     objects: list[SceneObject] = []
-    tries = _TRIES
+    tries = TRIES
     for color, shape in names:
         placed, tries = _place(rng, color, shape, objects, text, tries)
         if placed is None:
@@ -246,9 +248,9 @@ def _sample_names(
         names.append(pick(rng, _HELD_OUT))
     while len(names) < count:
         color, shape = pick(rng, _COLORS), pick(rng, _SHAPES)
-        if names and rng.random() < _REPEAT_PROBABILITY:
+        if names and rng.random() < REPEAT_PROBABILITY:
             color = pick(rng, names)[0]
-        if names and rng.random() < _REPEAT_PROBABILITY:
+        if names and rng.random() < REPEAT_PROBABILITY:
             shape = pick(rng, names)[1]
         if compositional or (color, shape) not in HELD_OUT:
             names.append((color, shape))
@@ -274,7 +276,7 @@ def _place(
     text: RenderedText | None,
     tries: int,
 ) -> tuple[SceneObject | None, int]:
-    size = _SIZES[weighted(rng, _SIZE_WEIGHTS)]
+    size = _SIZES[weighted(rng, SIZE_WEIGHTS)]
     low, high = SIZE_RADIUS[size]
     r = round(low + rng.random() * (high - low), 2)
     last = CANVAS - 1
@@ -285,10 +287,10 @@ def _place(
         if text is not None and _touches(text, x, y, REACH * r + 1):
             continue
         if any(
-            math.hypot(x - other.x, y - other.y) < _MIN_DISTANCE * (r + other.r) for other in others
+            math.hypot(x - other.x, y - other.y) < MIN_DISTANCE * (r + other.r) for other in others
         ):
             continue
-        jitter = rng.standard_normal(3) * 7
+        jitter = rng.standard_normal(3) * JITTER
         return SceneObject(
             shape=shape,
             color=color,
@@ -296,7 +298,7 @@ def _place(
             r=r,
             x=x,
             y=y,
-            rot=round(rng.random() * 0.4 - 0.2, 3),
+            rot=round(rng.random() * 2 * TILT - TILT, 3),
             jitter=(round(jitter[0], 1), round(jitter[1], 1), round(jitter[2], 1)),
             shade=round(rng.random() * 2 * math.pi, 3),
         ), tries
