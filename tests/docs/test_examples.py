@@ -20,7 +20,7 @@ from ming_core.evaluation.registered import benchmark_entry, options_of
 from ming_core.plugins import get_plugins
 from ming_recipes.nano.world.render import render
 from ming_recipes.nano.world.scene import scene_of
-from ming_recipes.training.recipe import recipe_entry, settings
+from ming_recipes.training.recipe import find_recipe, settings
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
@@ -80,13 +80,14 @@ def check(program: Any, name: str, arguments: list[str]) -> None:
     """Parse a command and the settings of a recipe or benchmark; raises for unknown ones."""
     assert name in program.commands, f"there is no `ming {name}`"
     command = program.commands[name]
-    if name == "eval":
-        name, *arguments = arguments
-        assert name in command.commands, f"there is no `ming eval {name}`"
+    if arguments and hasattr(command, "commands"):
+        group, (name, *arguments) = name, arguments
+        assert name in command.commands, f"there is no `ming {group} {name}`"
         command = command.commands[name]
     given = command.make_context(name, list(arguments)).params
     if name == "train":
-        settings(recipe_entry(given["recipe"]).load(), [], given["overrides"] or [])
+        recipe = find_recipe(given["recipe"])
+        settings(recipe.load(), recipe.layers(given["config"] or []), given["overrides"] or [])
     if name == "run":
         options_of(benchmark_entry(given["name"]), given["options"] or [])
 
