@@ -89,6 +89,9 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_resumed_run_ends_with_the_same_weights(toy: Any, broken: Any, whole: Weights) -> None:
     assert same(trained(toy, broken), whole)
     assert sorted(path.name for path in Path(broken.out).iterdir()) == [
+        "config.yaml",
+        "environment.json",
+        "logs",
         "loss.jsonl",
         "run.json",
         "run.lock",

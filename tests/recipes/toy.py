@@ -72,7 +72,7 @@ def train(config: Toy, command: str) -> None:
     """Run or resume; the states are all that is left."""
     check(config)
     out = Path(config.out)
-    with running(out, config, command, ("toy.ckpt",)) as run:
+    with running(out, config, command, ("toy.ckpt",), config.processes) as run:
         module = Module(config)
         path = out / "toy.ckpt"
 

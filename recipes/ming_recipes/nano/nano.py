@@ -328,7 +328,7 @@ def train(config: NanoPerception, command: str) -> None:
     """
     check(config)
     out = Path(config.out)
-    with running(out, config, command, RESULTS) as run:
+    with running(out, config, command, RESULTS, config.processes) as run:
         if (out / "nano" / REPORT).exists():
             run.note(f"this run is finished; its result is in {out / 'nano'}")
             return

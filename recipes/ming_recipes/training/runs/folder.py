@@ -17,11 +17,24 @@ from lightning.pytorch.utilities import rank_zero_only
 from ming_core.errors import BadConfig, MingError
 from ming_core.notes import note_to_user
 from ming_core.output import remove_parts, replacing
-from ming_recipes.training.runs.keeping import Diverged
+from ming_recipes.training.runs.attempts import attempt_log, log, logging_to, other_log
+from ming_recipes.training.runs.machine import environment, summary
+from ming_recipes.training.runs.processes import (
+    GONE,
+    is_follower,
+    other_processes,
+    watch_parent,
+)
 from ming_recipes.training.runs.stopping import Stop, Stopped, answering_signals
 
 RECORD = "run.json"
 """What a run was started with, and the process that trains it: `settings`, `command`, `process`."""
+
+SETTINGS = "config.yaml"
+"""The settings as a file that `ming train --config` takes."""
+
+ENVIRONMENT = "environment.json"
+"""With which versions and on which machine the newest attempt was made."""
 
 LOCK = "run.lock"
 
@@ -49,42 +62,70 @@ class Run:
 
 
 @contextmanager
-def running(folder: Path, config: Any, command: str, results: Sequence[str]) -> Iterator[Run]:
+def running(
+    folder: Path, config: Any, command: str, results: Sequence[str], processes: int = 1
+) -> Iterator[Run]:
     """The block in which a training runs.
 
     folder: it is made if necessary, and locked until the process ends. config: a dataclass of
     settings. The first process records all of them but `out`, the folder itself; later processes
     must have the same. results: names of files that the recipe writes there and may replace. A
-    folder that holds one of them and no record belongs to somebody else.
+    folder that holds one of them and no record belongs to somebody else. processes: how many of
+    this machine run the block; the others are started here, unless torchrun or SLURM did so.
 
-    Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal.
+    Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal; Lost
+    if another process is gone.
     """
-    first = rank_zero_only.rank == 0
     with answering_signals() as stop:
-        try:
-            if not first:  # a process that the first one has started
+        if rank_zero_only.rank:
+            with _following(folder, stop):
                 yield Run(folder, stop)
-                return
+            return
+        try:
             with _locked(folder):
                 _record(folder, settings_of(config), command, results)
                 remove_parts(folder)
-                yield Run(folder, stop)
+                with (
+                    logging_to(attempt_log(folder), command, summary()),
+                    other_processes(processes, folder, stop),
+                ):
+                    _write_beside(folder, config)
+                    yield Run(folder, stop)
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
             raise BadRun(
                 f"cannot go on in {folder}: {error.strerror or error}{place}; what was saved there "
                 "is kept; free space or mend the folder, then the same command goes on"
             ) from error
-        except (Stopped, Diverged):
-            if first:
-                raise
-            # The first process stops, too, and tells. It would be killed if this one failed.
+
+
+@contextmanager
+def _following(folder: Path, stop: Stop) -> Iterator[None]:
+    """What a process that is not the first does besides: it leaves the telling to the first one."""
+    with logging_to(other_log(folder, rank_zero_only.rank)):
+        if not is_follower():  # nobody else would tell
+            yield
+            return
+        parent = os.getppid()
+        watch_parent(stop)
+        try:
+            yield
+        except Stopped:
             raise SystemExit(0) from None
+        except MingError as error:
+            log.error("%s", error)
+            raise SystemExit(2) from None
+        except Exception:
+            if os.getppid() != parent:
+                note_to_user(GONE)
+            log.exception("ended by an error of the program")
+            raise SystemExit(1) from None
 
 
 def settings_of(config: Any) -> dict[str, Any]:
     """What must not change in a run: the settings without the folder, which may be moved."""
-    return {name: value for name, value in asdict(config).items() if name != "out"}
+    found = {name: value for name, value in asdict(config).items() if name != "out"}
+    return json.loads(json.dumps(found))  # as they are read again
 
 
 @contextmanager
@@ -136,13 +177,30 @@ def _record(
         "process": {"id": os.getpid(), "host": socket.gethostname()},
     }
     try:
-        with replacing(path) as file:
-            file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        _write(path, _json(record))
     except OSError as error:
         raise BadRun(
             f"cannot write {path}: {error.strerror or error}; free space, or choose another folder "
             "with out="
         ) from error
+
+
+def _write_beside(folder: Path, config: Any) -> None:
+    """The same for people and other programs. Raises OSError."""
+    import yaml
+
+    _write(folder / SETTINGS, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    _write(folder / ENVIRONMENT, _json(environment()))
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text("utf-8", errors="replace") != text:
+        with replacing(path) as file:
+            file.write(text.encode())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _compare(path: Path, settings: Mapping[str, Any]) -> None:
@@ -155,13 +213,26 @@ def _compare(path: Path, settings: Mapping[str, Any]) -> None:
             "folder with out="
         ) from None
     absent = "not set"
+    there, now = dict(_flat(known)), dict(_flat(settings))
     other = [
-        f"{name} ({known.get(name, absent)} there, {settings.get(name, absent)} now)"
-        for name in sorted({*known, *settings})
-        if known.get(name, absent) != settings.get(name, absent)
+        f"{name} ({there.get(name, absent)} there, {now.get(name, absent)} now)"
+        for name in sorted({*there, *now})
+        if there.get(name, absent) != now.get(name, absent)
     ]
     if other:
         raise BadConfig(
             f"the run in {path.parent} was started with other settings: {', '.join(other)}; use "
             "those, or choose another folder with out="
         )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The single values of nested settings, by their names on the command line: `optimizer.rate`."""
+    if isinstance(value, Mapping) and (value or not name):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for place, item in enumerate(value):
+            yield from _flat(item, f"{name}.{place}")
+    else:
+        yield name, value

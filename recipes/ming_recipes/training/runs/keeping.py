@@ -21,15 +21,18 @@ class Keep(Callback):
     """Saves the state as `path` every `every` steps and after the last one.
 
     If it is asked to stop, it saves the state after the step and ends the training. All processes
-    of a training stop at the same step, whichever was asked. From the first step on `stop` is
-    patient. If the loss or the weights are not finite, it raises Diverged and saves nothing.
+    of a training stop at the same step, whichever was asked. From the first step to the last one
+    `stop` is patient. If the loss or the weights are not finite, it raises Diverged and saves
+    nothing. It has to be the last callback: what the others do after a step belongs to the state.
     """
 
     def __init__(self, path: Path, every: int, stop: Stop) -> None:
         self.path, self.every, self.stop = path, every, stop
         self.stopped_by = 0  # the signal for which all processes have stopped
+        self._step = 0  # optimiser steps; one has several batches where gradients accumulate
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
         self.stop.patient = True
         self.stop.answer()  # Lightning has taken SIGTERM
 
@@ -38,17 +41,40 @@ class Keep(Callback):
     ) -> None:
         step = trainer.global_step
         finite = torch.isfinite(outputs["loss"].detach()).all()
-        asked = torch.tensor([float(self.stop.asked), float(not finite)], device=pl_module.device)
-        found = trainer.strategy.reduce(asked, reduce_op="max").tolist()
-        if found[1]:
+        unfinite, asked = agreed(trainer, float(not finite), float(self.stop.asked))
+        if unfinite:
             raise Diverged(_diverged("loss", step))
-        self.stopped_by = int(found[0])
+        if step == self._step:
+            return
+        self._step, self.stopped_by = step, int(asked)
         if step % self.every and step < trainer.max_steps and not self.stopped_by:
             return
         if not all(bool(torch.isfinite(value).all()) for value in pl_module.parameters()):
             raise Diverged(_diverged("weights", step))
         trainer.save_checkpoint(self.path, weights_only=False)
         trainer.should_stop = bool(self.stopped_by)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.stopped_by:  # asked since the last step
+            (asked,) = agreed(trainer, float(self.stop.asked))
+            self.stopped_by = int(asked)
+        self.stop.patient = False
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning counts the batch as done only after this, and would repeat it."""
+        for loop in checkpoint["loops"].values():
+            for progress in loop.get("epoch_loop.batch_progress", {}).values():
+                if isinstance(progress, dict):
+                    progress["completed"] = progress["processed"]
+
+
+def agreed(trainer: Trainer, *values: float) -> list[float]:
+    """The largest value that a process of the training has, so that all of them do the same."""
+    device = trainer.strategy.root_device
+    found = trainer.strategy.reduce(torch.tensor(values, device=device), reduce_op="max")
+    return found.tolist()
 
 
 def _diverged(what: str, step: int) -> str:

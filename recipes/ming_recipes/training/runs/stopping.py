@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+GRACE = 8.0
+"""Seconds in which a process that must stop at once may still tidy up."""
 
 
 class Stopped(SystemExit):
@@ -23,17 +27,24 @@ class Stopped(SystemExit):
 class Stop:
     """asked: the number of the signal that asked for it, 0 before. patient: somebody looks at
     `asked` and stops as soon as the state is saved; otherwise, and at a second signal, Stopped is
-    raised at once."""
+    raised at once. last_act: what is done if the process has to be ended from outside of its main
+    thread."""
 
     def __init__(self) -> None:
         self.asked = 0
         self.patient = False
         self.answered: tuple[int, ...] = ()
+        self.last_act: Callable[[], None] = lambda: None
 
     def answer(self) -> None:
         """Answer the signals from now on, also those that somebody else has taken since."""
         for number in self.answered:
             signal.signal(number, self._note)
+
+    def end(self, code: int) -> None:
+        """End the process from any thread, whatever its main thread waits for."""
+        self.last_act()
+        os._exit(code)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again, self.asked = bool(self.asked), number
@@ -43,14 +54,42 @@ class Stop:
 
 @contextmanager
 def answering_signals() -> Iterator[Stop]:
-    """Lets a `Stop` answer the signals. One that is ignored, as under nohup, stays so."""
+    """Lets a `Stop` answer the signals. One that is ignored, as under nohup, stays so.
+
+    Python runs its handlers between two steps of the main thread, and that may wait for another
+    process for ever. So a second thread hears of signals, too. It ends the process if a signal
+    that must end it at once has not done so after `GRACE` seconds.
+    """
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():  # no other may answer signals
+        yield stop
+        return
     old = {number: signal.getsignal(number) for number in SIGNALS}
-    if threading.current_thread() is threading.main_thread():  # no other one may answer signals
-        stop.answered = tuple(n for n, handler in old.items() if handler is not signal.SIG_IGN)
+    stop.answered = tuple(n for n, handler in old.items() if handler is not signal.SIG_IGN)
     stop.answer()
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(heard, stop, ended), daemon=True).start()
     try:
         yield stop
     finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        told.close()
         for number in stop.answered:
             signal.signal(number, old[number])
+
+
+def _listen(heard: socket.socket, stop: Stop, ended: threading.Event) -> None:
+    """Hear of each signal, and end the process if it is stuck."""
+    first = True
+    with heard:
+        while numbers := heard.recv(1):
+            (number,) = numbers
+            if number not in stop.answered:
+                continue
+            at_once, first = not (first and stop.patient), False
+            if at_once and not ended.wait(GRACE):
+                stop.end(128 + number)
