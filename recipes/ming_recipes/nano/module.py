@@ -19,7 +19,6 @@ from ming_core.modalities import AUDIO, IMAGE
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Routing
 from ming_core.training.balance import router_z_loss, sequence_balance_loss
-from ming_recipes.muon import MuonAdamW, parameter_groups
 from ming_recipes.nano.config import NanoPerception
 from ming_recipes.nano.ctc import CTCHeads, name_entries
 from ming_recipes.nano.data import PackedBatch, Packer, batches
@@ -35,6 +34,7 @@ from ming_recipes.nano.routers import move_bias, tokens_per_expert
 from ming_recipes.nano.speech import Listening, Sounds
 from ming_recipes.nano.talk import speech_rows
 from ming_recipes.nano.world.batch import Mix
+from ming_recipes.training.muon import MuonAdamW, parameter_groups
 from ming_recipes.training.runs.logs import append_row
 
 MATRICES = (

@@ -10,8 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ming_core.errors import BadConfig
-from ming_core.model.encoder import Encoder, Features, by_modality
+from ming_core.model.encoder import Encoder, Features, Fills, by_modality
 from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.routing import Routing
 from ming_core.model.transformer import Layer
@@ -48,6 +47,7 @@ def run(
     *,
     present: Collection[str] = (),
     watch: Collection[str] = (),
+    dtype: torch.dtype | None = None,
     over_ranks: Callable[[Tensor], Tensor] = alone,
 ) -> Forward:
     """Run the encoders and the backbone once.
@@ -58,6 +58,7 @@ def run(
         present: Modalities whose encoder runs even if the batch lacks them, on its dummy input; the
             result is added to the embeddings with the factor 0. So all weights get a gradient in
             every step, and all processes do the same communication, whatever their batches hold.
+        dtype: Of dummy inputs; None is that of the weights.
         watch: Names of submodules of `omni` whose output is wanted, such as "encoders.audio.audio".
 
     An encoder without trainable weights computes no gradient.
@@ -67,7 +68,7 @@ def run(
     zeros: list[Tensor] = []
     with _watched(omni, watch) as states:
         for modality in dict.fromkeys((*given, *present)):
-            values, rest = _encode(omni, modality, given.get(modality), modality in present)
+            values, rest = _encode(omni, modality, given.get(modality), modality in present, dtype)
             if modality in given:
                 encoded[modality] = values
             else:
@@ -99,20 +100,20 @@ def trainable(module: nn.Module) -> bool:
 
 
 def _encode(
-    omni: Omni, modality: str, given: Features | None, filled: bool
+    omni: Omni, modality: str, given: Features | None, filled: bool, dtype: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
     """Tokens of the media of a batch, and those of the dummy input behind them."""
     encoder = omni.encoders[modality]
     count = sum(given.tokens) if given is not None else 0
-    features = given
-    if filled:
-        dummy = cast(Encoder, encoder).processor.dummy(given)
+    features, processor = given, cast(Encoder, encoder).processor
+    if filled and isinstance(processor, Fills):
+        dummy = processor.dummy(given)
         if dummy is not None:
             like = next(encoder.parameters()) if given is None else _floating(given)
-            dummy = dummy.to(like.device, like.dtype)
+            dummy = dummy.to(like.device, dtype or like.dtype)
             features = dummy if given is None else by_modality([given, dummy])[0]
-    if features is None:
-        raise BadConfig(f"the {modality} encoder has no dummy input")
+    if features is None:  # an encoder without dummy input, alone in one process
+        return torch.empty(0), torch.empty(0)
     with torch.set_grad_enabled(torch.is_grad_enabled() and trainable(encoder)):
         values = omni.encode(features)
     return values[:count], values[count:]

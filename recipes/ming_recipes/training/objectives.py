@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,8 +65,8 @@ class Objective(Protocol):
         self, model: Omni, forward: Forward, batch: Batch, rng: torch.Generator
     ) -> Terms: ...
 
-    def after_step(self, model: Omni, forward: Forward) -> None:
-        """Called after each step of the optimiser, with the last forward, without gradient."""
+    def after_step(self, model: Omni, over_ranks: Callable[[Tensor], Tensor]) -> None:
+        """Called after each step of the optimiser; over_ranks: as in `Forward`."""
 
 
 class Answers(Objective):
@@ -174,12 +174,12 @@ class Balance(Objective):
         return Term(torch.stack(totals).mean(), kept.sum(), batch.step_tokens)
 
     @torch.no_grad()
-    def after_step(self, model: Omni, forward: Forward) -> None:
+    def after_step(self, model: Omni, over_ranks: Callable[[Tensor], Tensor]) -> None:
         loads, self.loads = self.loads, None
         mixtures = model.backbone.mixtures
         if loads is None or model.backbone.config.router.kind == "softmax":
             return
-        loads = forward.over_ranks(loads)
+        loads = over_ranks(loads)
         for mixture, counts in zip(mixtures, loads, strict=True):
             gates = mixture.gates
             for gate, own in zip(gates, counts if len(gates) > 1 else [counts.sum(0)]):
@@ -197,7 +197,9 @@ def _loads(routed: Routing, modality: Tensor, keep: Tensor) -> Tensor:
 
 def _sigmoid(routing: Collection[Routing], keep: Tensor) -> Term:
     shape = (*keep.shape, -1)
-    losses = [sequence_balance_loss(r.logits.view(shape), r.index.view(shape), keep) for r in routing]
+    losses = [
+        sequence_balance_loss(r.logits.view(shape), r.index.view(shape), keep) for r in routing
+    ]
     rows = keep.any(-1).sum()
     return Term(torch.stack(losses).mean() * rows, rows)
 

@@ -20,6 +20,9 @@ from ming_core.errors import BadConfig, BadMedia
 from ming_core.fields import Section
 from ming_core.model.encoder import Features
 
+_FILLER = 16
+"""Frames of a sound for steps of training without sounds."""
+
 
 @dataclass(frozen=True)
 class AudioProcessor:
@@ -60,33 +63,39 @@ class AudioProcessor:
         "frames" [items, ears] int64 counts them: each item is heard by one ear, the others have 0.
         Raises BadMedia.
         """
-        ears = self.config.ears
-        frames: list[Tensor] = []
-        heard_by: list[Ear] = []
+        heard: list[tuple[Ear, Tensor]] = []
         for part in parts:
             if not isinstance(part, media.Audio):
                 raise BadMedia(f"this encoder hears sounds, it cannot read {part.kind} input")
             ear = self.ear(part.purpose)
-            frames.append(self.frames(read(part, ear), ear))
-            heard_by.append(ear)
-        tensors = {}
+            heard.append((ear, self.frames(read(part, ear), ear)))
+        return self._features(heard)
+
+    def _features(self, heard: Sequence[tuple[Ear, Tensor]]) -> Features:
+        """Sounds as frames, each with the ear that hears it."""
+        ears, tensors = self.config.ears, {}
         for ear in ears:
-            own = [x for x, by in zip(frames, heard_by, strict=True) if by is ear]
+            own = [x for by, x in heard if by is ear]
             tensors[ear.config.feature] = (
                 torch.cat(own)
                 if own
                 else torch.empty(0, ear.config.bins, dtype=torch.float32, device="cpu")
             )
-        counts = [
-            [len(x) if by is ear else 0 for ear in ears]
-            for x, by in zip(frames, heard_by, strict=True)
-        ]
+        counts = [[len(x) if by is ear else 0 for ear in ears] for by, x in heard]
         return Features(
             modality="audio",
             tensors={**tensors, "frames": torch.tensor(counts, dtype=torch.int64, device="cpu")},
             grid=None,
-            tokens=[by.tokens(len(x)) for x, by in zip(frames, heard_by, strict=True)],
+            tokens=[by.tokens(len(x)) for by, x in heard],
         )
+
+    def dummy(self, given: Features | None) -> Features | None:
+        """One short silence for each ear that hears nothing of what is given."""
+        ears = self.config.ears
+        heard = given.tensors["frames"].sum(0).tolist() if given is not None else [0] * len(ears)
+        idle = [ear for ear, frames in zip(ears, heard, strict=True) if not frames]
+        silence = [(ear, torch.zeros(_FILLER, ear.config.bins, device="cpu")) for ear in idle]
+        return self._features(silence) if silence else None
 
     def ear(self, purpose: str) -> Ear:
         """The ear for a purpose. Raises BadConfig for one that nobody knows."""

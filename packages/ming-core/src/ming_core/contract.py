@@ -31,7 +31,7 @@ from ming_core.errors import MingError
 from ming_core.evaluation.registered import open_benchmark
 from ming_core.heads import Condition, Row, States, speak
 from ming_core.media import Media
-from ming_core.model.encoder import Features
+from ming_core.model.encoder import Features, Fills, by_modality
 from ming_core.model.transformer import Layer
 from ming_core.plugins.kinds import (
     BenchmarkEntry,
@@ -141,8 +141,32 @@ def check_encoder(encoder_class: type[Any], example: EncoderExample) -> None:
         )
         half = encoder.to(torch.bfloat16)(features.to("cpu", torch.bfloat16))
         _check(half.dtype == torch.bfloat16, f"{name} gives {half.dtype} when it is in bfloat16")
+    if isinstance(encoder.processor, Fills):
+        _check_dummy(
+            name, encoder_class.from_config(example.config, example.preprocessor), features
+        )
     with _refuses(f"{name}.from_config must raise BadConfig for a config.json without its section"):
         encoder_class.from_config({"llm_config": example.config["llm_config"]}, {})
+
+
+def _check_dummy(name: str, encoder: Any, features: Features) -> None:
+    """Whether the dummy input reaches all weights that these features reach."""
+    dummy = encoder.processor.dummy(None)
+    _check(dummy is not None, f"the processor of {name} makes no dummy input for nothing")
+    used = _reached(encoder, dummy)
+    idle = sorted(_reached(encoder, features) - used)
+    _check(not idle, f"the dummy input of {name} does not reach {', '.join(idle[:3])}")
+    rest = encoder.processor.dummy(features)
+    both = features if rest is None else by_modality([features, rest])[0]
+    idle = sorted(used - _reached(encoder, both))
+    _check(not idle, f"the dummy input of {name} beside others misses {', '.join(idle[:3])}")
+
+
+def _reached(encoder: Any, features: Features) -> set[str]:
+    """Names of the weights that get a gradient from these features."""
+    encoder.zero_grad()
+    encoder(features).sum().backward()
+    return {name for name, weight in encoder.named_parameters() if weight.grad is not None}
 
 
 def check_head(head_class: type[Any], example: HeadExample) -> None:

@@ -168,6 +168,16 @@ class ImageProcessor:
             frames_per_patch=self.temporal_patch_size,
         )
 
+    def dummy(self, given: Features | None) -> Features | None:
+        """One grey token, if no picture or video is given."""
+        if given is not None:
+            return None
+        side = self.merge_size
+        width = 3 * self.temporal_patch_size * self.patch_size**2
+        grey = torch.zeros(side**2, width, dtype=torch.float32, device="cpu")
+        grid = torch.tensor([[1, side, side]], device="cpu")
+        return Features("image", {"pixel_values": grey}, grid, [1])
+
     def smaller(self, media: Sequence[Taken], surplus: int) -> Smaller | None:
         """Videos with fewer frames, which use `surplus` tokens less. None without a video."""
         return fewer_frames(media, surplus)

@@ -65,6 +65,15 @@ class FixedSizeProcessor:
             tokens=[rows * columns] * len(parts),
         )
 
+    def dummy(self, given: Features | None) -> Features | None:
+        """One grey picture, if none is given."""
+        if given is not None:
+            return None
+        grey = torch.zeros(1, 3, *self.size, dtype=torch.float32, device="cpu")
+        rows, columns = (side * self.unit for side in self.tokens)
+        grid = torch.tensor([[1, rows, columns]], device="cpu")
+        return Features("image", {"pixel_values": grey}, grid, [self.tokens[0] * self.tokens[1]])
+
     def pixels(self, source: Any) -> Tensor:
         """One picture as [3, height, width] float32, normalised."""
         height, width = self.size

@@ -139,6 +139,18 @@ class Shrinks(Protocol):
         ...
 
 
+@runtime_checkable
+class Fills(Protocol):
+    """A processor that can make an input for training steps that lack its modality."""
+
+    def dummy(self, given: Features | None) -> Features | None:
+        """A tiny input that uses all weights of the encoder that `given` does not use.
+
+        given: the inputs of a batch; None without any. Returns None if they use all weights.
+        """
+        ...
+
+
 class Encoder(Protocol):
     """What every encoder has. A class of yours derives from `nn.Module` only.
 

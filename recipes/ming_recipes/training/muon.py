@@ -1,4 +1,4 @@
-"""Muon for hidden matrices, AdamW for everything else, with float32 masters of bf16 weights.
+"""Muon for hidden matrices, AdamW for everything else, with float32 masters of smaller weights.
 
 Muon (Jordan et al. 2024) orthogonalises the momentum of each matrix by five Newton-Schulz steps.
 At nano size it reaches a given loss in a fraction of AdamW's samples. `torch.optim.Muon` takes
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic of the original, steepest at zero
 _STEPS = 5
@@ -30,6 +31,14 @@ def orthogonalize(g: Tensor) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
+
+
+def _orthogonal(g: Tensor) -> Tensor:
+    """`orthogonalize`, float32, also of a matrix of which each process has a part."""
+    if not isinstance(g, DTensor):
+        return orthogonalize(g).float()
+    whole = orthogonalize(g.full_tensor()).float()
+    return distribute_tensor(whole, g.device_mesh, g.placements, src_data_rank=None)
 
 
 def parameter_groups(
@@ -79,12 +88,13 @@ class MuonAdamW(torch.optim.Optimizer):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
-                if not state:
+                if not state and parameter.dtype != torch.float32:
                     state["master"] = parameter.detach().float().clone()
-                master = state["master"]
+                master = state.get("master", parameter)
                 delta = update(parameter.grad.float(), state, group)
                 master.mul_(1 - group["lr"] * group["weight_decay"]).sub_(delta)
-                parameter.copy_(master)
+                if master is not parameter:
+                    parameter.copy_(master)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -102,7 +112,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def _muon(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         buffer = state.setdefault("momentum", torch.zeros_like(grad))
         buffer.lerp_(grad, 1 - group["momentum"])
-        direction = orthogonalize(grad.lerp(buffer, group["momentum"])).float()
+        direction = _orthogonal(grad.lerp(buffer, group["momentum"]))
         return direction.mul_(group["lr"] * 0.2 * math.sqrt(max(grad.shape[-2:])))
 
     @staticmethod
