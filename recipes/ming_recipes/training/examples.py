@@ -193,12 +193,23 @@ def work_of(features: Features) -> int:
     return sum(rows)
 
 
-def read_example(record: Record, parts: Parts) -> Example:
-    """Open the media of a record and write its prompt. Raises BadRow."""
+def read_example(
+    record: Record, parts: Parts, seen: dict[str, Features] | None = None
+) -> Example:
+    """Open the media of a record and write its prompt. Raises BadRow.
+
+    seen: media that are not read again, by `identity`; those of this record are added.
+    """
     messages = [with_sound(message) for message in record.messages]
     media = media_parts(messages)
+    seen = {} if seen is None else seen
+    features: list[Features] = []
     with collected_notes() as notes:
-        features = [_read(medium, record, parts) for medium in media]
+        for medium in media:
+            name = identity(medium)
+            if name not in seen:
+                seen[name] = _read(medium, record, parts)
+            features.append(seen[name])
     sizes = [MediaTokens(item.tokens[0], item_seconds(item)[0]) for item in features]
     return Example(record, _prompt(record, messages, parts, sizes), features, tuple(notes))
 
