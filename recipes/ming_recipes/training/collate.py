@@ -1,4 +1,4 @@
-"""From planned rows to a batch: the media are read, the prompts written, and all of it is packed."""
+"""From planned rows to a batch: media are read, prompts are written, and all of it is packed."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class DataSet:
         media: The folder in which its media are named; by default that of the file.
     """
 
-    path: str = ""
+    path: str
     name: str = ""
     share: float | None = None
     media: str = ""
@@ -299,9 +299,7 @@ def validation_plan(
     return [tuple(filled[first : first + rows]) for first in range(0, len(filled), rows)]
 
 
-def _checked_shares(
-    shares: Sequence[float | None], sets: Sequence[Measured]
-) -> list[float] | None:
+def _checked_shares(shares: Sequence[float | None], sets: Sequence[Measured]) -> list[float] | None:
     given = [share for share in shares if share is not None]
     if not given:
         return None

@@ -193,9 +193,7 @@ def work_of(features: Features) -> int:
     return sum(rows)
 
 
-def read_example(
-    record: Record, parts: Parts, seen: dict[str, Features] | None = None
-) -> Example:
+def read_example(record: Record, parts: Parts, seen: dict[str, Features] | None = None) -> Example:
     """Open the media of a record and write its prompt. Raises BadRow.
 
     seen: media that are not read again, by `identity`; those of this record are added.

@@ -74,7 +74,7 @@ class Rows(Sequence[Record]):
         self._ends = list(accumulate(map(len, sources)))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]
         source, number = self._place(index)
@@ -113,8 +113,8 @@ def open_rows(
         dataset: Its name; the name of the path by default.
         media: The folder that media are named in. By default it is the folder of the file.
         read: What makes a record of a row.
-        report: Is given what is wrong with a broken shard, and its whole samples are kept. By
-            default a broken shard is refused.
+        report: Is given what is wrong with a broken file, and the others and the whole samples of
+            a broken shard are kept. By default a broken file is refused.
 
     Raises BadConfig for a file that cannot be read, or that has no rows, and MissingPlugin.
     """
@@ -122,7 +122,14 @@ def open_rows(
     root = None if media is None else Path(media)
     if root is not None and not root.is_dir():
         raise BadConfig(f"there is no folder {str(media)!r} with media; check the path")
-    sources = [_open(file, root or file.parent, report) for file in files]
+    sources: list[Source] = []
+    for file in files:
+        try:
+            sources.append(_open(file, root or file.parent, report))
+        except BadConfig as error:
+            if report is None or len(files) == 1:
+                raise
+            report(BadRow("broken file", file.name, str(error)))
     rows = Rows(sources, dataset or Path(path).name.partition(".")[0] or "data", read)
     if not len(rows):
         raise BadConfig(f"{path} has no rows; expected one conversation a row")

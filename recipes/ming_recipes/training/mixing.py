@@ -60,7 +60,9 @@ class Mix:
     def _sets(self, first: int, count: int) -> np.ndarray:
         """The data set of each draw."""
         numbers = np.arange(first, first + count, dtype=np.uint64)
-        spread = numbers * np.uint64(_GOLDEN) + np.uint64(self._offset)  # wraps around, as it should
+        spread = numbers * np.uint64(_GOLDEN) + np.uint64(
+            self._offset
+        )  # wraps around, as it should
         places = spread.astype(np.float64) / 2.0**64
         return np.minimum(np.searchsorted(self._ends, places, side="right"), len(self.sizes) - 1)
 

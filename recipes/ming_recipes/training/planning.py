@@ -4,8 +4,8 @@ The plan is a pure function of the sizes and the seed. It gives every step as a 
 micro-batches, whose number is ranks x accumulation. Rank r of w takes every w-th of them. So two
 ranks see in a step what one rank sees with twice the accumulation.
 
-Micro-batches of a step cost nearly the same: as many tokens and as much work of the encoders. A rank
-with more work would let the others wait.
+Micro-batches of a step cost nearly the same: as many tokens and as much work of the encoders. A
+rank with more work would let the others wait.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ The sizes are kept in a file, line by line. A measuring that was stopped goes on
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +15,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from ming_core.cli import terminal
 from ming_core.errors import BadConfig
 from ming_core.evaluation.lines import LineFile, read_lines
 from ming_recipes.training.examples import Parts, read_example
@@ -47,13 +50,15 @@ class Size:
 class Measured:
     """The sizes of the rows of a data set; None for a row that is left out.
 
-    faults: what is wrong with those rows, by the number of the row.
-    notes: what the user should know about the media, with the number of rows.
+    faults: what is wrong with those rows, by the number of the row. doubled: the rows whose id an
+    earlier row has; they are kept. notes: what the user should know about the media, with the
+    number of rows.
     """
 
     rows: Rows
     sizes: Sequence[Size | None]
     faults: Mapping[int, BadRow] = field(default_factory=dict)
+    doubled: Sequence[BadRow] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -90,6 +95,12 @@ class Measured:
             f"the first: {first[fault]}"
             for fault, number in count.most_common()
         ]
+        if self.doubled:
+            count = len(self.doubled)
+            lines.append(
+                f"{count} of {len(self.rows)} rows of {self.name} have an id that was used before, "
+                f"and are kept; the first: {self.doubled[0]}"
+            )
         return lines + [
             f"{sentence} ({number} rows of {self.name})" for sentence, number in self.notes.items()
         ]
@@ -147,8 +158,7 @@ def measure(
 ) -> Measured:
     """Measure every row, or read what `file` says about it.
 
-    Another process that measures into the same file is waited for. Rows of the same id are kept;
-    `told` says how many there are. Raises CannotWrite.
+    Another process that measures into the same file is waited for. Raises CannotWrite.
     """
     if file is None:
         lines = list(_watched(_lines(rows, parts, 0, workers), 0, rows, progress))
@@ -213,7 +223,8 @@ def _measured(rows: Rows, lines: Sequence[Mapping[str, Any]]) -> Measured:
     sizes: list[Size | None] = [None] * len(rows)
     faults: dict[int, BadRow] = {}
     notes: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+    doubled: list[BadRow] = []
+    first: dict[str, int] = {}
     for line in lines:
         number = line["row"]
         if bad := line.get("bad"):
@@ -221,9 +232,25 @@ def _measured(rows: Rows, lines: Sequence[Mapping[str, Any]]) -> Measured:
             continue
         sizes[number] = Size(**line["size"])
         notes.update(line.get("notes", ()))
-        seen[line["id"]] += 1
-    twice = sum(count - 1 for count in seen.values() if count > 1)
-    if twice:
-        example = next(name for name, count in seen.items() if count > 1)
-        notes[f"an id is used again, as {example!r}; every row is kept"] = twice
-    return Measured(rows, sizes, faults, notes)
+        name = line["id"]
+        if first.setdefault(name, number) != number:
+            reason = f"the id {name!r} is that of {rows.where(first[name])}, too"
+            doubled.append(BadRow("duplicate id", rows.where(number), reason))
+    return Measured(rows, sizes, faults, doubled, notes)
+
+
+def terminal_progress() -> Progress:
+    """Shows on a terminal how far the measuring is, and how long it will take."""
+    start = shown = time.monotonic()
+
+    def tell(done: int, count: int, name: str) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if done == count:
+            terminal.progress.clear()
+        elif now - shown > 0.2 and sys.stderr.isatty():
+            shown = now
+            left = (now - start) / done * (count - done)
+            terminal.progress.show(f"reading {name}: {done}/{count} rows, {left:.0f} s left")
+
+    return tell

@@ -185,12 +185,20 @@ def build_example(
     In Lite an answer in a history has no end token, so only the last answer has one.
     Raises like `build_prompt`, and BadConversation if the last message is no answer.
     """
+    segments = render_example(messages, format, think=think)
+    return _encode(expand(segments, media), tokenizer, media_parts(messages))
+
+
+def render_example(
+    messages: Sequence[Message], format: ChatFormat, *, think: bool = False
+) -> list[Segment]:
+    """The segments of `build_example`, with a Slot for each medium."""
     if not messages or messages[-1].role != "assistant":
         raise BadConversation("a training example must end with the assistant's answer")
-    segments = list(render(messages, format, add_generation_prompt=False, think=think))
+    segments = render(messages, format, add_generation_prompt=False, think=think)
     if format.turn_end is None:
         segments.append(Special(format.stop, target=True))
-    return _encode(expand(segments, media), tokenizer, media_parts(messages))
+    return segments
 
 
 def answer_ids(text: str, format: ChatFormat, tokenizer: TextEncoder) -> list[int]:
