@@ -19,7 +19,7 @@ from ming_core.plugins import Plugins, get_plugins
 from ming_core.plugins.hooks import hookimpl
 from ming_core.presets import preset_folders
 
-HEAVY = ("torch", "numpy", "transformers", "lightning", "yaml", "rich", "PIL")
+HEAVY = ("torch", "numpy", "transformers", "lightning", "omegaconf", "rich", "PIL")
 
 
 def test_help_lists_the_commands_in_name_order(run) -> None:

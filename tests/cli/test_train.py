@@ -142,7 +142,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"out: ${oc.env:HOME}\n", "out is '${oc.env:HOME}', and settings are not looked up"),
         (b"out: '${oc.decode:x}'\n", "out is '${oc.decode:x}'"),
         (b"focus: {color: '${oc.env:HOME}'}\n", "focus.color is '${oc.env:HOME}'"),
-        (b"focus: {color: [{x: '${oc.env:HOME}'}]}\n", "focus.color must be one value, not a list"),
+        (b"focus: {color: [{x: '${oc.env:HOME}'}]}\n", "focus.color.0.x is '${oc.env:HOME}'"),
         (b"steps: [1\n", "mine.yaml, line 2 cannot be read as YAML: expected ',' or ']'"),
         (b"- steps\n", "mine.yaml holds a list; expected lines `setting: value`"),
         (b"steps\n", "mine.yaml holds a str; expected lines `setting: value`"),

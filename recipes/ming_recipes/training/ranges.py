@@ -160,15 +160,6 @@ def _value(hint: Any, value: Any, place: str, faults: list[str], whole: Any) -> 
     hint, marks, empty = kind_of(hint)
     if value is None and empty:
         return None
-    if isinstance(value, str) and "${" in value:
-        faults.append(
-            f"{place} is {shown(value)}, and settings are not looked up elsewhere; write the value "
-            "itself"
-        )
-        return None
-    if value == "???":
-        faults.append(f"{place} is '???'; write a value")
-        return None
     if is_dataclass(hint):
         return _table(hint, value, place, faults, whole)
     origin, inner = get_origin(hint), get_args(hint)

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args, get_origin
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ming_core.errors import BadConfig, CannotWrite, MissingPlugin
+from ming_core.fields import shown
 from ming_core.output import write_file
 from ming_core.plugins import get_plugins
 from ming_core.plugins.kinds import RecipeEntry
@@ -20,6 +23,9 @@ from ming_recipes.training.ranges import hints_of, kind_of, short_field, typed
 
 LARGEST = 1_000_000
 """Bytes of a file with settings."""
+
+MOST = 10_000
+"""Values in a file with settings."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +190,26 @@ def settings(recipe: Recipe, files: Sequence[Path], overrides: Sequence[str]) ->
     `lora.rank=8`, `data.0.path=rows.jsonl`. A value is what is written: `${...}`, which would look
     something up elsewhere, is refused.
     """
-    values: Any = asdict(recipe.config())
+    kind = recipe.config
     try:
+        config = OmegaConf.create(asdict(kind()))
         for file in files:
-            values = _merged(recipe.config, values, _read(file))
+            layer = {
+                name: value if name in hints_of(kind) else None
+                for name, value in _read(file).items()
+            }
+            _check_values(layer)
+            config = OmegaConf.merge(config, OmegaConf.create(_long(kind, layer)))
         for item in overrides:
-            values = _merged(recipe.config, values, _override(recipe.config, item))
-        return typed(recipe.config, values)
+            _set(config, kind, item)
+        return typed(kind, OmegaConf.to_container(config, resolve=False))
     except OSError as error:
         raise BadConfig(f"cannot read {error.filename}: {error.strerror}") from None
     except RecursionError:
         raise BadConfig("the settings do not fit this recipe: they are nested too deep") from None
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise BadConfig(f"the settings do not fit this recipe: {reason}") from None
 
 
 class _Yaml(yaml.SafeLoader):
@@ -228,22 +243,62 @@ def _read(file: Path) -> dict[Any, Any]:
     return found
 
 
-def _override(kind: type, item: str) -> dict[str, Any]:
-    """`key=value` as a layer of settings."""
+def _check_values(layer: Mapping[Any, Any]) -> None:
+    """Refuse what OmegaConf would replace, and a file that repeats itself without end."""
+    left = [(str(name), value) for name, value in layer.items()]
+    count = 0
+    while left:
+        name, value = left.pop()
+        count += 1
+        if count > MOST:
+            raise BadConfig(f"the settings hold more than {MOST} values; write fewer")
+        if isinstance(value, Mapping):
+            left += [(f"{name}.{key}", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{name}.{number}", item) for number, item in enumerate(value)]
+        elif isinstance(value, str) and "${" in value:
+            raise BadConfig(
+                f"{name} is {shown(value)}, and settings are not looked up elsewhere; write the "
+                "value itself"
+            )
+        elif value == "???":
+            raise BadConfig(f"{name} is '???'; write a value")
+
+
+def _set(config: Any, kind: type, item: str) -> None:
+    """Put a `key=value` into the settings."""
     path, found, text = item.partition("=")
     if not found:
         raise BadConfig(f"cannot read the override {item!r}; write it as key=value")
+    _check_values({path: text})
     (*names, last), hint = _way(kind, path)
     try:
-        value = text if "${" in text else yaml.load(text, _Yaml)
+        value = yaml.load(text, _Yaml)
     except yaml.YAMLError:
         value = text
-    if hint is str and not isinstance(value, str | list | dict):
+    if kind_of(hint)[0] is str and not isinstance(value, str | list | dict):
         value = text  # `out=5` and `out=on` are texts, too
-    layer = {last: value}
-    for name in reversed(names):
-        layer = {name: layer}
-    return layer
+    for place, name in enumerate(names):
+        key = _key(config, name, ".".join(names[:place]))
+        if not OmegaConf.is_config(config[key]):
+            config[key] = {}
+        config = config[key]
+    config[_key(config, last, ".".join(names))] = _long(hint, value)
+
+
+def _key(config: Any, name: str, place: str) -> str | int:
+    """A name of a table, which gets it, or the number of an entry of a list, which may be new."""
+    if not OmegaConf.is_list(config):
+        config.setdefault(name, None)
+        return name
+    if not name.isdecimal() or int(name) > len(config):
+        raise BadConfig(
+            f"unknown setting '{place}.{name}'; the entries of {place} are numbers, and the next "
+            f"one is {place}.{len(config)}"
+        )
+    if int(name) == len(config):
+        config.append(None)
+    return int(name)
 
 
 def _way(hint: Any, path: str) -> tuple[list[str], Any]:
@@ -262,45 +317,23 @@ def _way(hint: Any, path: str) -> tuple[list[str], Any]:
             hint = get_args(hint)[0]
         else:
             hint = hints_of(hint).get(name) if is_dataclass(hint) else None
-    return names or [""], kind_of(hint)[0]
+    return names or [""], hint
 
 
-def _merged(hint: Any, old: Any, new: Any, place: str = "") -> Any:
-    """One layer of settings over another. Tables are joined, and other values replaced.
-
-    A table of numbers over a list changes or adds single entries.
-    """
+def _long(hint: Any, value: Any) -> Any:
+    """Settings without short forms, so that single values of them can be set."""
     hint = kind_of(hint)[0]
-    if is_dataclass(hint):
-        old, new = _long(hint, old), _long(hint, new)
-    if get_origin(hint) in (list, tuple) and isinstance(new, Mapping):
-        if new and all(str(key).isdecimal() for key in new):
-            return _entries(get_args(hint)[0], old, new, place)
-        return new
-    if not (isinstance(new, Mapping) and isinstance(old, Mapping)):
-        return new
-    inner: Mapping[str, Any] = hints_of(hint) if is_dataclass(hint) else {}
-    every = get_args(hint)[1] if get_origin(hint) is dict else None
-    return {**old} | {
-        key: _merged(inner.get(key, every), old.get(key), value, f"{place}{key}.")
-        for key, value in new.items()
-    }
-
-
-def _entries(hint: Any, old: Any, new: Mapping[Any, Any], place: str) -> list[Any]:
-    found = [*old] if isinstance(old, list | tuple) else [old] if old else []
-    for key, value in new.items():
-        at = int(key)
-        if at > len(found):
-            raise BadConfig(
-                f"unknown setting '{place}{key}'; the next entry of {place[:-1]} is number "
-                f"{len(found)}"
-            )
-        found[at : at + 1] = [_merged(hint, found[at] if at < len(found) else None, value)]
-    return found
-
-
-def _long(kind: Any, value: Any) -> Any:
-    """A dataclass that is written as the value of its only needed field, as a table."""
-    short = short_field(kind)
-    return {short: value} if short and isinstance(value, str) else value
+    if get_origin(hint) in (list, tuple) and value is not None:
+        if isinstance(value, Mapping) and not is_dataclass(kind_of(get_args(hint)[0])[0]):
+            return value  # a fault
+        entries = value if isinstance(value, list | tuple) else [value]
+        return [_long(get_args(hint)[0], entry) for entry in entries]
+    if not is_dataclass(hint):
+        return value
+    short = short_field(hint)
+    if short and isinstance(value, str):
+        return {short: value}
+    if not isinstance(value, Mapping):
+        return value
+    hints = hints_of(hint)
+    return {k: _long(hints[k], v) if k in hints else v for k, v in value.items()}
