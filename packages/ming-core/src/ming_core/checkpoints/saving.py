@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.knowledge import familiar_files
 from ming_core.checkpoints.tokenizers import FILES
 from ming_core.checkpoints.writing import (
+    Entry,
     checkpoint_folder,
     of_parts,
     of_stored,
@@ -33,9 +34,15 @@ _OTHERS = ("special_tokens_map.json", "generation_config.json")
 """Read by other engines only."""
 
 _Parts = Mapping[str, tuple[nn.Module, Mapping[str, Slot]]]
+_Given = Callable[[Mapping[str, Slot]], Iterable[Entry]] | None
 
 
-def save_model(loaded: Mapping[str, Loaded], sources: Sources, folder: str | Path) -> Path:
+def save_model(
+    loaded: Mapping[str, Loaded],
+    sources: Sources,
+    folder: str | Path,
+    entries: _Given = None,
+) -> Path:
     """Write everything that `load` needs into a new folder, and return its path.
 
     Components that are loaded are written as they are now. Everything else is copied: the tensors
@@ -43,14 +50,17 @@ def save_model(loaded: Mapping[str, Loaded], sources: Sources, folder: str | Pat
     model keeps its talker. The folders of a preset become one. The folder appears at once,
     complete, or not at all. Raises BadCheckpoint if it exists and is not empty, if it cannot be
     written, or if a component is no longer built as it was when it was loaded.
+
+    entries: gives the tensors of a component by its slots, for modules that hold only a part of
+    them; None takes them from the modules.
     """
     with checkpoint_folder(folder) as target:
-        _write_top(target, _parts_in(loaded, ""), sources)
+        _write_top(target, _parts_in(loaded, ""), sources, entries)
         for checkpoint in sources.checkpoints:
             for sub in _folders(checkpoint.root):
                 if not (target / sub).exists():  # the first folder of a preset wins
                     (target / sub).mkdir()
-                    _write_folder(target / sub, checkpoint.root, sub, loaded)
+                    _write_folder(target / sub, checkpoint.root, sub, loaded, entries)
     return Path(folder)
 
 
@@ -63,7 +73,7 @@ def _parts_in(loaded: Mapping[str, Loaded], sub: str, stem: str = "") -> _Parts:
     }
 
 
-def _write_top(target: Path, parts: _Parts, sources: Sources) -> None:
+def _write_top(target: Path, parts: _Parts, sources: Sources, given: _Given) -> None:
     """The files of the model's own folder."""
     only = sources.checkpoints[0] if len(sources.checkpoints) == 1 else None
     if only is not None:
@@ -80,7 +90,7 @@ def _write_top(target: Path, parts: _Parts, sources: Sources) -> None:
             write_json(target / name, value)
     if only is None or parts:
         stored = [checkpoint for checkpoint in sources.checkpoints if checkpoint.tensors.files]
-        entries = [*_entries(parts), *of_stored(parts, stored)]
+        entries = [*_entries(parts, given), *of_stored(parts, stored)]
         write_weights(target, entries)
 
 
@@ -98,7 +108,9 @@ def _needed(sources: Sources) -> Iterator[Path]:
     yield from familiar_files(sources.checkpoints)
 
 
-def _write_folder(target: Path, root: Path, sub: str, loaded: Mapping[str, Loaded]) -> None:
+def _write_folder(
+    target: Path, root: Path, sub: str, loaded: Mapping[str, Loaded], given: _Given
+) -> None:
     """A sub-folder: weights of loaded components as they are now, all else as it is."""
     rewritten: list[Path] = []
     stems = {part.weights for part in loaded.values() if part.folder == sub}
@@ -107,12 +119,16 @@ def _write_folder(target: Path, root: Path, sub: str, loaded: Mapping[str, Loade
         files = part.tensors.files
         rewritten += files
         parts = _parts_in(loaded, sub, stem)
-        entries = [*_entries(parts), *of_stored(parts, [part])]
+        entries = [*_entries(parts, given), *of_stored(parts, [part])]
         write_weights(target, entries, stem=stem or _stem(files))
     _copy(root, sub, target, leave=rewritten)
 
 
-def _entries(parts: _Parts) -> Iterator:
+def _entries(parts: _Parts, given: _Given) -> Iterator[Entry]:
+    if given is not None:
+        for _, slots in parts.values():
+            yield from given(slots)
+        return
     try:
         yield from of_parts(parts, None)
     except ValueError as error:
