@@ -67,7 +67,8 @@ def run(
     given = {features.modality: features for features in batch.features}
     zeros: list[Tensor] = []
     with _watched(omni, watch) as states:
-        for modality in dict.fromkeys((*given, *present)):
+        # In the order of the model: what shards weights wants the same calls in all processes.
+        for modality in sorted({*given, *present}, key=list(omni.encoders).index):
             values, rest = _encode(omni, modality, given.get(modality), modality in present, dtype)
             if modality in given:
                 encoded[modality] = values

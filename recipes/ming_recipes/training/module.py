@@ -125,7 +125,7 @@ class OmniModule(LightningModule):
         assert self.omni is not None, "configure_model has not been called"
         return self.omni
 
-    def setup(self, stage: str) -> None:
+    def on_fit_start(self) -> None:
         self.present = [
             modality
             for modality, encoder in self.model.encoders.items()
@@ -140,7 +140,6 @@ class OmniModule(LightningModule):
                     "has no method `dummy` (docs/encoders.md); use one process"
                 )
 
-    def on_fit_start(self) -> None:
         if self.decay and self.average is None:
             self.average = Average(self._trained(), self.decay)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +20,6 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.utils.checkpoint import checkpoint
 
 from ming_core.model.layers import RMSNorm
 from ming_core.model.omni import Omni
@@ -107,21 +105,3 @@ def blocks(omni: Omni) -> Iterator[nn.Module]:
         for stack in encoder.modules():
             if type(stack) is nn.ModuleList and len({type(block) for block in stack}) == 1:
                 yield from stack
-
-
-def recompute(omni: Omni) -> None:
-    """Keep only the inputs of trained blocks, and run a block again in its backward.
-
-    It takes a third more time, and a tenth of the memory for activations.
-    """
-    for block in blocks(omni):
-        block.forward = _again(block.forward)
-
-
-def _again(forward: Any) -> Any:
-    def run(*args: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*args)
-        return checkpoint(forward, *args, use_reentrant=False)
-
-    return run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from ming_core.checkpoints.components import Loaded
@@ -17,6 +17,7 @@ from ming_core.loading import Sources, open_sources
 from ming_core.model.omni import Omni
 from ming_core.presets import BACKBONE
 from ming_recipes.training import plans
+from ming_recipes.training.module import OmniModule
 from ming_recipes.training.shards import Cut, Gathering, Place, read_shards
 from ming_recipes.training.tensor_parallel import cuts_of
 
@@ -48,13 +49,14 @@ class ShardedModel:
         backbone = modules.pop(BACKBONE)
         return Omni(backbone, modules)  # type: ignore[arg-type]
 
-    def shard(self, root: nn.Module, omni: Omni, mesh: DeviceMesh) -> None:
-        """Shard what `build` made, and the rest of `root`, in which it lies."""
-        self.mesh = mesh
-        plans.shard(root, omni, mesh, self.compute)
+    def shard(self, module: OmniModule) -> None:
+        """Shard what `build` made, and the rest of the module in which it lies."""
+        assert module.device_mesh is not None, "the strategy of the trainer does not shard"
+        self.mesh = module.device_mesh
+        plans.shard(module, module.model, self.mesh, self.compute)
 
-    def fill(self, first: Callable[[str, torch.Size], Tensor] | None = None) -> None:
-        """Read this process's share of the weights. first: as of `read_shards`."""
+    def fill(self, omni: Omni, first: Callable[[str, torch.Size], Tensor] | None = None) -> None:
+        """Read this process's share of the weights of `omni`. first: as of `read_shards`."""
         place, device = _place(self._mesh), _device(self._mesh)
         for name, part in self.prepared.items():
             self.bytes_read += read_shards(part, self._cuts(name), place, device, first)
