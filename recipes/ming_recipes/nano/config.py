@@ -32,6 +32,7 @@ class NanoPerception:
     language_steps: Count = 1000  # the language model in front of the frozen tower
     joint_steps: Count = 3000  # both
     recordings: Count = 32000  # utterances, made by espeak-ng and flite before anything is heard
+    speech: str = ""  # a file of recordings in place of these programs, see `nano/pack.py`
     hearing_steps: Count = 2000  # the audio encoder alone, on what is said
     hearing_sounds: Count = 32  # per step and process
     senses_steps: Count = 4700  # everything together
@@ -55,6 +56,11 @@ class NanoPerception:
     joint_dialogue: Share = 0.4
     joint_think: Share = 0.05
     senses_video: Share = 0.3  # the other shares are as in "joint"
+    # What the shipped weights were not taught, in "language", "joint" and "senses": other ways to
+    # ask, wide and tall pictures, and what one cannot know. See `world.batch.Mix`.
+    more_phrases: Share = 0.0
+    framed: Share = 0.0
+    unknown: Share = 0.0
     # Multiples of the world's frequencies. First what binds words to objects: answers of many
     # digits, and those that nobody can give before that, would only be noise.
     language_focus: QuestionWeights = field(
@@ -85,6 +91,7 @@ class NanoPerception:
     senses_sentences: SentenceWeights = field(default_factory=lambda: {"name": 3.0, "number": 3.0})
     # What some sounds are, see `speech.Variety`. The defaults are those of the shipped weights,
     # which were taught single sentences and lists of names; nano.yaml has those of the next run.
+    free_words: Share = 0.0  # of the recordings: known words in any order
     joined_sounds: Share = 0.0
     wordless_sounds: Share = 0.0
     other_lists: Share = 0.0  # of the lists of words to listen for

@@ -47,7 +47,7 @@ from ming_recipes.nano.module import Perception, stage_steps
 from ming_recipes.nano.routers import settle_routers
 from ming_recipes.nano.scores.benchmark import evaluate
 from ming_recipes.nano.scores.loads import draw_loads, held_out_talks, load_scores, router_loads
-from ming_recipes.nano.speech import Listening, Recordings, Sounds, Variety
+from ming_recipes.nano.speech import Listening, Sounds, Variety, recordings_of
 from ming_recipes.nano.talk import PROMPTS, WINDOW, chosen, speech_rows
 from ming_recipes.nano.world.batch import Mix, training_example
 from ming_recipes.nano.world.records import fingerprint
@@ -287,8 +287,10 @@ def mix(config: NanoPerception, stage: str, step: int) -> Mix:
     if stage == "sight":
         text, video = config.sight_text, config.sight_video
         return Mix(questions=0, text=text, video=video, still_clips=True)
+    new = {name: getattr(config, name) for name in ("more_phrases", "framed", "unknown")}
     if stage == "language":
         return Mix(
+            **new,
             max_objects=2 if step < config.easy_steps else MAX_OBJECTS,
             text=config.language_text,
             video=config.language_video,
@@ -297,6 +299,7 @@ def mix(config: NanoPerception, stage: str, step: int) -> Mix:
         )
     joint = stage == "joint"
     return Mix(
+        **new,
         text=config.joint_text,
         video=config.joint_video if joint else config.senses_video,
         dialogue=config.joint_dialogue,
@@ -340,10 +343,7 @@ def _train(config: NanoPerception, command: str, run: Run) -> None:
     torch.set_num_threads(1)
     out = run.folder
     words = tokenizer_files(config)
-    recordings = [
-        Recordings(out / "speech", "train", config.recordings),
-        Recordings(out / "speech", "val", config.validation_sounds),
-    ]
+    recordings = recordings_of(config, out / "speech")
     if rank_zero_only.rank == 0:
         for some in recordings:
             some.prepare()

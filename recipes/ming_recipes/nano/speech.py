@@ -20,9 +20,12 @@ from rich.progress import track
 from ming_audio.config import Ear, WhisperConfig
 from ming_audio.lengths import RATE
 from ming_core.chat.prompt import TextEncoder
+from ming_core.errors import BadConfig
 from ming_core.model.encoder import Features, by_modality
 from ming_core.output import remove_parts, replacing
 from ming_recipes.nano.augment import LONGEST, plain, vary
+from ming_recipes.nano.config import NanoPerception
+from ming_recipes.nano.shards import FULL, Shard, read_shard
 from ming_recipes.nano.world.scene import generator, pick, seed_of
 from ming_recipes.nano.world.speech import Utterance, followed_by, utterance_of, without_words
 from ming_recipes.nano.world.vocabulary import Language
@@ -37,18 +40,31 @@ _AHEAD = 20  # recordings among which the next one of a language is looked for
 
 @dataclass(frozen=True)
 class Recordings:
-    """The first `count` utterances of a split, in shards of SHARD in a folder."""
+    """The first `count` utterances of a split, in shards of SHARD in a folder.
+
+    packed: a file that has them (`ming_recipes.nano.shards`); without it programs speak them.
+    free_words: the share of utterances in words of any order (`world.speech.utterance_of`).
+    """
 
     folder: Path
     split: str
     count: int
+    packed: Path | None = None
+    free_words: float = 0.0
+
+    @property
+    def starts(self) -> range:
+        """The first utterance of each shard."""
+        return range(0, self.count, SHARD)
 
     def prepare(self) -> None:
-        """Make the shards that are missing, a process for each core. Raises MissingVoice."""
+        """Make the shards that are missing, a process for each core.
+
+        Raises MissingVoice, or BadConfig if the packed file does not have them.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_parts(self.folder)
-        starts = range(0, self.count, SHARD)
-        missing = [first for first in starts if not _is_whole(self._path(first))]
+        missing = [first for first in self.starts if not _is_whole(self._path(first))]
         if not missing:
             return
         with ProcessPoolExecutor(os.cpu_count(), initializer=_serve) as pool:
@@ -69,8 +85,7 @@ class Recordings:
         """
         place = index % SHARD
         ends, samples = _load(self._path(index - place))
-        said = samples[ends[place] : ends[place + 1]]
-        return utterance_of(self.split, index), said
+        return self._said(index), samples[ends[place] : ends[place + 1]]
 
     def index(self, use: int) -> int:
         """Which utterance is used; uses count on beyond the recordings."""
@@ -78,22 +93,56 @@ class Recordings:
 
     def utterance(self, use: int) -> Utterance:
         """What is said, without the sound."""
-        return utterance_of(self.split, self.index(use))
+        return self._said(self.index(use))
+
+    def shard(self, first: int) -> tuple[Shard, np.ndarray]:
+        """A prepared shard to be packed, and its samples."""
+        ends, samples = _load(self._path(first))
+        texts = [self._said(index).text for index in range(first, self._end(first))]
+        return Shard(self.split, first, ends[1:].tolist(), texts), samples
+
+    def _said(self, index: int) -> Utterance:
+        return utterance_of(self.split, index, self.free_words)
 
     def _record(self, first: int) -> None:
+        ends, samples = self._spoken(first) if self.packed is None else self._unpacked(first)
+        with replacing(self._path(first)) as file:
+            np.save(file, ends)
+            np.save(file, samples)
+
+    def _spoken(self, first: int) -> tuple[np.ndarray, np.ndarray]:
         said = [
-            np.round(speak(utterance_of(self.split, index)).clip(-1, 1) * (2**15 - 1))
+            np.round(speak(self._said(index)).clip(-1, 1) * FULL)
             for index in range(first, self._end(first))
         ]
-        with replacing(self._path(first)) as file:
-            np.save(file, np.cumsum([0, *map(len, said)]))
-            np.save(file, np.concatenate(said).astype(np.int16))
+        return np.cumsum([0, *map(len, said)]), np.concatenate(said).astype(np.int16)
+
+    def _unpacked(self, first: int) -> tuple[np.ndarray, np.ndarray]:
+        assert self.packed is not None
+        shard, samples = read_shard(self.packed, self.split, first)
+        wanted = [self._said(index).text for index in range(first, self._end(first))]
+        if shard.texts[: len(wanted)] != wanted:
+            raise BadConfig(
+                f"{self.packed} does not hold the {self.count} recordings of split {self.split!r} "
+                "that these settings ask for; pack it with the same settings"
+            )
+        ends = np.array([0, *shard.ends[: len(wanted)]])
+        return ends, samples[: ends[-1]]
 
     def _path(self, first: int) -> Path:
         return self.folder / f"{self.split}-{first:06d}-{self._end(first):06d}.npy"
 
     def _end(self, first: int) -> int:
         return min(first + SHARD, self.count)
+
+
+def recordings_of(config: NanoPerception, folder: Path) -> tuple[Recordings, Recordings]:
+    """What a run hears in training and in validation, kept in a folder."""
+    packed = Path(config.speech) if config.speech else None
+    return (
+        Recordings(folder, "train", config.recordings, packed, config.free_words),
+        Recordings(folder, "val", config.validation_sounds, packed),
+    )
 
 
 def _serve() -> None:
@@ -207,7 +256,7 @@ class Listening:
         if kind < self.variety.wordless:
             sound = wordless(pick(rng, tuple(WORDLESS)), rng)
             said = without_words(self.recordings.utterance(index))
-            return said, np.round(sound * (2**15 - 1)).astype(np.int16)
+            return said, np.round(sound * FULL).astype(np.int16)
         said, samples = self.recordings[index]
         if kind >= self.variety.wordless + self.variety.joined:
             return said, samples

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ming_recipes.nano.world.foreign import NOTHING, UNKNOWN, foreign_picture, foreign_question
+from ming_recipes.nano.world.frames import cut
 from ming_recipes.nano.world.language import Motion, Question, follow_up, sample_questions
 from ming_recipes.nano.world.lettering import lettering
 from ming_recipes.nano.world.motion import sample_clip
@@ -29,6 +31,8 @@ from ming_recipes.nano.world.vocabulary import (
     SIZES,
     TEXT_LETTERS,
 )
+
+OTHER_STREAM = 13
 
 THINKING_KINDS = (
     "count_color",
@@ -79,7 +83,10 @@ class Mix:
 
     video: share of clips; think: of examples answered after a thought. dialogue: share of
     questions asked after others in one conversation instead of alone. still_clips: videos last
-    two frames, so that an image encoder sees one picture with motion in it.
+    two frames, so that an image encoder sees one picture with motion in it. more_phrases: share of
+    questions that are asked as in `world.loose`. framed: of stills, those that are wide or tall
+    (`world.frames`). unknown: of examples, those about something that is not of the world
+    (`world.foreign`).
     """
 
     questions: int = 14
@@ -90,14 +97,18 @@ class Mix:
     think: float = 0.0
     dialogue: float = 0.0
     focus: Mapping[str, float] = field(default_factory=dict)
+    more_phrases: float = 0.0
+    framed: float = 0.0
+    unknown: float = 0.0
 
 
 @dataclass(frozen=True)
 class Example:
     """A picture or video and conversations about it.
 
-    pictures [T, 64, 64, 3] uint8, one for a still; scenes and motions: what each temporal patch
-    (the still, or two frames) shows; a conversation is one or more questions in a row.
+    pictures [T, 64, 64, 3] uint8, one for a still, which may be wide or tall; scenes and motions:
+    what each temporal patch (the still, or two frames) shows, as it lies on the square; a
+    conversation is one or more questions in a row.
     """
 
     pictures: np.ndarray
@@ -116,13 +127,38 @@ def training_example(index: int, mix: Mix, split: str = "train") -> Example:
     seed = seed_of(split, index)
     scene = sample_scene(generator(seed, SCENE_STREAM), split, mix.max_objects, mix.text)
     rng = generator(seed, QUESTION_STREAM)
+    # Draws of their own: without these shares, examples are those of the world's version.
+    other = generator(seed, OTHER_STREAM)
+    if other.random() < mix.unknown:
+        return _foreign_example(scene, other, mix)
     if rng.random() < mix.video:
         return _video_example(scene, seed, rng, mix)
     think = rng.random() < mix.think
     kinds = THINKING_KINDS if think else None
-    asked = sample_questions(scene, rng, mix.questions, kinds=kinds, focus=mix.focus)
+    picture = render(scene)
+    found = cut(scene, other) if other.random() < mix.framed else None
+    if found is not None:
+        part, scene = found
+        picture = part.of(picture)
+    asked = sample_questions(
+        scene, rng, mix.questions, kinds=kinds, focus=mix.focus, more_phrases=mix.more_phrases
+    )
     dialogues = list(_conversations(scene, asked, rng, 0.0 if think else mix.dialogue))
-    return Example(render(scene)[None], (scene,), ((None,) * len(scene.objects),), dialogues, think)
+    return Example(picture[None], (scene,), ((None,) * len(scene.objects),), dialogues, think)
+
+
+def _foreign_example(scene: Scene, rng: np.random.Generator, mix: Mix) -> Example:
+    """A picture of other things with questions of the world, or one of the world with other
+    questions: all that can be said is that one does not know."""
+    strange = rng.random() < 0.5
+    picture = foreign_picture(rng) if strange else render(scene)
+    dialogues: list[tuple[Question, ...]] = []
+    for usual in sample_questions(scene, rng, mix.questions, more_phrases=mix.more_phrases):
+        asked = usual.question if strange else foreign_question(rng, usual.lang)
+        answer = UNKNOWN[usual.lang]
+        dialogues.append((Question("unknown", usual.lang, asked, answer, 0, ()),))
+    shown = NOTHING if strange else scene
+    return Example(picture[None], (shown,), ((None,) * len(shown.objects),), dialogues)
 
 
 def _video_example(scene: Scene, seed: int, rng: np.random.Generator, mix: Mix) -> Example:
@@ -130,7 +166,9 @@ def _video_example(scene: Scene, seed: int, rng: np.random.Generator, mix: Mix) 
     if mix.still_clips:
         clip = clip.shortened(2)
     scenes = tuple(clip.at(first + 0.5) for first in range(0, clip.frames, 2))
-    asked = sample_questions(scene, rng, mix.questions, motion=clip.motion)
+    asked = sample_questions(
+        scene, rng, mix.questions, motion=clip.motion, more_phrases=mix.more_phrases
+    )
     dialogues = list(_conversations(scene, asked, rng, mix.dialogue))
     return Example(clip.pictures(), scenes, (clip.motion,) * len(scenes), dialogues)
 

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from ming_core.errors import BadConfig, UnknownName
+from ming_recipes.nano.world.loose import MORE_PHRASES, loosened
 from ming_recipes.nano.world.phrases import FOLLOW_UPS, PHRASES
 from ming_recipes.nano.world.scene import Scene, SceneObject, pick, relation
 from ming_recipes.nano.world.vocabulary import (
@@ -141,11 +142,13 @@ def sample_questions(
     kinds: Sequence[str] | None = None,
     focus: Mapping[str, float] | None = None,
     motion: Motion = (),
+    more_phrases: float = 0.0,
 ) -> list[Question]:
     """Up to `count` different questions by KIND_WEIGHTS; language None mixes 70 / 30.
 
     focus multiplies the weights of some kinds; with motion the questions are about a video, by
-    VIDEO_WEIGHTS. A scene with a single object may allow fewer.
+    VIDEO_WEIGHTS. more_phrases: the share that is asked as in `world.loose`. A scene with a single
+    object may allow fewer.
     """
     if language is not None:
         _checked(language)
@@ -170,7 +173,7 @@ def sample_questions(
             point -= weight
             if point < 0:
                 break
-        question = _ask(facts, kind, rng, language or draw_language(rng), False)
+        question = _ask(facts, kind, rng, language or draw_language(rng), False, more_phrases)
         if question is None:
             total -= open_kinds.pop(kind)
             continue
@@ -469,13 +472,25 @@ _COLOR_NAMES, _SHAPE_NAMES = tuple(COLORS), tuple(SHAPES)
 
 
 def _ask(
-    facts: _Facts, kind: str, rng: np.random.Generator, language: Language, held_out: bool
+    facts: _Facts,
+    kind: str,
+    rng: np.random.Generator,
+    language: Language,
+    held_out: bool,
+    more_phrases: float = 0.0,
 ) -> Question | None:
     draft = _ASKERS[kind](facts, rng, language)
     if draft is None:
         return None
     slots, answer, used = draft
     phrases = PHRASES[kind][language]
+    if more_phrases and rng.random() < more_phrases:
+        known, more = phrases[:-1], MORE_PHRASES[kind][language]
+        chosen = int(rng.random() * (len(known) + len(more)))
+        asked = loosened((*known, *more)[chosen].format_map(slots), language, rng)
+        # Those of `known` keep their number, others count on behind the held-out one.
+        number = chosen + (chosen >= len(known))
+        return Question(kind, language, asked, answer, number, used)
     chosen = _draw_phrase(phrases, rng, held_out)
     return Question(kind, language, phrases[chosen].format_map(slots), answer, chosen, used)
 

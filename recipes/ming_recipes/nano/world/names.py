@@ -60,7 +60,8 @@ _SMALL_NUMBERS = (
 )
 _UNITS = tuple(_SMALL_NUMBERS.split())
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_CHINESE_DIGITS = "一二三四五六七八九"
+NUMBER_WORDS = (*_UNITS, *_TENS)
+CHINESE_DIGITS = "一二三四五六七八九"
 
 
 def alike(name: str, language: Language) -> tuple[str, ...]:
@@ -84,5 +85,5 @@ def number_words(rng: np.random.Generator, language: Language) -> str:
             return unit
         tens = pick(rng, _TENS)
         return f"{tens} {unit}" if unit in _UNITS[:9] else tens
-    unit = pick(rng, _CHINESE_DIGITS)
-    return unit if rng.random() < 0.5 else f"{pick(rng, _CHINESE_DIGITS[1:])}十{unit}"
+    unit = pick(rng, CHINESE_DIGITS)
+    return unit if rng.random() < 0.5 else f"{pick(rng, CHINESE_DIGITS[1:])}十{unit}"

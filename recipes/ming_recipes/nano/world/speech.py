@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain
 
 import numpy as np
 
 from ming_recipes.nano.world.language import KINDS, Question, sample_questions
-from ming_recipes.nano.world.names import NAMES, alike, number_words
+from ming_recipes.nano.world.names import CHINESE_DIGITS, NAMES, NUMBER_WORDS, alike, number_words
+from ming_recipes.nano.world.phrases import PHRASES
 from ming_recipes.nano.world.scene import (
     Scene,
     generator,
@@ -23,10 +25,19 @@ from ming_recipes.nano.world.scene import (
     seed_of,
     weighted,
 )
-from ming_recipes.nano.world.vocabulary import COLORS, GRID, HUES, PLURALS, SHAPES, Language
+from ming_recipes.nano.world.vocabulary import (
+    COLORS,
+    GRID,
+    HUES,
+    PLURALS,
+    SHAPES,
+    Language,
+    chinese_words,
+    english_words,
+)
 from ming_recipes.nano.world.wording import article, caption, draw_language, name_of
 
-SPEECH_STREAM = 5
+SPEECH_STREAM, FREE_STREAM = 5, 12
 
 KIND_WEIGHTS: dict[str, float] = {
     "caption": 0.2,
@@ -222,11 +233,15 @@ def without_words(said: Utterance) -> Utterance:
 
 
 @lru_cache(maxsize=65_536)
-def utterance_of(split: str, index: int) -> Utterance:
-    """The utterance of an index."""
+def utterance_of(split: str, index: int, free_words: float = 0.0) -> Utterance:
+    """The utterance of an index. free_words: the share of those that are no sentence, but words of
+    the world in any order; the others stay as they are."""
     rng = generator(seed_of(split, index), SPEECH_STREAM)
     language = draw_language(rng)
     kind = tuple(KIND_WEIGHTS)[weighted(rng, KIND_WEIGHTS.values())]
+    order = generator(seed_of(split, index), FREE_STREAM)
+    if free_words and order.random() < free_words:
+        kind = "words"
     scene = scene_of(split, index)
     question, names = None, ()
     if kind == "caption":
@@ -241,6 +256,8 @@ def utterance_of(split: str, index: int) -> Utterance:
         names = tuple(pick(rng, NAMES[language]) for _ in range(2 if rng.random() < 0.3 else 1))
         phrases = NAME_PHRASES[language][len(names) - 1]
         spoken = _fill(pick(rng, phrases), scene, rng, language, names)
+    elif kind == "words":
+        spoken, names = _free_words(order, language)
     else:
         spoken = _fill(pick(rng, NUMBER_PHRASES[language]), scene, rng, language)
     voices = (TEST_VOICES if split == "test" else TRAIN_VOICES)[language]
@@ -276,6 +293,37 @@ def context_of(
             found.append(other)
             taken.update(alike(other, language))
     return tuple(found[i] for i in rng.permutation(len(found)))
+
+
+@cache
+def known_words(language: Language) -> tuple[str, ...]:
+    """Every word, but for names, of what is said in a language."""
+    if language == "zh":
+        return (*chinese_words(), *(f"{tens}十" for tens in CHINESE_DIGITS[1:]), *CHINESE_DIGITS)
+    templates = [
+        *(phrase for kind in _ASKED for phrase in PHRASES[kind][language][:-1]),
+        *EDITS[language],
+        *chain(*NAME_PHRASES[language]),
+        *NUMBER_PHRASES[language],
+    ]
+    words = {word for template in templates for word in transcript(template).split()}
+    found = {word for word in words if "{" not in word} | {*english_words(), *NUMBER_WORDS}
+    return tuple(sorted(found - _SOUND_ALIKE))
+
+
+_SOUND_ALIKE = {"to", "colour"}  # as "two" and "color", which nothing around them tells apart
+
+
+def _free_words(rng: np.random.Generator, language: Language) -> tuple[str, tuple[str, ...]]:
+    """Two to eight words in any order, and the names among them."""
+    words, names = [], []
+    for _ in range(2 + int(rng.random() * 7)):
+        if rng.random() < 0.1:
+            names.append(pick(rng, NAMES[language]))
+            words.append(names[-1])
+        else:
+            words.append(pick(rng, known_words(language)))
+    return (" " if language == "en" else "").join(words), tuple(names)
 
 
 def _question(scene: Scene, rng: np.random.Generator, language: Language) -> Question:
