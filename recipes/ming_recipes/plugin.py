@@ -27,6 +27,7 @@ def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "nano-perception",
         "ming_recipes.nano.scores.benchmark:NanoPerception",
+        probe_limit=12,
         summary="scores on held-out pictures, videos and speech of shapes world",
     )
 

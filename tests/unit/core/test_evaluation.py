@@ -22,7 +22,9 @@ from ming_core.evaluation import (
     RunSettings,
     Sample,
     Score,
+    Sums,
     interval,
+    interval_of_difference,
     judge_rows,
     predict,
     read_predictions,
@@ -34,7 +36,7 @@ from ming_core.notes import collected_notes
 SETTINGS = RunSettings("sums", {}, None, "tiny", "abc", "float32", None, "0")
 
 
-class Sums(Benchmark):
+class Adding(Benchmark):
     """Sums to be calculated, in two columns; `talk` has a second question."""
 
     judges = ("strict",)
@@ -101,7 +103,7 @@ def calculator(monkeypatch: pytest.MonkeyPatch) -> Calculator:
 
 
 def run(file: Path, settings: RunSettings = SETTINGS, **options: Any) -> list[Row]:
-    benchmark = options.pop("benchmark", Sums())
+    benchmark = options.pop("benchmark", Adding())
     return predict(SimpleNamespace(), benchmark, settings, file, **options)  # type: ignore[arg-type]
 
 
@@ -240,7 +242,7 @@ def test_other_data_are_refused(calculator: Calculator, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     run(file)
 
-    class Changed(Sums):
+    class Changed(Adding):
         def samples(self, data: Path | None, limit: int | None) -> Iterator[Sample]:
             for sample in super().samples(data, limit):
                 yield replace(sample, facts={"answer": sample.facts["answer"] + "0"})
@@ -248,7 +250,7 @@ def test_other_data_are_refused(calculator: Calculator, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"made with other data: '0\+1' of 'plain' is another sam"):
         run(file, benchmark=Changed())
     with pytest.raises(BadConfig, match=r"made with other data: '5\+1' of 'plain' is no sample"):
-        run(file, benchmark=Sums(5))
+        run(file, benchmark=Adding(5))
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_what_is_wrong_with_the_model_ends_the_run(calculator: Calculator, tmp_p
 
 
 def test_two_samples_of_one_name_are_an_error(calculator: Calculator, tmp_path: Path) -> None:
-    class Twice(Sums):
+    class Twice(Adding):
         def samples(self, data: Path | None, limit: int | None) -> Iterator[Sample]:
             yield from [Sample("0+1", item=0)] * 2
 
@@ -351,14 +353,14 @@ def test_two_samples_of_one_name_are_an_error(calculator: Calculator, tmp_path: 
 
 def test_scores_need_a_prediction() -> None:
     with pytest.raises(BadConfig, match="there are no predictions yet"):
-        score_rows(Sums(), [])
+        score_rows(Adding(), [])
     with pytest.raises(BadConfig, match="no sample has a prediction: smudged"):
-        score_rows(Sums(), [Row("1", {}, "plain", error="smudged")])
+        score_rows(Adding(), [Row("1", {}, "plain", error="smudged")])
 
 
 @pytest.mark.parametrize("facts", [{}, {"answer": []}])
 def test_facts_of_another_kind_are_one_sentence(facts: dict[str, Any], tmp_path: Path) -> None:
-    class Strict(Sums):
+    class Strict(Adding):
         def score(self, rows: Sequence[Row]) -> list[Score]:
             return [Score(row.facts["answer"].strip(), 1.0, 1) for row in rows]
 
@@ -378,7 +380,7 @@ def test_a_judge_is_asked_once_about_each_prediction(
 ) -> None:
     file, kept = tmp_path / "run.jsonl", tmp_path / "run.strict.jsonl"
     rows = run(file, replace(SETTINGS, limit=3))
-    benchmark = Sums()
+    benchmark = Adding()
     with collected_notes() as notes:
         judged = judge_rows(benchmark, "strict", rows, file)
     assert judged[0].verdicts == {"strict": "strict says 1"}
@@ -433,7 +435,7 @@ def write_safetensors(path: Path, value: float) -> None:
 def test_results_that_are_files_lie_beside_the_predictions_where_a_judge_finds_them(
     calculator: Calculator, tmp_path: Path
 ) -> None:
-    class Painted(Sums):
+    class Painted(Adding):
         def prediction(self, sample: Sample, results: Sequence[Any], folder: Path) -> str:
             folder.mkdir(exist_ok=True)
             name = f"{sample.column}-{sample.item}.txt"
@@ -454,9 +456,9 @@ def test_results_that_are_files_lie_beside_the_predictions_where_a_judge_finds_t
 def test_an_interval_is_the_same_in_every_run_and_holds_the_score() -> None:
     hits = np.random.default_rng(1).random(400) < 0.7
     numbers = [(int(hit), 1) for hit in hits]
-    found = interval(numbers)
+    found = interval(Sums(numbers))
     assert found is not None
-    assert found == interval(numbers)
+    assert found == interval(Sums(numbers))
     low, high = found
     share = hits.mean()
     expected = 1.96 * (share * (1 - share) / 400) ** 0.5
@@ -468,7 +470,7 @@ def test_groups_are_drawn_together() -> None:
     """Ten speakers who are always or never understood are ten cases, not a thousand."""
     numbers = [(speaker % 2, 1) for speaker in range(10) for _ in range(100)]
     groups = [f"s{speaker}" for speaker in range(10) for _ in range(100)]
-    alone, together = interval(numbers), interval(numbers, groups=groups)
+    alone, together = interval(Sums(numbers)), interval(Sums(numbers, groups=groups))
     assert alone is not None
     assert together is not None
     assert together[1] - together[0] > 5 * (alone[1] - alone[0])
@@ -482,14 +484,39 @@ def test_any_function_of_sums_has_an_interval() -> None:
         a, b = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
         return 2 * a * b / (a + b)
 
-    found = interval(numbers, harmonic)
+    found = interval(Sums(numbers, harmonic))
     assert found is not None
     assert found[0] < 0.5 < found[1]
 
 
 def test_where_there_is_no_interval() -> None:
-    assert interval([]) is None
-    assert interval([(1, 1)]) is None
-    assert interval([(1, 1), (0, 1)], groups=["a", "a"]) is None
-    assert interval([(0, 0), (0, 0)]) is None  # a rate over no words
-    assert interval([(1, 0), (1, 2)]) == (0.5, 1.0)  # draws over no words are left out
+    assert interval(Sums([])) is None
+    assert interval(Sums([(1, 1)])) is None
+    assert interval(Sums([(1, 1), (0, 1)], groups=["a", "a"])) is None
+    assert interval(Sums([(0, 0), (0, 0)])) is None  # a rate over no words
+    assert interval(Sums([(1, 0), (1, 2)])) == (0.5, 1.0)  # draws over no words are left out
+
+
+def test_the_interval_of_a_difference_is_that_of_pairs() -> None:
+    """Two models of which one is right where the other is, and in some cases besides."""
+    random = np.random.default_rng(2)
+    first = random.random(400) < 0.6
+    second = first | (random.random(400) < 0.05)
+    before, after = ([(int(hit), 1) for hit in hits] for hits in (first, second))
+    found = interval_of_difference(Sums(before), Sums(after))
+    alone = interval(Sums(before))
+    assert found is not None
+    assert alone is not None
+    assert 0 < found[0] < second.mean() - first.mean() < found[1]
+    assert found[1] - found[0] < 0.5 * (alone[1] - alone[0])
+    assert interval_of_difference(Sums(before), Sums(before)) == (0, 0)
+    assert interval_of_difference(Sums([(1, 1)]), Sums([(0, 1)])) is None
+    with pytest.raises(ValueError, match="scores of"):
+        interval_of_difference(Sums(before), Sums(after[1:]))
+
+
+def test_a_score_has_the_interval_of_its_sums_and_does_not_write_them() -> None:
+    sums = Sums([(1, 1), (0, 1), (1, 1)])
+    score = Score("right", 2 / 3, 3, sums=sums)
+    assert score.interval == interval(sums)
+    assert json.dumps(score.to_dict()).count("sums") == 0

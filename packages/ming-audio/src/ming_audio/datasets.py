@@ -4,7 +4,9 @@
 - `aishell`: `transcript/*.txt` or `trans.txt`, lines `ID TEXT`, and `wav/**/ID.wav`; where `wav`
   is split, only `wav/test`;
 - `contextasr`: `*.jsonl` of ContextASR-Bench, rows with `wav_path`, `text`, `language`,
-  `domain_label` and `entity_list`.
+  `domain_label` and `entity_list`;
+- `audiofolder`: `metadata.jsonl`, rows with `file_name`, `text` and, if you like, `language`. If a
+  row has no language, a text with Chinese characters is Mandarin and another one is English.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ming_audio.normalisers import Language
 from ming_core.errors import BadConfig, UnknownName
@@ -28,6 +31,11 @@ _LANGUAGES: Mapping[str, Language] = {
 
 _CHAPTER = re.compile(r"(\d+)-\d+\.trans\.txt")
 """The file of a chapter: its speaker, then its own number."""
+
+METADATA = "metadata.jsonl"
+"""Only the layout `audiofolder` has a file of this name."""
+
+_CHINESE = re.compile("[\u3400-\u9fff]")
 
 _SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
 
@@ -62,7 +70,8 @@ class Style:
     read: Callable[[Path, Sequence[Path]], Iterator[Utterance]]
 
     def files(self, folder: Path) -> list[Path]:
-        return sorted(file for pattern in self.patterns for file in folder.glob(pattern))
+        found = sorted(file for pattern in self.patterns for file in folder.glob(pattern))
+        return [file for file in found if file.name in self.patterns or file.name != METADATA]
 
 
 def read_folder(folder: Path, style: str | None = None) -> tuple[str, list[Utterance]]:
@@ -136,35 +145,68 @@ def _contextasr(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
                 yield replace(_row(line, folder, f"line {number} of {file}"), corpus=corpus)
 
 
+def _audiofolder(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
+    """The rows of `metadata.jsonl`; `file_name` is relative to the folder."""
+    for file in files:
+        for number, line in enumerate(_lines(file), start=1):
+            if line.strip():
+                where = f"line {number} of {file}"
+                row = _object(line, where, "file_name and text")
+                text, name = (_text(row, key, where) for key in ("text", "file_name"))
+                guess = "Mandarin" if _CHINESE.search(text) else "English"
+                language = _language(row.get("language", guess), where)
+                yield Utterance(_recording(folder, name, where), text, language)
+
+
 STYLES: Mapping[str, Style] = {
     "librispeech": Style(("**/*.trans.txt",), "test-clean", _librispeech),
     "aishell": Style(("transcript/*.txt", "trans.txt"), "data_aishell", _aishell),
     "contextasr": Style(("*.jsonl",), "ContextASR-Bench", _contextasr),
+    "audiofolder": Style((METADATA,), "my-recordings", _audiofolder),
 }
 
 
 def _row(line: str, folder: Path, where: str) -> Utterance:
+    row = _object(line, where, "wav_path, text, language, entity_list")
+    for key in ("wav_path", "text", "language"):
+        _text(row, key, where)
+    language = _language(row["language"], where)
+    entities = row.get("entity_list") or []
+    if not isinstance(entities, list) or not all(isinstance(name, str) for name in entities):
+        raise BadConfig(f"entity_list in {where} is {entities!r}; it must be a list of texts")
+    audio = _recording(folder, row["wav_path"], where)
+    return Utterance(audio, row["text"], language, tuple(entities), row.get("domain_label") or None)
+
+
+def _object(line: str, where: str, expected: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise BadConfig(f"{where} is no JSON ({error}); expected one object a line") from None
     if not isinstance(row, dict):
-        raise BadConfig(f"{where} is no object; expected wav_path, text, language, entity_list")
-    for key in ("wav_path", "text", "language"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise BadConfig(f"{key} in {where} is {row.get(key)!r}; it must be a text")
-    language = _LANGUAGES.get(row["language"].lower())
+        raise BadConfig(f"{where} is no object; expected {expected}")
+    return row
+
+
+def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise BadConfig(f"{key} in {where} is {value!r}; it must be a text")
+    return value
+
+
+def _language(value: Any, where: str) -> Language:
+    language = _LANGUAGES.get(value.lower()) if isinstance(value, str) else None
     if language is None:
-        raise BadConfig(
-            f"language in {where} is {row['language']!r}; it must be English or Mandarin"
-        )
-    entities = row.get("entity_list") or []
-    if not isinstance(entities, list) or not all(isinstance(name, str) for name in entities):
-        raise BadConfig(f"entity_list in {where} is {entities!r}; it must be a list of texts")
-    audio = folder / row["wav_path"]
+        raise BadConfig(f"language in {where} is {value!r}; it must be English or Mandarin")
+    return language
+
+
+def _recording(folder: Path, name: str, where: str) -> Path:
+    audio = folder / name
     if not audio.exists():
         raise BadConfig(f"{where} names {audio}, which does not exist; unpack the recordings there")
-    return Utterance(audio, row["text"], language, tuple(entities), row.get("domain_label") or None)
+    return audio
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:

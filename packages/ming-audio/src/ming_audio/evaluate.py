@@ -17,7 +17,7 @@ from ming_audio.judges import WHISPER, open_judge
 from ming_audio.metrics import EntityCase, Errors, Recall, cer, entity_case, rate, wer
 from ming_audio.normalisers import Language
 from ming_core.errors import BadConfig, UnknownName
-from ming_core.evaluation import Benchmark, Judge, Row, Sample, Score, interval
+from ming_core.evaluation import Benchmark, Judge, Row, Sample, Score, Sums
 from ming_core.notes import note_to_user
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def error_score(
         len(counts),
         better="lower",
         column=column,
-        interval=interval([count.missed for count in counts], groups=speakers),
+        sums=Sums([count.missed for count in counts], groups=speakers),
         counts=asdict(total),
     )
 

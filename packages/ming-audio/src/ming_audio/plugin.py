@@ -54,7 +54,8 @@ def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "asr",
         "ming_audio.evaluate:Asr",
-        data="a folder of LibriSpeech, AISHELL or ContextASR-Bench, unpacked",
+        data="a folder of LibriSpeech, AISHELL or ContextASR-Bench, unpacked, or metadata.jsonl",
+        probe_data="ming_audio:probe",
         summary="error rates of transcripts: WER, CER, NE-WER, NE-FNR",
     )
 

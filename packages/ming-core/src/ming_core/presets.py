@@ -7,14 +7,13 @@ A part's target is `package:folder` (package data in the released layout) or `hu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 from ming_core.errors import BadCheckpoint, MingError
 from ming_core.plugins import get_plugins
 from ming_core.plugins.directory import known_parts
 from ming_core.plugins.kinds import PresetEntry
+from ming_core.plugins.registry import packaged
 
 HUB = "hub"
 BACKBONE = "backbone"
@@ -134,19 +133,13 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _part(entry: PresetEntry) -> PresetPart:
     scheme, _, place = entry.target.partition(":")
-    folder = _hub_folder(place) if scheme == HUB else _package_folder(scheme, place)
+    folder = _hub_folder(place) if scheme == HUB else _package_folder(entry.target)
     return PresetPart(entry.part, entry.plugin, entry.target, folder)
 
 
-def _package_folder(package: str, place: str) -> Path | None:
-    # find_spec first: `files` would import the package, which may be heavy
-    try:
-        if find_spec(package) is None:
-            return None
-        folder = Path(str(files(package).joinpath(place)))
-    except (ImportError, TypeError, ValueError):  # a module instead of a package, no name at all
-        return None
-    return folder if (folder / "config.json").is_file() else None
+def _package_folder(target: str) -> Path | None:
+    folder = packaged(target)
+    return folder if folder is not None and (folder / "config.json").is_file() else None
 
 
 def _hub_folder(hub_id: str) -> Path | None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from ming_core.engine.request import Request
 from ming_core.engine.sampling import Sampling
-from ming_core.evaluation import Row, Sample, Score, interval
+from ming_core.evaluation import Row, Sample, Score, Sums
 from ming_core.media import Audio, Frames, Image, Message, Part, Video, assistant, user
 from ming_core.tasks import Task, checked
 from ming_recipes.nano.scores.hearing import LANGUAGES, hearing_draws, spoken, utterances
@@ -286,8 +286,8 @@ def question_scores(column: str, rows: Sequence[Row]) -> Iterator[Score]:
     def score(name: str, value: float, *own: str) -> Score:
         n, right = (sum(f(hits[kind]) for kind in own) for f in (len, sum))
         counts = {"right": right, "questions": n}
-        sure = interval(_sums(rows, own), _mean_share, scenes) if own else None
-        return Score(name, value, n, column=column, interval=sure, counts=counts)
+        sums = Sums(_sums(rows, own), _mean_share, scenes) if own else None
+        return Score(name, value, n, column=column, counts=counts, sums=sums)
 
     yield score("vqa", sum(kinds[kind] for kind in names) / len(names) if names else 0.0, *names)
     if CAPTION in kinds:

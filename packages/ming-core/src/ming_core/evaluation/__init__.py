@@ -5,7 +5,7 @@ that a run that was stopped goes on. `score_rows` needs only these lines and no 
 """
 
 from ming_core.evaluation.benchmark import Benchmark, Judge, Row, Sample, Score
-from ming_core.evaluation.bootstrap import interval
+from ming_core.evaluation.bootstrap import Sums, interval, interval_of_difference
 from ming_core.evaluation.predictions import Predictions, RunSettings, read_predictions
 from ming_core.evaluation.registered import benchmark_entry, open_benchmark
 from ming_core.evaluation.running import Track, model_mark, predict, run_settings, untracked
@@ -19,9 +19,11 @@ __all__ = [
     "RunSettings",
     "Sample",
     "Score",
+    "Sums",
     "Track",
     "benchmark_entry",
     "interval",
+    "interval_of_difference",
     "judge_rows",
     "model_mark",
     "open_benchmark",

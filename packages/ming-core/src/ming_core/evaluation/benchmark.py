@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ming_core.evaluation.bootstrap import Sums, interval
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
@@ -59,9 +61,11 @@ class Score:
         n: Number of samples that the number is about.
         better: Whether a good model has a "higher" or a "lower" number.
         column: The column of the table.
-        interval: Both ends of the 95 % interval; None if there is none.
+        interval: Both ends of the 95 % interval; None if there is none. It is made of `sums`.
+        sums: What the number is made of, sample by sample, in the order of the rows. Two models
+            are compared by them.
         published: The same number of other models as their makers published it, by name.
-        counts: What the number is made of.
+        counts: The numbers behind it.
     """
 
     name: str
@@ -73,10 +77,15 @@ class Score:
     interval: tuple[float, float] | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    sums: Sums | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.interval is None and self.sums is not None:
+            object.__setattr__(self, "interval", interval(self.sums))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as values for JSON."""
-        return asdict(self)
+        """All fields but `sums` as values for JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
 
 
 Judge = Callable[[Row], Any]

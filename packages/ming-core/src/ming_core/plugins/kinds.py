@@ -151,11 +151,25 @@ class RecipeEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkEntry(Entry):
-    """A benchmark. data: what `--data` must be; None if it brings its own."""
+    """A benchmark. data: what `--data` must be; None if it brings its own.
+
+    probe_data: `package:folder` with a small set that ships with the package. probe_limit: highest
+    number of samples. `ming compare` asks the benchmarks that have one of them.
+    """
 
     data: str | None = None
+    probe_data: str | None = None
+    probe_limit: int | None = None
 
     word: ClassVar[str] = "benchmark"
+
+    def check(self) -> None:
+        if self.probe_data is not None and not is_place(self.probe_data):
+            raise self.refuse("probe_data", "'package:folder'")
+        if self.probe_limit is not None and self.probe_limit < 1:
+            raise self.refuse("probe_limit", "at least 1")
+        if self.data is None and self.probe_data is not None:
+            raise self.refuse("probe_data", "left out where the benchmark brings its own data")
 
 
 @dataclass(frozen=True, kw_only=True)

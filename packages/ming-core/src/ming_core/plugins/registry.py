@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from functools import reduce
 from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ming_core.errors import MingError, MissingPlugin, UnknownName
@@ -196,6 +199,19 @@ def is_place(value: object) -> bool:
     return bool(before and after)
 
 
+def packaged(place: str) -> Path | None:
+    """The file or folder `package:path` of an installed package; None if there is none."""
+    package, _, inside = place.partition(":")
+    # find_spec first: `files` would import the package, which may be heavy
+    try:
+        if find_spec(package) is None:
+            return None
+        path = Path(str(files(package).joinpath(inside)))
+    except (ImportError, TypeError, ValueError):  # a module instead of a package, no name at all
+        return None
+    return path if path.exists() else None
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -207,6 +223,7 @@ def _is_texts(value: object) -> bool:
 _TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
     "str": (_is_text, "a text"),
     "str | None": (lambda value: value is None or _is_text(value), "a text or None"),
+    "int | None": (lambda value: value is None or type(value) is int, "a whole number or None"),
     "tuple[str, ...]": (_is_texts, "a list of texts"),
 }
 """Every type that a field of an entry may have, and what messages call it."""
