@@ -27,8 +27,16 @@ def ming_register_benchmarks(register: Registrar) -> None:
     register(
         "nano-perception",
         "ming_recipes.nano.scores.benchmark:NanoPerception",
-        probe_limit=12,
+        probe_limit=16,
+        probe_options=["only=test,compositional,video"],
         summary="scores on held-out pictures, videos and speech of shapes world",
+    )
+    register(
+        "rows",
+        "ming_recipes.compare.rows:Rows",
+        data="rows as for training, which were not trained on",
+        probe_data="ming_recipes:compare/probe/text.jsonl",
+        summary="how many rows are answered as they say",
     )
 
 
@@ -36,8 +44,10 @@ def ming_register_benchmarks(register: Registrar) -> None:
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_recipes import cli
     from ming_recipes.rows.commands import data
+    from ming_recipes.compare.cli import compare
 
     # What looks like an option is read as a setting, whose mistake is told with the right form.
     app.command(context_settings={"ignore_unknown_options": True})(cli.train)
     app.add_typer(cli.recipes, name="recipes")
     app.add_typer(data, name="data")
+    app.command()(compare)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ming_core.errors import UnknownName
 from ming_core.evaluation import (
     Benchmark,
     Row,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 NAME = "nano-perception"
 
+SPEECH = "speech"
+"""Of the parts, that of utterances to write down."""
+
 IMAGES = 200
 """Held-out scenes of each slice, unless a limit is given."""
 
@@ -38,11 +42,27 @@ class NanoPerception(Benchmark):
 
     What is about sounds is left out, with a note, if the model has no ears or the programs that
     speak are not installed.
+
+    Args:
+        only: The parts that are asked, with commas between them: names of slices, and `speech`.
     """
 
     def __init__(
-        self, slices: Slices = SLICES, sounds: Slices = SOUND_SLICES, speech: bool = True
+        self,
+        slices: Slices = SLICES,
+        sounds: Slices = SOUND_SLICES,
+        speech: bool = True,
+        *,
+        only: str | None = None,
     ) -> None:
+        if only is not None:
+            names = [name.strip() for name in only.split(",")]
+            for name in names:
+                if name not in (known := [*slices, *sounds, SPEECH]):
+                    raise UnknownName("part of nano-perception", name, known)
+            slices = {name: asks for name, asks in slices.items() if name in names}
+            sounds = {name: asks for name, asks in sounds.items() if name in names}
+            speech = SPEECH in names
         self.slices, self.sounds, self.speech = slices, sounds, speech
 
     def suited_to(self, model: OmniModel) -> NanoPerception:

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 FOLDER = "eval"
 """Where files of predictions go unless the user says otherwise."""
 
-SHARE = "share"
-"""The unit of scores that are shown in percent."""
-
 
 class EvalGroup(TyperGroup):
     """Tells who types the name of a benchmark at once what to type."""
@@ -119,7 +116,7 @@ def run(
 
     start = time.perf_counter()
     settings = run_settings(omni, name, chosen, data, limit)
-    track = _track(quiet)
+    track = bars(quiet)
     with said_notes() as notes:
         try:
             rows = predict(omni, benchmark, settings, file, again=again, track=track)
@@ -218,7 +215,7 @@ def _tell(
 
     rows = run.rows
     for judge in judges:
-        rows = judge_rows(run.benchmark, judge, rows, run.file, run.data, _track(quiet))
+        rows = judge_rows(run.benchmark, judge, rows, run.file, run.data, bars(quiet))
     scores = score_rows(run.benchmark, rows)
     if not as_json:
         _print_scores(scores)
@@ -242,7 +239,7 @@ def _tell(
     )
 
 
-def _track(quiet: bool) -> Track:
+def bars(quiet: bool) -> Track:
     """Bars on stderr for a person who watches."""
     if quiet or not styled(sys.stderr):
         from ming_core.evaluation.running import untracked
@@ -256,13 +253,15 @@ def _track(quiet: bool) -> Track:
 
 def _print_scores(scores: Sequence[Score]) -> None:
     """A table with the columns and rows of the scores; what a column lacks stays blank."""
+    from ming_core.evaluation.benchmark import SHARE, shown_number
+
     cells: dict[str, dict[str, str]] = {}
     for score in scores:
         cells.setdefault(score.column, {})[score.name] = _cell(score)
     for score in scores:
         for model, value in score.published.items():
             published = cells.setdefault(f"{model} (published)", {})
-            published[score.name] = _number(value, score.unit)
+            published[score.name] = shown_number(value, score.unit)
     rows = list(dict.fromkeys(score.name for score in scores))
     unit = "%" if all(score.unit == SHARE for score in scores) else ""
     table = [[unit, *cells]]
@@ -272,12 +271,10 @@ def _print_scores(scores: Sequence[Score]) -> None:
 
 def _cell(score: Score) -> str:
     """The value with half of its interval: `64.0 ±5.1`."""
-    value = _number(score.value, score.unit)
+    from ming_core.evaluation.benchmark import shown_number
+
+    value = shown_number(score.value, score.unit)
     if score.interval is None:
         return value
     low, high = score.interval
-    return f"{value} ±{_number((high - low) / 2, score.unit)}"
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{100 * value:.1f}" if unit == SHARE else f"{value:.3g}"
+    return f"{value} ±{shown_number((high - low) / 2, score.unit)}"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ming_core.tasks import Result, Task
 
 
+SHARE = "share"
+"""The unit of scores that are shown in percent."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One thing that a model is asked.
@@ -71,7 +75,7 @@ class Score:
     name: str
     value: float
     n: int
-    unit: str = "share"
+    unit: str = SHARE
     better: Literal["higher", "lower"] = "higher"
     column: str = "model"
     interval: tuple[float, float] | None = None
@@ -86,6 +90,12 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """All fields but `sums` as values for JSON."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+
+
+def shown_number(value: float, unit: str, *, sign: bool = False) -> str:
+    """A number of a table; a share in percent. sign: as for a difference."""
+    plus = "+" if sign else ""
+    return f"{100 * value:{plus}.1f}" if unit == SHARE else f"{value:{plus}.3g}"
 
 
 Judge = Callable[[Row], Any]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ming_core.errors import MingError, MissingPlugin
-from ming_core.evaluation.benchmark import Benchmark, Row, Score
+from ming_core.errors import MissingPlugin
+from ming_core.evaluation.benchmark import SHARE, Benchmark, Row, Score
 from ming_core.evaluation.bootstrap import interval_of_difference
 from ming_core.evaluation.registered import benchmark_entry, open_benchmark
 from ming_core.evaluation.running import Track, predict, run_settings, untracked
@@ -28,12 +28,19 @@ Verdict = Literal["better", "worse", "not decided"]
 class Probe:
     """A benchmark with so little data that a comparison takes seconds.
 
-    data: as `--data` of the benchmark. limit: highest number of samples.
+    data: as `--data` of the benchmark. limit: highest number of samples. options: of the benchmark.
+    title: what the comparison calls it, if not by the name of the benchmark.
     """
 
-    name: str
+    benchmark: str
     data: Path | None = None
     limit: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.title or self.benchmark
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Change:
     """One score of two models.
 
     Attributes:
-        benchmark: Its registered name.
+        benchmark: The name of the probe.
         before: The score of the first model, on the samples that both have a prediction for.
         after: That of the second model.
         interval: Both ends of the 95 % interval of `after - before` (paired bootstrap); None if
@@ -92,8 +99,8 @@ class Comparison:
 
     Attributes:
         changes: Score by score, in the order of the benchmarks.
-        answers: By benchmark, the rows of both models whose predictions differ.
-        skipped: Benchmarks that were left out, with the reason.
+        answers: By the name of the probe, the rows of both models whose predictions differ.
+        skipped: Probes that were left out, with the reason.
     """
 
     changes: Sequence[Change]
@@ -106,7 +113,7 @@ class Comparison:
             change
             for change in self.changes
             if change.verdict == "worse"
-            and change.before.unit == "share"
+            and change.before.unit == SHARE
             and -100 * change.gain > points
         ]
 
@@ -133,49 +140,65 @@ def _probe(entry: BenchmarkEntry) -> Probe | None:
             f"the benchmark {entry.name!r} of {entry.plugin} has no {entry.probe_data!r}; "
             f"reinstall or update {entry.plugin}"
         )
-    return Probe(entry.name, data, entry.probe_limit)
+    return Probe(
+        entry.name,
+        data,
+        entry.probe_limit,
+        dict(word.split("=", 1) for word in entry.probe_options),
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model made of probes, by their names. skipped: why one was left out."""
+
+    rows: Mapping[str, Sequence[Row]]
+    skipped: Mapping[str, str]
 
 
 def ask(
-    model: OmniModel, probes: Iterable[Probe], folder: Path, track: Track = untracked
-) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """The predictions of a model by benchmark, and why benchmarks were left out.
+    model: OmniModel,
+    probes: Iterable[Probe],
+    folder: Path,
+    track: Track = untracked,
+    *,
+    again: bool = False,
+) -> Asked:
+    """Ask a model all probes.
 
-    The predictions are kept in `folder`, a file for each benchmark. What is there is not asked
-    again. Raises BadConfig if the files are those of another model.
+    The predictions are kept in `folder`, a file for each probe. What is there is not asked again,
+    unless `again` replaces it. Raises BadConfig if the files are those of another model.
     """
     found: dict[str, list[Row]] = {}
     skipped: dict[str, str] = {}
     for probe in probes:
         benchmark = _open(probe)
-        settings = run_settings(model, probe.name, {}, probe.data, probe.limit)
+        settings = run_settings(model, probe.benchmark, probe.options, probe.data, probe.limit)
         try:
             suited = benchmark.suited_to(model)
-        except MingError as error:
+        except MissingPlugin as error:
             skipped[probe.name] = str(error)
             continue
-        file = folder / f"{probe.name}.jsonl"
-        found[probe.name] = predict(model, suited, settings, file, track=track)
-    return found, skipped
+        file = folder / f"{probe.name.replace(' ', '-')}.jsonl"
+        found[probe.name] = predict(model, suited, settings, file, again=again, track=track)
+    return Asked(found, skipped)
 
 
-def compare(
-    before: Mapping[str, Sequence[Row]],
-    after: Mapping[str, Sequence[Row]],
-    skipped: Mapping[str, str] | None = None,
-) -> Comparison:
-    """Compare the predictions of two models, by benchmark, as `ask` gives them."""
+def compare(probes: Iterable[Probe], before: Asked, after: Asked) -> Comparison:
+    """Compare what two models made of the same probes."""
     changes: list[Change] = []
     answers: dict[str, list[tuple[Row, Row]]] = {}
-    left_out = dict(skipped or {})
-    for name, rows in before.items():
-        pairs = _pairs(rows, after.get(name, ()))
-        if not pairs:
-            left_out.setdefault(name, "the models have no answered sample in common")
+    skipped = {**before.skipped, **after.skipped}
+    for probe in probes:
+        if probe.name in skipped:
             continue
-        changes += _changes(name, _open(Probe(name)), pairs)
-        answers[name] = [pair for pair in pairs if pair[0].prediction != pair[1].prediction]
-    return Comparison(changes, answers, left_out)
+        pairs = _pairs(before.rows[probe.name], after.rows[probe.name])
+        if not pairs:
+            skipped[probe.name] = "there is no sample that both models have answered"
+            continue
+        changes += _changes(probe, pairs)
+        answers[probe.name] = [pair for pair in pairs if pair[0].prediction != pair[1].prediction]
+    return Comparison(changes, answers, skipped)
 
 
 def _pairs(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -192,9 +215,8 @@ def _pairs(before: Sequence[Row], after: Sequence[Row]) -> list[tuple[Row, Row]]
     return found
 
 
-def _changes(
-    name: str, benchmark: Benchmark, pairs: Sequence[tuple[Row, Row]]
-) -> list[Change]:
+def _changes(probe: Probe, pairs: Sequence[tuple[Row, Row]]) -> list[Change]:
+    benchmark = _open(probe)
     first, second = (score_rows(benchmark, rows) for rows in zip(*pairs, strict=True))
     known = {(score.column, score.name): score for score in second}
     changes = []
@@ -205,9 +227,9 @@ def _changes(
         sure = None
         if score.sums is not None and other.sums is not None:
             sure = interval_of_difference(score.sums, other.sums)
-        changes.append(Change(name, score, other, sure))
+        changes.append(Change(probe.name, score, other, sure))
     return changes
 
 
 def _open(probe: Probe) -> Benchmark:
-    return open_benchmark(benchmark_entry(probe.name), {})
+    return open_benchmark(benchmark_entry(probe.benchmark), probe.options)

@@ -154,12 +154,14 @@ class BenchmarkEntry(Entry):
     """A benchmark. data: what `--data` must be; None if it brings its own.
 
     probe_data: `package:folder` with a small set that ships with the package. probe_limit: highest
-    number of samples. `ming compare` asks the benchmarks that have one of them.
+    number of samples. `ming compare` asks the benchmarks that have one of them, with the options
+    `probe_options`, each as `key=value`.
     """
 
     data: str | None = None
     probe_data: str | None = None
     probe_limit: int | None = None
+    probe_options: tuple[str, ...] = ()
 
     word: ClassVar[str] = "benchmark"
 
@@ -168,6 +170,8 @@ class BenchmarkEntry(Entry):
             raise self.refuse("probe_data", "'package:folder'")
         if self.probe_limit is not None and self.probe_limit < 1:
             raise self.refuse("probe_limit", "at least 1")
+        if not all(word.partition("=")[1] for word in self.probe_options):
+            raise self.refuse("probe_options", "a list of 'key=value'")
         if self.data is None and self.probe_data is not None:
             raise self.refuse("probe_data", "left out where the benchmark brings its own data")
 
