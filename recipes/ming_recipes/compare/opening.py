@@ -25,14 +25,7 @@ def open_model(name: str, base: str, device: str, dtype: str, quiet: bool) -> Om
     Raises BadCheckpoint for the folder of a run without a result.
     """
     folder = result_of(Path(name))
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return load_model(str(folder) if folder != Path(name) else name, device, dtype, quiet)
-    from ming_recipes.training.merging import merge
-
-    model = load_model(base, device, dtype, quiet)
-    merge(model, folder)
-    note(f"merged {folder} into {base}", quiet)
-    return model
+    return load_model(str(folder) if folder != Path(name) else name, device, dtype, quiet)
 
 
 def result_of(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ming_core.engine.answers import checked
 from ming_core.engine.request import Request, sampling_of
+from ming_core.engine.sampling import SamplingOptions
 from ming_core.evaluation import Benchmark, Row, Sample, Score, Sums
 from ming_core.media import Media, Message, Text
 from ming_core.notes import note_to_user
@@ -38,7 +39,8 @@ class Reply(Task):
 
     def requests(self, model: OmniModel) -> Sequence[Request]:
         longest = EXTRA + 2 * len(model.tokenizer.encode(self.wanted))
-        limited = {"max_new_tokens": longest, **self.sampling}
+        limited = SamplingOptions(max_new_tokens=longest)
+        limited.update(self.sampling)
         return [Request(self.messages, self.think, sampling=sampling_of(self.think, limited))]
 
     def result(self, model: OmniModel, answers: Sequence[Answer]) -> Answer:
@@ -64,9 +66,10 @@ class Rows(Benchmark):
             except BadRow as error:
                 note_to_user(f"left out: {error}")
                 continue
+            *_, question, answer = record.messages  # a row is at least a question and an answer
             facts = {
-                "question": _text(record.messages[-2]) if len(record.messages) > 1 else "",
-                "answer": _text(record.messages[-1]),
+                "question": _text(question),
+                "answer": _text(answer),
                 "medium": _medium(record),
             }
             yield Sample(record.id, facts, record.dataset or "model", record)
