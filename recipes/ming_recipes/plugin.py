@@ -43,8 +43,8 @@ def ming_register_benchmarks(register: Registrar) -> None:
 @hookimpl
 def ming_register_commands(app: typer.Typer) -> None:
     from ming_recipes import cli
-    from ming_recipes.rows.commands import data
     from ming_recipes.compare.cli import compare
+    from ming_recipes.rows.commands import data
 
     # What looks like an option is read as a setting, whose mistake is told with the right form.
     app.command(context_settings={"ignore_unknown_options": True})(cli.train)

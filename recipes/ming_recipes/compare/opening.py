@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ming_core.cli.common import load_model
-from ming_core.cli.terminal import note
 from ming_core.errors import BadCheckpoint
 
 if TYPE_CHECKING:
