@@ -64,7 +64,7 @@ class Keep(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Lightning counts the batch as done only after this, and would repeat it."""
-        for loop in checkpoint["loops"].values():
+        for loop in checkpoint.get("loops", {}).values():
             for progress in loop.get("epoch_loop.batch_progress", {}).values():
                 if isinstance(progress, dict):
                     progress["completed"] = progress["processed"]

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ming_core.output import replacing
+
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line. Raises OSError.
@@ -20,7 +22,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         if file.tell():
             file.seek(-1, 2)
             start = b"" if file.read(1) == b"\n" else b"\n"
-        file.write(start + json.dumps(row).encode() + b"\n")
+        file.write(start + _line(row))
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -34,3 +36,22 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(row, dict):
             yield row
+
+
+def cut_rows(path: Path, step: int) -> None:
+    """Remove what was logged after a step: a training that goes on from there logs it again.
+
+    Lines that are no rows with a step are removed, too. Raises OSError.
+    """
+    if not path.exists():
+        return
+    old = path.read_bytes()
+    steps = ((row, row.get("step")) for row in read_rows(path))
+    kept = b"".join(_line(row) for row, at in steps if isinstance(at, int) and at <= step)
+    if kept != old:
+        with replacing(path) as file:
+            file.write(kept)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"

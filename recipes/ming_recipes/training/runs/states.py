@@ -32,6 +32,10 @@ _KEYS = (
 """What Lightning needs to go on."""
 
 
+ALONE = {"before": False}
+"""Storage options of a file whose older version is not kept."""
+
+
 class Unsaved(MingError):
     """A state cannot be saved. The message says which one is kept."""
 
@@ -42,9 +46,13 @@ def before(path: Path) -> Path:
 
 
 class SafeCheckpoints(CheckpointIO):
-    """Saves and loads for a Lightning trainer: `Trainer(plugins=[SafeCheckpoints()])`."""
+    """Saves and loads for a Lightning trainer: `Trainer(plugins=[SafeCheckpoints()])`.
 
-    def __init__(self) -> None:
+    read: a state that was read already, with its path.
+    """
+
+    def __init__(self, read: tuple[Path, State] | None = None) -> None:
+        self.read = read
         self.whole: dict[Path, int] = {}  # the step of each state that was written or read here
 
     def save_checkpoint(self, checkpoint: State, path: Any, storage_options: Any = None) -> None:
@@ -53,7 +61,7 @@ class SafeCheckpoints(CheckpointIO):
         step = checkpoint["global_step"]
         try:
             # Only a whole state may take the place of the one before it.
-            save_state(checkpoint, path, keep=path in self.whole)
+            save_state(checkpoint, path, keep=path in self.whole and storage_options != ALONE)
         except OSError as error:
             known = self.whole.get(path)
             kept = "" if known is None else f"; that of step {known} is kept"
@@ -67,7 +75,8 @@ class SafeCheckpoints(CheckpointIO):
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> State:
         """Raises BadCheckpoint."""
-        state = read_state(Path(path))
+        read, self.read = self.read, None  # it is needed once, and it may be large
+        state = read[1] if read and read[0] == Path(path) else read_state(Path(path))
         self.whole[Path(path)] = state["global_step"]
         return state
 
@@ -104,10 +113,10 @@ class _Target:
         self.file.flush()
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, keys: Iterable[str] = _KEYS) -> State:
     """The state in a file, with its tensors on the CPU; no code in it is run.
 
-    Raises BadCheckpoint with the reason if it is not whole or not a state of Lightning.
+    Raises BadCheckpoint with the reason if it is not whole or not a state of Lightning with `keys`.
     """
     try:
         if not path.is_file():
@@ -118,7 +127,7 @@ def read_state(path: Path) -> State:
         raise
     except Exception as error:  # what a damaged file leads to is nowhere documented
         raise BadCheckpoint("it is torn, damaged or no checkpoint of a training") from error
-    if not isinstance(state, dict) or not all(key in state for key in _KEYS):
+    if not isinstance(state, dict) or not all(key in state for key in keys):
         raise BadCheckpoint("it is no checkpoint of a training")
     if type(state["global_step"]) is not int or not isinstance(state["state_dict"], dict):
         raise BadCheckpoint("it is no checkpoint of a training")
