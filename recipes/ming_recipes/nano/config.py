@@ -32,7 +32,7 @@ class NanoPerception:
     language_steps: Count = 1000  # the language model in front of the frozen tower
     joint_steps: Count = 3000  # both
     recordings: Count = 32000  # utterances, made by espeak-ng and flite before anything is heard
-    speech: str = ""  # a file of recordings in place of these programs, see `nano/pack.py`
+    speech: str | None = None  # a file of recordings in place of programs, see `nano/pack.py`
     hearing_steps: Count = 2000  # the audio encoder alone, on what is said
     hearing_sounds: Count = 32  # per step and process
     senses_steps: Count = 4700  # everything together
