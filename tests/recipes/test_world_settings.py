@@ -4,6 +4,7 @@ stays as it was."""
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -44,7 +45,7 @@ def _asked(example: Example) -> list[Question]:
 def test_without_a_share_examples_stay_as_they_were(setting: str) -> None:
     for index in range(20):
         plain = training_example(index, Mix(video=0.3, dialogue=0.3))
-        off = training_example(index, Mix(video=0.3, dialogue=0.3, **{setting: 0.0}))
+        off = training_example(index, replace(Mix(video=0.3, dialogue=0.3), **{setting: 0.0}))
         assert off.dialogues == plain.dialogues
         np.testing.assert_array_equal(off.pictures, plain.pictures)
 
