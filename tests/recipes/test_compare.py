@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from lightning import LightningModule, Trainer
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.optim import Optimizer
 
-from ming_core import load
+from ming_core import Image, load
+from ming_core.api import OmniModel
 from ming_core.evaluation import Score, Sums, running
 from ming_core.evaluation.benchmark import Row
 from ming_core.evaluation.comparing import Asked, Change, Comparison, Probe, ask, compare, probes
+from ming_recipes.compare import stopping
 from ming_recipes.compare.opening import result_of, short_name
 from ming_recipes.compare.page import page, summary
 from ming_recipes.compare.rows import Rows, plain
@@ -142,3 +149,56 @@ def test_a_run_stands_for_its_result(finished_run: Path) -> None:
     assert result_of(Path("nano")) == Path("nano")
     (finished_run / "model").mkdir()
     assert result_of(finished_run) == finished_run / "model"
+
+
+class Knob(LightningModule):
+    """Trains nothing; from step 2 on nano's last layer answers nonsense."""
+
+    def __init__(self, nano: OmniModel) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.omni = nano.omni
+        self.steps = 0
+
+    def training_step(self, batch: Tensor, index: int) -> None:
+        self.optimizers().step()  # type: ignore[union-attr]
+        self.steps += 1
+        if self.steps == 2:
+            with torch.no_grad():
+                self.omni.backbone.lm_head.weight.neg_()
+
+    def configure_optimizers(self) -> Optimizer:
+        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_a_training_that_loses_what_the_model_knew_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nano = load("nano")
+    assert nano.omni.backbone is not None
+    nano.ask("how many shapes are there?", Image(PILImage.new("RGB", (64, 64))))
+    line = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": ""}]}
+    rows = []
+    for number in range(8):
+        line["messages"][0]["content"] = f"how many {number}?"
+        answer = nano.ask(f"how many {number}?").text
+        line["messages"][1]["content"] = answer or "nothing"
+        rows.append(json.dumps(line))
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    monkeypatch.setattr(stopping, "probes", lambda: [Probe("rows", tmp_path / "own.jsonl")])
+    stop = stopping.StopOnRegression(nano, tmp_path / "asked", every=1, points=50)
+    module = Knob(nano)
+    trainer = Trainer(
+        max_steps=5,
+        callbacks=[stop],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, [torch.zeros(1)] * 5)
+    assert module.steps == 2
+    assert "and it was 100.0 %" in caplog.text
