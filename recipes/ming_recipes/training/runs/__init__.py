@@ -1,0 +1,1 @@
+"""Running a training: its folder, states, logs and how it stops."""
