@@ -1,9 +1,9 @@
-"""One call that trains a LightningModule in the folder of a run, safely and so that it can be seen."""
+"""One call that trains a LightningModule in the folder of a run, safely and visibly."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,6 @@ from ming_recipes.training.runs.metrics import Metrics
 from ming_recipes.training.runs.progress import Watch
 from ming_recipes.training.runs.states import (
     SafeCheckpoints,
-    State,
     before,
     newest_state,
     read_state,
@@ -131,8 +130,10 @@ def fit(
 
 
 def best_state(folder: Path) -> dict[str, torch.Tensor] | None:
-    """The weights of the validation with the smallest loss, as `module.state_dict()` gave them; None
-    if no validation has measured one. Raises BadCheckpoint."""
+    """The weights of the validation with the smallest loss, as `module.state_dict()` gave them.
+
+    None if no validation has measured one. Raises BadCheckpoint.
+    """
     path = folder / BEST
     if not path.exists():
         return None

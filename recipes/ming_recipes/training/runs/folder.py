@@ -73,8 +73,8 @@ def running(
     folder that holds one of them and no record belongs to somebody else. processes: how many of
     this machine run the block; the others are started here, unless torchrun or SLURM did so.
 
-    Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal; Lost
-    if another process is gone.
+    Raises BadRun if the folder cannot be used, and for an OSError inside; Stopped for a signal;
+    Lost if another process is gone.
     """
     with answering_signals() as stop:
         if rank_zero_only.rank:
@@ -227,7 +227,7 @@ def _compare(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The single values of nested settings, by their names on the command line: `optimizer.rate`."""
+    """The single values of nested settings, by their names in a command: `optimizer.rate`."""
     if isinstance(value, Mapping) and (value or not name):
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))

@@ -112,9 +112,7 @@ def check_space(folder: Path, module: LightningModule, best: Path | None) -> str
             f"the states of this run need {size(needed)} in {folder}, and {size(free + kept)} are "
             "free; free space, or choose a folder on another disk with out="
         )
-    return (
-        f"states of this run will take up to {size(needed)} in {folder}, where {size(free)} are free"
-    )
+    return f"states of this run take up to {size(needed)} in {folder}, where {size(free)} are free"
 
 
 def size(count: float) -> str:
@@ -136,9 +134,9 @@ def telling_of_memory(kept: str) -> Iterator[None]:
         if where is None:
             raise
         raise NoMemory(
-            f"{where} has not enough memory for a step of this training; set a smaller capacity= or "
-            f"rows= (with a larger accumulate=), switch on checkpointing, or train less with lora; "
-            f"{kept}"
+            f"{where} has not enough memory for a step of this training; set a smaller "
+            "capacity= or rows= (with a larger accumulate=), switch on checkpointing, or train "
+            f"less with lora; {kept}"
         ) from error
 
 

@@ -62,8 +62,8 @@ def other_processes(count: int, folder: Path, stop: Stop) -> Iterator[None]:
             if not _of_lost_partner(error):
                 raise
             raise Lost(
-                f"another process of this training is gone ({str(error).splitlines()[0]}); look for "
-                "its error; what was saved is kept, and the same command goes on from there"
+                f"another process of this training is gone ({str(error).splitlines()[0]}); look "
+                "for its error; what was saved is kept, and the same command goes on from there"
             ) from error
         return
     own = {
@@ -182,8 +182,8 @@ def watch_parent(stop: Stop) -> None:
 
 
 GONE = (
-    "the first process of this training is gone, so this one ends, too; what was saved is kept, and "
-    "the same command goes on from there"
+    "the first process of this training is gone, so this one ends, too; what was saved is kept, "
+    "and the same command goes on from there"
 )
 
 

@@ -135,7 +135,7 @@ class Validation(Callback):
 
 @contextmanager
 def looking_at(module: LightningModule) -> Iterator[None]:
-    """The module as it will be used: in evaluation, with the average of its weights if it has one."""
+    """The module as it will be used: in evaluation, with averaged weights if there are."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
