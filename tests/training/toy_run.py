@@ -30,7 +30,7 @@ class Toy:
     processes: int = 1
     pause: float = 0.0  # seconds a batch lasts
     look: float = 0.0  # seconds a batch of the validation lasts
-    fault: str = ""  # what happens in the third step
+    fault: str = "none"  # what happens in the third step
     run: RunSettings = field(
         default_factory=lambda: RunSettings(
             steps=8, save_every=3, validate_every=2, best="validation/answers"
