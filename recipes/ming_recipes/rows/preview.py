@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -82,26 +82,32 @@ def view(rows: Rows, place: int, parts: Parts, capacity: int) -> View:
         example.record.id,
         example.tokens,
         example.targets,
-        list(pieces(example, parts)),
+        pieces(example, parts),
         list(zip(example.prompt.media, sizes, strict=True)),
         fault,
         example.notes,
     )
 
 
-def pieces(example: Example, parts: Parts) -> Iterator[Piece]:
-    """The prompt of an example in pieces."""
-    record = example.record
+def pieces(example: Example, parts: Parts) -> list[Piece]:
+    """The prompt of an example in pieces. Neighbouring texts are one, as their tokens are."""
+    record, found = example.record, list[Piece]()
     messages = [with_sound(message) for message in record.messages]
     sizes = [MediaTokens(item.tokens[0], item_seconds(item)[0]) for item in example.features]
     for segment in expand(render_example(messages, parts.format, think=record.think), sizes):
         if isinstance(segment, Special):
-            yield Piece("special", segment.text, segment.target)
-        elif isinstance(segment, Chars):
-            yield Piece("text", segment.text, segment.target)
+            found.append(Piece("special", segment.text, segment.target))
         elif isinstance(segment, Patches):
             medium = example.prompt.media[segment.index]
-            yield Piece("medium", f"{medium.kind}: {segment.count} tokens", medium=segment.index)
+            text = f"{medium.kind}: {segment.count} tokens"
+            found.append(Piece("medium", text, medium=segment.index))
+        elif isinstance(segment, Chars):
+            before = found[-1] if found else None
+            if before and (before.kind, before.target) == ("text", segment.target):
+                found[-1] = replace(before, text=before.text + segment.text)
+            else:
+                found.append(Piece("text", segment.text, segment.target))
+    return found
 
 
 def shortened(text: str) -> str:

@@ -170,6 +170,7 @@ class _Reader:
 
     def messages(self, turns: Sequence[Turn]) -> tuple[Message, ...]:
         read: list[Message] = []
+        empty: BadRow | None = None
         for number, (role, content, thought) in enumerate(turns, 1):
             name = self._role(role, number)
             parts = tuple(self._parts(content, name, number))
@@ -178,16 +179,15 @@ class _Reader:
             blank = all(isinstance(part, Text) and is_blank(part.text) for part in parts)
             if name == "system" and blank:
                 continue
-            if blank:
+            if blank and empty is None:
                 who = "answer" if name == "assistant" else "question"
-                raise BadRow(
-                    "empty text",
-                    self.row.where,
-                    f"message {number} is an empty {who}; write its text or leave the row out",
-                )
+                reason = f"message {number} is an empty {who}; write its text or leave the row out"
+                empty = BadRow("empty text", self.row.where, reason)
             read.append(Message(name, parts))
         read = self._with_untagged(read)
-        self._check_counts()
+        self._check_counts()  # first: a message may be empty because its medium is missing
+        if empty is not None:
+            raise empty
         self._check_turns(read)
         return tuple(read)
 

@@ -163,13 +163,16 @@ class Plan:
     ) -> tuple[list[list[Unit]], list[tuple[int, int]]]:
         """Put units into rows, the dearest first, each into the cheapest row with room for it.
 
-        Returns the rows, and the draws for which no row had room.
+        What was left before comes first of all, so that nothing waits for long. Returns the rows,
+        and the draws for which no row had room.
         """
         rows: list[list[Unit]] = [[] for _ in range(count)]
         room = [self.capacity] * count
         heap: list[tuple[float, int]] = [(0.0, row) for row in range(count)]
         left: set[int] = set()
-        for place in sorted(range(len(taken)), key=lambda i: -self._unit(taken[i]).cost):
+        waited = len(self._left)
+        order = sorted(range(len(taken)), key=lambda i: (i >= waited, -self._unit(taken[i]).cost))
+        for place in order:
             unit = self._unit(taken[place])
             passed: list[tuple[float, int]] = []
             while heap and room[heap[0][1]] < unit.tokens:
