@@ -37,7 +37,7 @@ def measured(mixed: list[dict[str, Any]], write_rows: Write, parts: Parts) -> Me
 
 
 def omni_data(sets: list[Measured], parts: Parts, **how: Any) -> OmniData:
-    given = {"capacity": CAPACITY, "workers": 0, "seed": 1}
+    given: dict[str, Any] = {"capacity": CAPACITY, "workers": 0, "seed": 1}
     return OmniData(sets, parts, **given | how)
 
 
@@ -237,7 +237,7 @@ def test_steps_of_an_epoch(measured: Measured, parts: Parts) -> None:
     data = omni_data([measured], parts, accumulate=2)
     tokens = sum(unit.tokens for unit in units_of(measured, 0, CAPACITY, parts.costs))
     assert data.steps(100) == round(100 * tokens / (2 * CAPACITY))
-    assert data.steps(100, ranks=2) == round(100 * tokens / (4 * CAPACITY))
+    assert data.steps(100, size=2) == round(100 * tokens / (4 * CAPACITY))
     assert data.steps(0.0001) == 1
 
 

@@ -24,6 +24,7 @@ from ming_recipes.training.files import open_rows
 from ming_recipes.training.mixing import Mix
 from ming_recipes.training.planning import MicroBatch, Plan, units_of, weight_of
 from ming_recipes.training.sizes import Measured, Progress, measure
+from ming_recipes.training.strategies import ranks
 
 
 @dataclass
@@ -127,12 +128,15 @@ class OmniData(LightningDataModule):
                 raise BadConfig(f"no row of {measured.name} fits into {capacity} tokens")
         self._restored: Mapping[str, Any] | None = None
 
-    def steps(self, epochs: float, ranks: int = 1) -> int:
-        """Steps in which the mix shows as many tokens as all rows have, times `epochs`."""
-        tokens = sum(unit.tokens for units in self.units for unit in units)
-        return max(1, round(epochs * tokens / (self.capacity * self.rows * self._each(ranks))))
+    def steps(self, epochs: float, size: int = 1) -> int:
+        """Steps in which the mix shows as many tokens as all rows have, times `epochs`.
 
-    def plan(self, ranks: int = 1) -> Plan:
+        size: number of ranks.
+        """
+        tokens = sum(unit.tokens for units in self.units for unit in units)
+        return max(1, round(epochs * tokens / (self.capacity * self.rows * self._each(size))))
+
+    def plan(self, size: int = 1) -> Plan:
         """The plan of the training on so many ranks, from its first step."""
         counts = [len(units) for units in self.units]
         if self.shares is None:
@@ -147,7 +151,7 @@ class OmniData(LightningDataModule):
             Mix(counts, shares, self.seed),
             capacity=self.capacity,
             rows=self.rows,
-            micro_batches=self._each(ranks),
+            micro_batches=self._each(size),
         )
 
     def train_dataloader(self) -> Batches:
@@ -197,17 +201,18 @@ class OmniData(LightningDataModule):
 
     _main: Plan | None = None
 
-    def _each(self, ranks: int) -> int:
-        return ranks * self.accumulate
+    def _each(self, size: int) -> int:
+        return size * self.accumulate
 
     def _ranks(self) -> tuple[int, int]:
         """Number of this process among those that read other data, and how many these are."""
         if self.trainer is None:
             return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        place = ranks(self.trainer)
+        return place.rank, place.size
 
-    def _loader(self, stream: IterableDataset[Any], ranks: int) -> DataLoader[Any]:
-        workers = default_workers(ranks) if self.workers is None else self.workers
+    def _loader(self, stream: IterableDataset[Any], size: int) -> DataLoader[Any]:
+        workers = default_workers(size) if self.workers is None else self.workers
         return DataLoader(
             stream,
             batch_size=None,
