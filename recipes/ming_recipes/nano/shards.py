@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from ming_audio.lengths import RATE
-from ming_audio.reading import stream_audio
-from ming_core.errors import BadConfig, MingError
+from ming_core.errors import BadConfig
 from ming_core.output import replacing
 
 BITS = 12_000
@@ -61,8 +61,13 @@ def encoded(samples: np.ndarray) -> bytes:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """What `encoded` was given, but for what Opus leaves out."""
-    sound = np.concatenate(list(stream_audio(data)))
+    """What `encoded` was given, but for what Opus leaves out. Needs no av. Raises ValueError."""
+    try:
+        sound, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    except soundfile.SoundFileError as error:
+        raise ValueError(str(error)) from None
+    if rate != RATE or sound.ndim != 1:
+        raise ValueError(f"its sounds have {rate} samples per second, not one channel of {RATE}")
     return np.round(sound.clip(-1, 1) * FULL).astype(np.int16)
 
 
@@ -94,7 +99,7 @@ def read_shard(file: Path, split: str, first: int) -> tuple[Shard, np.ndarray]:
             f"{file} has no recordings of split {split!r} from {first} on; pack more of them, or "
             "ask for fewer"
         ) from None
-    except (OSError, tarfile.TarError, ValueError, TypeError, MingError) as error:
+    except (OSError, tarfile.TarError, ValueError, TypeError) as error:
         raise BadConfig(
             f"{file} cannot be read as recordings ({error}); make it with "
             "python -m ming_recipes.nano.pack"
