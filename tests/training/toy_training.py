@@ -4,12 +4,14 @@
 
 Each kind trains two steps, saves its state, goes on from the file in new objects and takes the
 third step. Process number 0 writes what came out as OUT/KIND.pt, and sharded models are exported.
+The kind "half" takes one step with weights in bfloat16 and notes the dtypes.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from PIL import Image as Pictures
 
 import ming_core
 from ming_core.chat.prompt import MediaTokens, build_example, media_parts
+from ming_core.errors import MingError
 from ming_core.media import Audio, Frames, Image, Message, Video, assistant, user
 from ming_core.model.encoder import by_modality, split_grids
 from ming_core.model.omni import Omni, OmniBatch
@@ -39,7 +42,7 @@ ENCODERS = ("image", "audio")
 
 
 class Watch(Callback):
-    """Total and number of targets of each micro-batch, and the norm of each step's gradients."""
+    """Total and number of targets of each micro-batch, over all processes."""
 
     def __init__(self) -> None:
         self.losses: list[tuple[float, float]] = []
@@ -49,8 +52,10 @@ class Watch(Callback):
         self.losses.append((float(ranks(trainer).sum(total)), float(ranks(trainer).sum(count))))
 
 
-def module_of(plan: Layout, checkpointing: bool) -> tuple[OmniModule, ShardedModel | None]:
-    sharded = ShardedModel.open("nano", ENCODERS, torch.float32) if plan.sharded else None
+def module_of(
+    plan: Layout, checkpointing: bool = False, compute: torch.dtype = torch.float32
+) -> tuple[OmniModule, ShardedModel | None]:
+    sharded = ShardedModel.open("nano", ENCODERS, compute) if plan.sharded else None
     module = OmniModule(
         whole_model if sharded is None else sharded.build,
         [Answers(), Balance()],
@@ -62,6 +67,7 @@ def module_of(plan: Layout, checkpointing: bool) -> tuple[OmniModule, ShardedMod
         shard=None if sharded is None else sharded.shard,
         fill=None if sharded is None else sharded.fill,
         checkpointing=checkpointing,
+        compute_dtype=compute,
     )
     return module, sharded
 
@@ -129,42 +135,77 @@ class Loader:
         return iter(self.rows[self.trainer.global_step * MICRO + place.rank :: place.size])
 
 
-def train(plan: Layout, out: Path, checkpointing: bool) -> tuple[dict[str, Any], OmniModule, Any]:
-    watch, rows, state = Watch(), batches(plan.data), out / "state.ckpt"
-    module, sharded, norms = None, None, []
-    for steps in (STEPS - 1, STEPS):
-        module, sharded = module_of(plan, checkpointing)
-        trainer = Trainer(
-            **trainer_arguments(plan),
-            max_steps=steps,
-            accumulate_grad_batches=MICRO // plan.data,
-            callbacks=[watch],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        resume = state if steps == STEPS else None
+def fit(plan: Layout, module: OmniModule, steps: int, resume: Path | None = None) -> Any:
+    watch, rows = Watch(), batches(plan.data)
+    trainer = Trainer(
+        **trainer_arguments(plan),
+        max_steps=steps,
+        accumulate_grad_batches=MICRO // plan.data,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice
         trainer.fit(module, Loader(rows, trainer), ckpt_path=resume, weights_only=False)
-        if resume is None:
-            trainer.save_checkpoint(state, weights_only=False)
-    assert module is not None
-    return {"losses": watch.losses, "norms": norms}, module, sharded
+    return trainer, watch.losses
+
+
+def train(kind: str, out: Path) -> None:
+    plan, state = layout(Strategy(kind=kind)), out / f"{kind}.ckpt"
+    # Only one of them computes its layers twice.
+    module, _ = module_of(plan, checkpointing=kind == "fsdp2")
+    trainer, losses = fit(plan, module, STEPS - 1)
+    trainer.save_checkpoint(state, weights_only=False)
+    module, sharded = module_of(plan)
+    _, more = fit(plan, module, STEPS, state)
+    found: dict[str, Any] = {"losses": losses + more}
+    if sharded is None:
+        found["weights"] = module.model.state_dict()
+    else:
+        folder = out / f"{kind}-model"
+        sharded.save(folder, None)
+        found["read"] = sharded.bytes_read
+        try:  # a second time, which is refused
+            sharded.save(folder, None)
+        except MingError as error:
+            found["refused"] = f"{type(error).__name__}: {error}"
+    torch.save(found, out / f"{kind}-{module.global_rank}.pt")
+
+
+def half(out: Path) -> None:
+    module, _ = module_of(layout(Strategy(kind="fsdp2")), compute=torch.bfloat16)
+    used: dict[str, torch.dtype] = {}
+
+    def note(name: str) -> Any:
+        def hook(owner: torch.nn.Module, *_: Any) -> None:
+            for key, value in owner.named_parameters(recurse=False):
+                used[f"{name}.{key}"] = value.dtype
+
+        return hook
+
+    watch = module.configure_model
+
+    def configure() -> None:
+        built = module.omni is not None
+        watch()
+        for name, part in [] if built else module.model.named_modules():
+            if any(True for _ in part.parameters(recurse=False)):
+                part.register_forward_pre_hook(note(name))
+
+    module.configure_model = configure
+    fit(layout(Strategy(kind="fsdp2")), module, 1)
+    kept = {name: value.dtype for name, value in module.model.state_dict().items()}
+    torch.save({"used": used, "kept": kept}, out / f"half-{module.global_rank}.pt")
 
 
 def main(out: Path, kinds: Sequence[str]) -> None:
     for kind in kinds:
-        plan = layout(Strategy(kind=kind))
-        # One of them computes its layers twice.
-        found, module, sharded = train(plan, out, checkpointing=kind == "fsdp2")
-        if sharded is not None:
-            sharded.save(out / f"{kind}-model", None)
-            found["read"] = sharded.bytes_read
-        else:
-            found["weights"] = module.model.state_dict()
-        if module.global_rank == 0:
-            torch.save(found, out / f"{kind}.pt")
+        half(out) if kind == "half" else train(kind, out)
 
 
 if __name__ == "__main__":

@@ -101,11 +101,14 @@ class MuonAdamW(torch.optim.Optimizer):
         """As in torch, but the float32 state of bf16 parameters stays float32."""
         super().load_state_dict(state_dict)
         parameters = [p for group in self.param_groups for p in group["params"]]
-        for index, saved in state_dict["state"].items():
-            parameter = parameters[index]
+        # A sharded state calls parameters by name, a whole one by number.
+        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+        owners = dict(zip(keys, parameters, strict=True))
+        for key, saved in state_dict["state"].items():
+            parameter = owners[key]
             self.state[parameter] = {
-                key: value.to(parameter.device).clone() if isinstance(value, Tensor) else value
-                for key, value in saved.items()
+                name: value.to(parameter.device).clone() if isinstance(value, Tensor) else value
+                for name, value in saved.items()
             }
 
     @staticmethod
