@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import multiprocessing
 import os
+import pty
 import random
+import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -377,12 +381,80 @@ def test_a_logger_that_is_not_there_is_told_before(
 
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     run = RunSettings(steps=1, loggers=["wandb"])
-    with pytest.raises(
-        MissingPlugin, match=r"^loggers has 'wandb', and its package .*pip install w"
-    ):
+    with pytest.raises(MissingPlugin, match=r"^loggers has 'wandb', and its package .*\[wandb"):
         toy.train(toy.Toy(out=str(tmp_path), run=run), "toy")
     run = RunSettings(steps=1, loggers=["tensorbord"])
     with pytest.raises(
         UnknownName, match=r"^unknown logger 'tensorbord'; did you mean 'tensorboard'"
     ):
         toy.train(toy.Toy(out=str(tmp_path / "b"), run=run), "toy")
+
+
+def test_tensorboard_shows_every_step_once(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = toy.Toy(out=str(tmp_path), run=RunSettings(steps=8, save_every=3))
+    config.run.loggers = ["tensorboard"]
+    trained = toy.Module.training_step
+
+    def dies(self: Any, batch: Any, index: int) -> Any:
+        if self.global_step == 5:
+            raise RuntimeError("power cut")
+        return trained(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Module, "training_step", dies)
+        with pytest.raises(RuntimeError, match="power cut"):
+            toy.train(config, "toy")
+    toy.train(config, "toy")
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = events.Scalars("answers/odd")
+    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if "answers/odd" in row]
+    assert [event.step for event in shown] == [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert [event.value for event in shown] == pytest.approx([row["answers/odd"] for row in rows])
+
+
+# What a person sees
+
+
+def on_terminal(toy: Any, config: Any) -> tuple[int, str]:
+    """Exit code and output of a training whose output is a terminal."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"TERM": "xterm", "COLUMNS": "100"}
+        sys.stderr = os.fdopen(2, "w")
+        logging.basicConfig(format="ming: %(message)s", stream=sys.stderr, force=True)
+        try:
+            toy.train(config, "toy")
+        finally:
+            os._exit(0)
+    said = b""
+    with suppress(OSError):  # its end
+        while more := os.read(terminal, 10_000):
+            said += more
+    return os.waitpid(pid, 0)[1], said.decode()
+
+
+def test_a_terminal_shows_a_bar(toy: Any, tmp_path: Path) -> None:
+    code, said = on_terminal(toy, toy.Toy(out=str(tmp_path), pause=0.2))
+    assert code == 0
+    assert re.search(
+        r"step [34] of 8 .*━.* loss [\d.]+, \d+ tokens/s, 12 % padding, 0:00:\d\d left", said
+    )
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
+    assert set(re.findall(r"[A-Z]\w+", plain)) <= {"GB", "MB"}  # nothing of libraries
+
+
+def test_without_a_terminal_there_are_lines(
+    toy: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    toy.train(toy.Toy(out=str(tmp_path)), "toy")
+    out, said = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in said.splitlines() if not line.startswith("states of this run")]
+    assert len(lines) == 2
+    assert re.fullmatch(
+        r"step 8 of 8: loss [\d.]+, \d+ tokens/s, 12 % padding, 0:00:00 left", lines[-1]
+    )

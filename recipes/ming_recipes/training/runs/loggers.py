@@ -26,7 +26,7 @@ def check_loggers(names: Sequence[str]) -> None:
         if not any(map(find_spec, _NEEDS[name])):
             raise MissingPlugin(
                 f"loggers has {name!r}, and its package is not installed; install it with "
-                f"`pip install {_NEEDS[name][0]}`, or leave it out"
+                f"`pip install 'ming-recipes[{name}]'`, or leave it out"
             )
 
 
