@@ -114,6 +114,12 @@ class OmniModule(LightningModule):
         if self.checkpointing:
             checkpoint_layers(omni)
         self.omni = omni
+        self.present = [
+            modality
+            for modality, encoder in omni.encoders.items()
+            # Where weights are sharded, every process must run every layer.
+            if trainable(encoder) or self.shard is not None
+        ]
         if self.shard is not None:
             self.shard(self)
         if self.fill is not None:
@@ -126,12 +132,6 @@ class OmniModule(LightningModule):
         return self.omni
 
     def on_fit_start(self) -> None:
-        self.present = [
-            modality
-            for modality, encoder in self.model.encoders.items()
-            # Where weights are sharded, every process must run every layer.
-            if trainable(encoder) or self.shard is not None
-        ]
         for modality in self.present:
             filled = isinstance(cast(Encoder, self.model.encoders[modality]).processor, Fills)
             if self.trainer.world_size > 1 and not filled:
@@ -139,7 +139,6 @@ class OmniModule(LightningModule):
                     f"the {modality} encoder cannot be trained by several processes: its processor "
                     "has no method `dummy` (docs/encoders.md); use one process"
                 )
-
         if self.decay and self.average is None:
             self.average = Average(self._trained(), self.decay)
 
