@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ming_core.model.omni import Omni
 from ming_core.training.balance import router_balance_losses
+from ming_recipes.training import objectives
 from ming_recipes.training.batch import Batch
 from ming_recipes.training.forward import run
 from ming_recipes.training.objectives import Answers, Balance
@@ -165,3 +166,20 @@ def test_the_bias_rule_counts_all_micro_batches(omni: Omni, batch_of: Callable[.
     for one, other, start in zip(*found, before):
         assert torch.equal(one, other)
         assert not torch.equal(one, start)
+
+
+def test_a_loss_in_pieces_is_the_whole_loss(
+    omni: Omni, batch_of: Callable[..., Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits of a large vocabulary are never held all at once."""
+    batch = batch_of(MIX)
+    total, _ = answers(omni, batch)
+    expected = gradients(omni, total)
+    rows: list[int] = []
+    omni.backbone.lm_head.register_forward_hook(lambda m, i, out: rows.append(len(out)))
+    monkeypatch.setattr(objectives, "LOGITS", 7 * omni.backbone.config.vocab_size)
+    again, _ = answers(omni, batch)
+    assert max(rows) == 7
+    torch.testing.assert_close(again, total, rtol=1e-6, atol=0)
+    for name, gradient in gradients(omni, again).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from ming_core.modalities import MODALITY_IDS
 from ming_core.model.omni import Omni
 from ming_core.model.routing import Routing
-from ming_core.model.transformer import Layer
+from ming_core.model.transformer import Backbone, Layer
 from ming_core.training.balance import (
     bias_update,
     expert_counts,
@@ -81,8 +83,7 @@ class Answers(Objective):
         assert forward.hidden is not None
         targets = batch.labels[:, 1:]
         wanted = targets != IGNORED
-        logits = model.backbone.lm_head(forward.hidden[:, :-1][wanted]).float()
-        errors = cross_entropy(logits, targets[wanted], reduction="none")
+        errors = _errors(model.backbone, forward.hidden[:, :-1][wanted], targets[wanted])
         weights = batch.weights[:, 1:][wanted]
         errors = errors * weights
         terms = {"answers": Term(errors.sum(), weights.sum(), batch.step_weight)}
@@ -97,6 +98,24 @@ class Answers(Objective):
                 total, count = (errors.detach() * own).sum(), (weights * own).sum()
                 terms[f"answers/{name}"] = Term(total, count)
         return terms
+
+
+LOGITS = 2**26
+"""Logits that are held at once: 256 MB in float32. Beyond it they are computed in pieces, twice."""
+
+
+def _errors(backbone: Backbone, hidden: Tensor, targets: Tensor) -> Tensor:
+    """-log p of targets [n] after hidden states [n, D], in float32."""
+
+    def errors(hidden: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(backbone.lm_head(hidden).float(), targets, reduction="none")
+
+    size = max(1, LOGITS // backbone.config.vocab_size)
+    # All processes gather a sharded layer equally often, whatever the number of their targets.
+    if len(targets) <= size or isinstance(backbone.lm_head.weight, DTensor):
+        return errors(hidden, targets)
+    pieces = zip(hidden.split(size), targets.split(size), strict=True)
+    return torch.cat([checkpoint(errors, h, t, use_reentrant=False) for h, t in pieces])
 
 
 class Balance(Objective):
