@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ming_core.errors import BadConfig
+from ming_core.model.kernels.attention import SPANS_FROM
 from ming_core.model.masks import prefix_segment_mask, segment_mask
 from ming_core.model.transformer import Backbone
 from ming_core.release import backbone_of
@@ -168,6 +169,24 @@ def test_packed_values_and_gradients_equal_unpacked(kind: str) -> None:
     assert actual_gradients.keys() == expected_gradients.keys()
     for name, gradient in actual_gradients.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize("kind", ["lite", "flash"])
+def test_long_rows_attend_segment_by_segment(kind: str) -> None:
+    """Rows beyond SPANS_FROM: values and gradients as with a mask, padding included in neither."""
+    model = backbone(kind)
+    lengths = [150, 1, 90, 200, 20]
+    packed = pack([sample(n) for n in lengths], plan_packing(lengths, SPANS_FROM), SPANS_FROM)
+    mask, found = segment_mask(packed.segment_ids), []
+    for given in (None, mask):
+        hidden = run_packed(model, packed, given)
+        assert hidden.isfinite().all()
+        loss = next_token_loss(model.lm_head(hidden), packed.labels)
+        found.append((hidden[packed.segment_ids >= 0], gradients(model, loss)))
+    (values, slopes), (expected, other) = found
+    torch.testing.assert_close(values, expected, rtol=0, atol=ATOL)
+    for name, gradient in slopes.items():
+        torch.testing.assert_close(gradient, other[name], rtol=0, atol=ATOL)
 
 
 def test_explicit_segment_mask_equals_segment_ids() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ming_core.model.cache import Cache
 from ming_core.model.config import BackboneConfig
-from ming_core.model.kernels.attention import attend
+from ming_core.model.kernels.attention import Spans, attend
 from ming_core.model.layers import Linear, RMSNorm
 from ming_core.model.rotary import rotate
 
@@ -34,13 +34,13 @@ class Attention(nn.Module):
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
-        mask: Tensor | None,
+        mask: Tensor | Spans | None,
         cache: Cache | None,
     ) -> Tensor:
         """Attend over the cached tokens and the new ones: x [B, T, D] -> [B, T, D].
 
         cos, sin: of the positions, from `Rotary`. mask bool [B, 1, T, S]: which keys each query may
-        see; None is plain causality. The new keys and values are appended to `cache`.
+        see, or the segments of packed rows; None is plain causality. The new keys and values are appended to `cache`.
         """
         b, t, _ = x.shape
         qkv = self.query_key_value(x).view(b, t, -1, self.head_dim).transpose(1, 2)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ming_core.model.attention import Attention
 from ming_core.model.cache import Cache
 from ming_core.model.config import BackboneConfig
+from ming_core.model.kernels.attention import SPANS_FROM, Spans
 from ming_core.model.layers import Linear, RMSNorm
 from ming_core.model.masks import causal_mask, segment_mask
 from ming_core.model.moe import MLP, ModalityMoE
@@ -57,7 +58,7 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
-        mask: Tensor | None,
+        mask: Tensor | Spans | None,
         modality_ids: Tensor | None,
         cache: Cache | None,
     ) -> tuple[Tensor, Routing | None]:
@@ -118,13 +119,16 @@ class Backbone(nn.Module):
         """
         if position_ids.dim() == 2:
             position_ids = position_ids.expand(3, -1, -1)
-        if mask is None:
-            mask = visibility(segment_ids, embeds.shape[1], cache, embeds.device)
+        seen: Tensor | Spans | None = mask
+        if mask is None and _in_spans(embeds, segment_ids, cache):
+            seen = Spans.of(segment_ids)  # type: ignore[arg-type]
+        elif mask is None:
+            seen = visibility(segment_ids, embeds.shape[1], cache, embeds.device)
         cos, sin = self.rotary(position_ids)
         x, routing = embeds, []
         kept: dict[Layer, Tensor] = {0: x} if 0 in keep else {}
         for number, layer in enumerate(self.layers, 1):
-            x, routed = layer(x, cos, sin, mask, modality_ids, cache)
+            x, routed = layer(x, cos, sin, seen, modality_ids, cache)
             if routed is not None:
                 routing.append(routed)
             if number in keep:
@@ -135,6 +139,12 @@ class Backbone(nn.Module):
         if "last" in keep:
             kept["last"] = hidden
         return BackboneOutput(hidden, routing, kept)
+
+
+def _in_spans(embeds: Tensor, segment_ids: Tensor | None, cache: Cache | None) -> bool:
+    """Whether long packed rows are in training on a CPU."""
+    long = embeds.shape[1] >= SPANS_FROM and embeds.device.type == "cpu"
+    return long and segment_ids is not None and cache is None and torch.is_grad_enabled()
 
 
 def visibility(

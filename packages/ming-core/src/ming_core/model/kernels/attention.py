@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -12,11 +15,35 @@ PLAIN_UP_TO = {torch.float32: 128, torch.bfloat16: 1024}
 """Keys up to which plain operations train no slower on CPU (speed/attention_cpu.py)."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+@dataclass(frozen=True)
+class Spans:
+    """Where the segments of packed rows are: each is causal by itself and sees nothing else.
+
+    Attributes:
+        rows: Of each row, the lengths of its pieces in order, and whether a piece is a segment;
+            other pieces are padding.
+    """
+
+    rows: tuple[tuple[tuple[int, bool], ...], ...]
+
+    @classmethod
+    def of(cls, segment_ids: Tensor) -> Spans:
+        """segment_ids [B, T], -1 for padding."""
+        rows = (groupby(row) for row in segment_ids.tolist())
+        return cls(tuple(tuple((len(list(run)), id >= 0) for id, run in row) for row in rows))
+
+
+SPANS_FROM = 256
+"""Tokens of a row from which its segments train faster one by one than behind a mask, on CPU."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Spans | None, causal: bool) -> Tensor:
     """softmax(q k^T / sqrt(d)) v: q [B, H, T, d], k and v [B, K, S, d], mask bool [B, 1, T, S].
 
     Query heads h*g .. h*g+g-1 share key head h. A row that may see nothing yields finite values.
     """
+    if isinstance(mask, Spans):
+        return _attend_spans(q, k, v, mask)
     trained = torch.is_grad_enabled() and q.requires_grad and q.device.type == "cpu"
     if trained and k.shape[2] <= PLAIN_UP_TO.get(q.dtype, 0):
         if causal:
@@ -25,6 +52,25 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     return scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
     )
+
+
+def _attend_spans(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
+    """Segment by segment, so that the work grows with the segments and not with the rows."""
+    rows = []
+    for row, pieces in enumerate(spans.rows):
+        # Splits have one gradient together; a slice each would have a gradient as long as the row.
+        lengths = [length for length, _ in pieces]
+        parts = zip(*(x[row : row + 1].split(lengths, dim=2) for x in (q, k, v)), strict=True)
+        rows.append(
+            torch.cat(
+                [
+                    attend(*part, None, causal=True) if used else torch.zeros_like(part[0])
+                    for part, (_, used) in zip(parts, pieces, strict=True)
+                ],
+                dim=2,
+            )
+        )
+    return torch.cat(rows)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
