@@ -5,9 +5,9 @@
 The language model of nano, in float32, and samples as long as those of the Ming reports: texts of
 50 to 2000 tokens, pictures of 64 to 4096, sounds of 25 to 750, in equal numbers, their lengths even
 on a logarithmic scale. An epoch plans and builds its batches, and runs forward, loss and backward
-on each. "packed": rows of 4500 tokens, one row at a time. "padded": the samples in their order, eight
-at a time, filled up to the longest; they need no mask, because padding comes last. Both see the same
-tokens.
+on each. "packed": rows of 4500 tokens, one row at a time. "padded": the samples in their order,
+eight at a time, filled up to the longest; they need no mask, because padding comes last. Both see
+the same tokens.
 
 Claims: packed, an epoch takes at most half the time, and training makes 2.2 times as many useful
 tokens a second, without the time to build batches.

@@ -40,7 +40,8 @@ class Attention(nn.Module):
         """Attend over the cached tokens and the new ones: x [B, T, D] -> [B, T, D].
 
         cos, sin: of the positions, from `Rotary`. mask bool [B, 1, T, S]: which keys each query may
-        see, or the segments of packed rows; None is plain causality. The new keys and values are appended to `cache`.
+        see, or the segments of packed rows; None is plain causality. The new keys and values are
+        appended to `cache`.
         """
         b, t, _ = x.shape
         qkv = self.query_key_value(x).view(b, t, -1, self.head_dim).transpose(1, 2)
