@@ -178,8 +178,8 @@ def test_long_rows_attend_segment_by_segment(kind: str) -> None:
     lengths = [150, 1, 90, 200, 20]
     packed = pack([sample(n) for n in lengths], plan_packing(lengths, SPANS_FROM), SPANS_FROM)
     mask, found = segment_mask(packed.segment_ids), []
-    for given in (None, mask):
-        hidden = run_packed(model, packed, given)
+    for by in (None, mask):
+        hidden = run_packed(model, packed, by)
         assert hidden.isfinite().all()
         loss = next_token_loss(model.lm_head(hidden), packed.labels)
         found.append((hidden[packed.segment_ids >= 0], gradients(model, loss)))
