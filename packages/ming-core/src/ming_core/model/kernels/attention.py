@@ -64,8 +64,8 @@ def _attend_spans(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
         rows.append(
             torch.cat(
                 [
-                    attend(*part, None, causal=True) if used else torch.zeros_like(part[0])
-                    for part, (_, used) in zip(parts, pieces, strict=True)
+                    attend(q, k, v, None, causal=True) if used else torch.zeros_like(q)
+                    for (q, k, v), (_, used) in zip(parts, pieces, strict=True)
                 ],
                 dim=2,
             )
