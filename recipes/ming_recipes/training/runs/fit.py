@@ -175,4 +175,6 @@ class Space(Callback):
         self.run = run
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.run.note(check_space(self.run.folder, pl_module, self.run.folder / BEST))
+        sentence = check_space(self.run.folder, pl_module)
+        if trainer.global_step == 0:  # later most of it is taken
+            self.run.note(sentence)

@@ -98,13 +98,13 @@ def state_bytes(module: LightningModule) -> tuple[int, int]:
     return weights + moments, weights
 
 
-def check_space(folder: Path, module: LightningModule, best: Path | None) -> str:
+def check_space(folder: Path, module: LightningModule) -> str:
     """A sentence that says what the states of a run need. Raises NoSpace if it is not there.
 
-    Two states are kept, and a third one is being written. best: where the best weights will be.
+    Two states and the best weights are kept, and another one of each is being written.
     """
     state, weights = state_bytes(module)
-    needed = 3 * state + (2 * weights if best else 0) + SPARE
+    needed = 3 * state + 2 * weights + SPARE
     kept = sum(path.stat().st_size for path in folder.glob("checkpoints/*") if path.is_file())
     free = shutil.disk_usage(folder).free
     if needed - kept > free:

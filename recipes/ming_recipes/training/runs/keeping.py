@@ -60,15 +60,6 @@ class Keep(Callback):
             self.stopped_by = int(asked)
         self.stop.patient = False
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Lightning counts the batch as done only after this, and would repeat it."""
-        for loop in checkpoint.get("loops", {}).values():
-            for progress in loop.get("epoch_loop.batch_progress", {}).values():
-                if isinstance(progress, dict):
-                    progress["completed"] = progress["processed"]
-
 
 def agreed(trainer: Trainer, *values: float) -> list[float]:
     """The largest value that a process of the training has, so that all of them do the same."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from ming_core.errors import BadConfig
@@ -147,6 +147,8 @@ def looking_at(module: LightningModule) -> Iterator[None]:
 
 
 def _validation_data(trainer: Trainer) -> Iterable[Any]:
-    data: Any = trainer
-    loader = data.datamodule.val_dataloader()
-    return () if loader is None else loader
+    anything: Any = trainer
+    data: LightningDataModule = anything.datamodule
+    if type(data).val_dataloader is LightningDataModule.val_dataloader:  # there is none
+        return ()
+    return data.val_dataloader() or ()
