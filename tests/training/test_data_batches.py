@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from ming_core.errors import BadConfig
+from ming_core.media import Image, Media
 from ming_core.training.losses import token_losses
 from ming_recipes.training.batch import Batch
 from ming_recipes.training.collate import Collator
@@ -22,7 +24,7 @@ from ming_recipes.training.data import OmniData, default_workers
 from ming_recipes.training.examples import Parts
 from ming_recipes.training.files import open_rows
 from ming_recipes.training.planning import Unit, units_of
-from ming_recipes.training.records import BadRow
+from ming_recipes.training.records import BadRow, Record
 from ming_recipes.training.sizes import Measured, measure
 
 Said = Callable[..., dict[str, Any]]
@@ -161,6 +163,37 @@ def test_state_of_other_rows_is_refused(measured: Measured, parts: Parts) -> Non
         omni_data([measured.limited(45)], parts).load_state_dict(state)
     with pytest.raises(BadConfig, match="not those that the run began with"):
         omni_data([measured], parts, seed=2).load_state_dict(state)
+
+
+def test_changed_media_do_not_depend_on_ranks_or_stops(measured: Measured, parts: Parts) -> None:
+    """A change of media, such as an augmentation, is drawn anew for each use of a row."""
+    seen: list[str] = []
+
+    def change(medium: Media, record: Record, rng: np.random.Generator) -> Media:
+        if not isinstance(medium, Image):
+            return medium
+        seen.append(record.id)
+        return Image(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+
+    def batches(step: int, rank: int, size: int) -> Iterator[Batch]:
+        data = omni_data([measured], parts, accumulate=2 // size, change=change)
+        return iter(at(data, step, rank, size).train_dataloader())
+
+    alone = list(islice(batches(0, 0, 1), 8))
+    assert len(seen) < sum(len(batch.samples) for batch in alone)  # a shared picture is one
+    assert all(map(equal, islice(batches(2, 0, 1), 4), alone[4:]))
+    for rank in range(2):
+        for one, other in zip(islice(batches(0, rank, 2), 4), alone[rank::2], strict=True):
+            for f, g in zip(one.omni.features, other.omni.features, strict=True):
+                assert all(torch.equal(f.tensors[k], g.tensors[k]) for k in f.tensors)
+    pictures = [
+        f.tensors["pixel_values"] for b in alone for f in b.omni.features if f.grid is not None
+    ]
+    rows = torch.cat(pictures).view(-1, 64 * pictures[0].shape[1])
+    assert len(rows.unique(dim=0)) > 4  # more than the pictures that there are
+    data = omni_data([measured], parts, validation=[measured], change=change)
+    plain = omni_data([measured], parts, validation=[measured])
+    assert all(map(equal, at(data).val_dataloader(), at(plain).val_dataloader()))
 
 
 def test_workers_give_the_same_batches_in_the_same_order(measured: Measured, parts: Parts) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ming_core.errors import BadConfig, MingError
 from ming_core.training.packing import plan_packing
 from ming_recipes.training.batch import Batch
-from ming_recipes.training.collate import Collator, without_targets
+from ming_recipes.training.collate import Change, Collator, without_targets
 from ming_recipes.training.dialects import ReadRow, read_row
 from ming_recipes.training.examples import Parts
 from ming_recipes.training.files import open_rows
@@ -104,11 +104,13 @@ class OmniData(LightningDataModule):
         seed: int = 0,
         shares: Sequence[float | None] = (),
         validation: Sequence[Measured] = (),
+        change: Change | None = None,
         workers: int | None = None,
     ) -> None:
         """capacity: tokens of a packed row. rows: of a micro-batch. accumulate: micro-batches that
         each process adds up to a step. shares: as in `DataSet`, for all data sets or for none.
-        workers: processes that make batches; None: what the cores allow.
+        change: as in `Collator`; validation media stay as they are. workers: processes that make
+        batches; None: what the cores allow.
 
         Raises BadConfig.
         """
@@ -117,7 +119,7 @@ class OmniData(LightningDataModule):
         self.validation = [measured.limited(capacity) for measured in validation]
         self.parts = parts
         self.capacity, self.rows, self.accumulate, self.seed = capacity, rows, accumulate, seed
-        self.workers = workers
+        self.change, self.workers = change, workers
         self.shares = _checked_shares(shares, self.sets)
         self.units = [
             units_of(measured, number, capacity, parts.costs)
@@ -160,7 +162,8 @@ class OmniData(LightningDataModule):
         step = self.trainer.global_step if self.trainer else 0
         if self._restored is not None and self._restored["micro_batches"] == plan.micro_batches:
             plan.restore(self._restored["plan"])
-        stream = _Training(plan, Collator(self.sets, self.parts, self.capacity), rank, size, step)
+        collator = Collator(self.sets, self.parts, self.capacity, self.change, self.seed)
+        stream = _Training(plan, collator, rank, size, step)
         return Batches(self._loader(stream, size))
 
     def val_dataloader(self) -> Batches | list[Any]:
@@ -248,9 +251,10 @@ class _Training(IterableDataset[Any]):
             own = self.plan.step(step)[self.rank :: self.size]
             weight = sum(map(weight_of, own))
             tokens = float(sum(unit.tokens for batch in own for row in batch for unit in row))
-            for batch in own:
+            for place, batch in enumerate(own):
                 if _is_mine(number):
-                    yield _tried(self.collator, batch, weight, tokens)
+                    of_all = step * self.plan.micro_batches + place * self.size + self.rank
+                    yield _tried(self.collator, batch, weight, tokens, of_all)
                 number += 1
             step += 1
 
@@ -279,7 +283,7 @@ def _is_mine(number: int) -> bool:
     return worker is None or number % worker.num_workers == worker.id
 
 
-def _tried(collator: Collator, batch: MicroBatch, *of_step: float) -> Batch | MingError:
+def _tried(collator: Collator, batch: MicroBatch, *of_step: Any) -> Batch | MingError:
     # An error that leaves a worker would lose its class, so it is handed over as a value.
     try:
         return collator(batch, *of_step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -193,10 +193,16 @@ def work_of(features: Features) -> int:
     return sum(rows)
 
 
-def read_example(record: Record, parts: Parts, seen: dict[str, Features] | None = None) -> Example:
+def read_example(
+    record: Record,
+    parts: Parts,
+    seen: dict[str, Features] | None = None,
+    change: Callable[[Media], Media] | None = None,
+) -> Example:
     """Open the media of a record and write its prompt. Raises BadRow.
 
     seen: media that are not read again, by `identity`; those of this record are added.
+    change: gives what is read in the place of a medium.
     """
     messages = [with_sound(message) for message in record.messages]
     media = media_parts(messages)
@@ -206,7 +212,7 @@ def read_example(record: Record, parts: Parts, seen: dict[str, Features] | None 
         for medium in media:
             name = identity(medium)
             if name not in seen:
-                seen[name] = _read(medium, record, parts)
+                seen[name] = _read(medium, record, parts, change)
             features.append(seen[name])
     sizes = [MediaTokens(item.tokens[0], item_seconds(item)[0]) for item in features]
     return Example(record, _prompt(record, messages, parts, sizes), features, tuple(notes))
@@ -223,13 +229,15 @@ def _prompt(
         raise BadRow("not for this model", record.where, str(error)) from None
 
 
-def _read(medium: Media, record: Record, parts: Parts) -> Features:
+def _read(
+    medium: Media, record: Record, parts: Parts, change: Callable[[Media], Media] | None
+) -> Features:
     modality = medium.modality
     if modality not in parts.processors:
         why = parts.missing.get(modality) or f"{parts.name} reads no media of the kind {modality}"
         raise BadRow("not for this model", record.where, str(why))
     try:
-        return parts.processors[modality]([medium])
+        return parts.processors[modality]([change(medium) if change else medium])
     except BadMedia as error:
         raise BadRow("unreadable media", record.where, str(error)) from None
     except MingError as error:

@@ -1,0 +1,1 @@
+"""Answers about pictures, videos, sounds and texts."""
