@@ -327,7 +327,7 @@ def test_a_disk_without_room_is_told_before(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     toy.train(toy.Toy(out=str(tmp_path / "a"), run=RunSettings(steps=1)), "toy")
-    assert any("states of this run will take up to 67.1 MB" in text for text in caplog.messages)
+    assert any("states of this run take up to 67.1 MB" in text for text in caplog.messages)
     usage = type("Usage", (), {"free": 1000_000})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(

@@ -172,7 +172,7 @@ def test_two_processes_are_one_with_twice_the_batches(
         assert mine == pytest.approx(others, rel=1e-5)
     assert list(read_rows(tmp_path / "run/samples.jsonl"))
     lines = (tmp_path / "said").read_text().splitlines()
-    assert lines[0].startswith("ming: states of this run will take up to ")
+    assert lines[0].startswith("ming: states of this run take up to ")
     assert all(line.startswith("step ") for line in lines[1:])  # nothing of libraries
 
 
@@ -282,7 +282,7 @@ def test_a_program_starts_its_other_processes_itself(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
-    assert lines[0].startswith("ming: states of this run will take up to ")
+    assert lines[0].startswith("ming: states of this run take up to ")
     assert len(lines) >= 2
     assert all(line.startswith("step ") for line in lines[1:])
     assert "ended" in (tmp_path / "run/logs/process-2.log").read_text()
