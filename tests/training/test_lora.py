@@ -99,11 +99,11 @@ TARGETS = [name for name in PRESETS if name != "dense"]  # nano has no dense lay
 def test_merged_weights_compute_what_the_adapted_model_does(
     preset: str, base: Path, given: OmniBatch, tmp_path: Path
 ) -> None:
-    model = tuned(Lora(rank=3, targets=[preset]), load(base))
+    model = tuned(Lora(rank=3, targets=[preset]), parts_of(load(base)))
     with torch.no_grad():
         adapted = logits(model, given)
         folder = saved(model, tmp_path / "adapter")
-        plain, merged = load(base), load(base)
+        plain, merged = parts_of(load(base)), parts_of(load(base))
         merge(merged, folder)
         assert (logits(merged, given) - adapted).abs().max() < 1e-5 * adapted.abs().max()
         assert (logits(plain, given) - adapted).abs().max() > 1e-3 * adapted.abs().max()
@@ -116,7 +116,7 @@ def test_merged_weights_compute_what_the_adapted_model_does(
 def test_everything_at_once_merges_as_peft_merges_it(base: Path, tmp_path: Path) -> None:
     everything = Lora(rank=2, targets=[name for name in TARGETS if name != "embeddings"])
     everything.whole = ["embeddings"]
-    folder = saved(tuned(everything, load(base)), tmp_path / "adapter")
+    folder = saved(tuned(everything, parts_of(load(base))), tmp_path / "adapter")
     ours, theirs = parts_of(load(base)), parts_of(load(base))
     merge(ours, folder)
     PeftModel.from_pretrained(theirs.omni, folder).merge_and_unload()  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_an_adapter_is_refused_by_another_model(base: Path, tmp_path: Path) -> N
     with pytest.raises(BadCheckpoint, match="trained for another model, 'nano': the part for image"):
         merge(model, folder)
     assert torch.equal(model.omni.backbone.layers[0].attention.dense.weight, before)
-    merge(load(base), folder)  # the same weights in another folder and type
+    merge(parts_of(load(base)), folder)  # the same weights in another folder and type
 
 
 def test_an_adapter_goes_on_from_its_file(tmp_path: Path) -> None:

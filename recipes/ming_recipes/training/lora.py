@@ -224,7 +224,11 @@ def _router_layer() -> type:
             return self.get_base_layer().expert_bias
 
         def forward(self) -> Tensor:  # type: ignore[override]
-            return super().forward(None)  # type: ignore[arg-type]
+            gate = self.get_base_layer()
+            if self.disable_adapters or self.merged:
+                return gate()
+            with self._activate_lora(self.active_adapters):
+                return gate()
 
     return AdaptedGate
 
