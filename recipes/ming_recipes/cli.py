@@ -56,6 +56,27 @@ def train(
         loaded.train(chosen, shlex.join(words))
 
 
+def export(
+    adapter: Annotated[
+        Path, typer.Option(help="Folder of an adapter, or of the run that trained it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; it must be new.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model it was trained for.  [default: as it says]"),
+    ] = None,
+) -> None:
+    """Merge an adapter of LoRA into its model, and write that as a model of its own.
+
+    Example: ming export --adapter runs/mine/adapter -m nano -o runs/mine/model
+    """
+    from ming_recipes.training.merging import export as merged
+    from ming_recipes.training.merging import read_adapter
+
+    merged(model or read_adapter(adapter).base, adapter, out)
+    show(f"{out}: ask it with `ming ask -m {shlex.quote(str(out))}`")
+
+
 recipes = plain_app(cls=CommandGroup)
 recipes.info.help = """List, show, copy and check training recipes; alone, it lists them.
 

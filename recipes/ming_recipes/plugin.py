@@ -48,6 +48,7 @@ def ming_register_commands(app: typer.Typer) -> None:
 
     # What looks like an option is read as a setting, whose mistake is told with the right form.
     app.command(context_settings={"ignore_unknown_options": True})(cli.train)
+    app.command()(cli.export)
     app.add_typer(cli.recipes, name="recipes")
     app.add_typer(data, name="data")
     app.command()(compare)

@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from ming_core import Audio, Image, OmniModel, load
+from ming_core.cli import main
 from ming_core.errors import BadCheckpoint, BadConfig
 from ming_core.model.omni import OmniBatch
 from ming_recipes.training.lora import (
@@ -93,6 +94,7 @@ def logits(model: OmniModel, batch: OmniBatch) -> torch.Tensor:
 
 
 TARGETS = [name for name in PRESETS if name != "dense"]  # nano has no dense layer
+OTHERS = [name for name in TARGETS if name != "embeddings"]
 
 
 @pytest.mark.parametrize("preset", TARGETS)
@@ -114,8 +116,7 @@ def test_merged_weights_compute_what_the_adapted_model_does(
 
 
 def test_everything_at_once_merges_as_peft_merges_it(base: Path, tmp_path: Path) -> None:
-    everything = Lora(rank=2, targets=[name for name in TARGETS if name != "embeddings"])
-    everything.whole = ["embeddings"]
+    everything = Lora(rank=2, targets=OTHERS, whole=["embeddings"])
     folder = saved(tuned(everything, parts_of(load(base))), tmp_path / "adapter")
     ours, theirs = parts_of(load(base)), parts_of(load(base))
     merge(ours, folder)
@@ -179,14 +180,16 @@ def test_an_adapter_is_refused_by_another_model(base: Path, tmp_path: Path) -> N
     other.save(tmp_path / "other")
     model = load(tmp_path / "other")
     before = model.omni.backbone.layers[0].attention.dense.weight.clone()
-    with pytest.raises(BadCheckpoint, match="trained for another model, 'nano': the part for image"):
+    with pytest.raises(
+        BadCheckpoint, match="trained for another model, 'nano': the part for image"
+    ):
         merge(model, folder)
     assert torch.equal(model.omni.backbone.layers[0].attention.dense.weight, before)
     merge(parts_of(load(base)), folder)  # the same weights in another folder and type
 
 
 def test_an_adapter_goes_on_from_its_file(tmp_path: Path) -> None:
-    lora = Lora(rank=2, targets=TARGETS[:-1], whole=[])
+    lora = Lora(rank=2, targets=OTHERS, whole=["embeddings"])
     first = tuned(lora)
     folder = saved(first, tmp_path / "adapter")
     second = nano()
@@ -213,7 +216,7 @@ def test_first_values_depend_on_the_seed_alone() -> None:
 def test_names_before_are_those_of_the_model() -> None:
     model = nano()
     names = set(dict(model.omni.named_parameters()))
-    inject(model.omni, Lora(rank=2, targets=TARGETS[:-1], whole=["embeddings"]))
+    inject(model.omni, Lora(rank=2, targets=OTHERS, whole=["embeddings"]))
     before = [name_before(name) for name, _ in model.omni.named_parameters()]
     assert {name for name in before if name} == names
     assert before.count("backbone.lm_head.weight") == 2
@@ -297,10 +300,27 @@ def test_adapters_that_cannot_be_used_are_refused(
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tuned(Lora(rank=2)), tmp_path_factory.mktemp("lora") / "adapter")
+    return saved(tuned(Lora(rank=2)), tmp_path_factory.mktemp("run") / "adapter")
 
 
-def test_merging_imports_neither_peft_nor_transformers(repository: Path) -> None:
-    code = "import sys, ming_recipes.training.merging; print({'peft', 'transformers'} & {*sys.modules})"
+def test_merging_imports_neither_peft_nor_transformers() -> None:
+    code = (
+        "import sys, ming_recipes.training.merging\n"
+        "print({'peft', 'transformers'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_command_writes_the_merged_model(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    main(["export", "--adapter", str(adapter), "-o", str(out)])
+    merged = nano()
+    merge(merged, adapter)
+    assert same(merged.omni.state_dict(), parts_of(load(out)).omni.state_dict())
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "--adapter", str(adapter.parent), "-m", "nano", "-o", str(out)])
+    assert ended.value.code == 2
+    assert "exists and is not empty" in capsys.readouterr().err

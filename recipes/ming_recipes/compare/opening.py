@@ -24,6 +24,12 @@ def open_model(name: str, base: str, device: str, dtype: str, quiet: bool) -> Om
     Raises BadCheckpoint for the folder of a run without a result.
     """
     folder = result_of(Path(name))
+    if (folder / ADAPTER_CONFIG).is_file():
+        from ming_recipes.training.merging import merge
+
+        model = load_model(base, device, dtype, quiet)
+        merge(model, folder)
+        return model
     return load_model(str(folder) if folder != Path(name) else name, device, dtype, quiet)
 
 

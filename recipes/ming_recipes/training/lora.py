@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -51,7 +52,7 @@ BASE = "ming_base"  # where the file's header says which model it is for
 
 _WRAPPERS = re.compile(r"\.(base_layer|original_module)(?=\.)|\.modules_to_save\." + ADAPTER)
 _ADDED = re.compile(r"\.lora_(A|B|embedding_A|embedding_B)\b")
-_SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
+_SAMPLE = 2048  # values of each tensor that a fingerprint reads
 
 
 @dataclass
@@ -96,7 +97,7 @@ def fingerprint(prepared: Prepared) -> str:
     for place in sorted(tensors):
         info = prepared.part.tensors[tensors[place]]
         digest.update(json.dumps([place, info.shape]).encode())
-        rows = max(1, _SAMPLE * info.shape[0] // max(1, info.nbytes)) if info.shape else 0
+        rows = max(1, _SAMPLE // max(1, prod(info.shape[1:])))
         part = (slice(0, min(rows, info.shape[0])),) if info.shape else ()
         values = prepared.part.read_part(tensors[place], part).float()
         digest.update(values.numpy().tobytes())
@@ -255,7 +256,8 @@ def initialise(omni: Omni, seed: int) -> None:
             first = match[1] in ("A", "embedding_B")
             _set(parameter, _first_values(name, parameter, seed) if first else None)
         elif ".modules_to_save." in name:
-            _set(parameter, parameters[name.replace(f"modules_to_save.{ADAPTER}", "original_module")])
+            frozen = name.replace(f"modules_to_save.{ADAPTER}", "original_module")
+            _set(parameter, parameters[frozen])
 
 
 def _first_values(name: str, parameter: Tensor, seed: int) -> Tensor:
@@ -277,7 +279,7 @@ def _set(parameter: Tensor, values: Tensor | None) -> None:
 
 
 def adapter_tensors(omni: Omni) -> dict[str, Tensor]:
-    """What an adapter's file holds, on the CPU. Every process must call it if tensors are shared."""
+    """What an adapter's file holds, on the CPU. If tensors are sharded, every process calls it."""
     from peft.utils import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(omni, save_embedding_layers=False)

@@ -61,12 +61,17 @@ class Adapter:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """Raises BadCheckpoint for a folder that this toolkit did not write, or that is damaged."""
+    """Of its folder, or of the run that trained it.
+
+    Raises BadCheckpoint for a folder that this toolkit did not write, or that is damaged.
+    """
     folder = Path(folder)
+    if (folder / "adapter" / SETTINGS).is_file():
+        folder = folder / "adapter"
     if not (folder / SETTINGS).is_file():
         raise BadCheckpoint(
-            f"{folder} has no {SETTINGS}; give the folder of an adapter, such as the folder "
-            "`adapter` of a run"
+            f"{folder} has no {SETTINGS}; give the folder of an adapter, or of a run that "
+            "has trained one"
         )
     settings = read_json(folder / SETTINGS)
     other = [name for name, plain in _PLAIN.items() if (settings.get(name) or plain) != plain]
@@ -158,13 +163,17 @@ def merge(model: OmniModel, folder: str | Path) -> None:
             change.of(weights[change.name][0].to("meta"))
         except (KeyError, RuntimeError):
             raise BadCheckpoint(
-                f"{adapter.folder} does not fit {model.name!r}: it changes {change.name}, which the "
-                "model does not have in this shape; use the model that it was trained for"
+                f"{adapter.folder} does not fit {model.name!r}, which has no {change.name} of this "
+                "shape; copy the adapter again, or use the model that it was trained for"
             ) from None
     for change in changes:
         parameter, dtype = weights[change.name]
         parameter.copy_(change.of(parameter).to(dtype))
-    # What the base knows is not what the tuned model knows.
+    forget_knowledge(model)
+
+
+def forget_knowledge(model: OmniModel) -> None:
+    """What the base knows is not what the tuned model knows."""
     config = {key: value for key, value in model.sources.config.items() if key != SECTION}
     model.sources = replace(model.sources, config=config)
     vars(model).pop("knowledge", None)
@@ -178,7 +187,7 @@ def export(base: str | Path, folder: str | Path, out: str | Path) -> Path:
     """
     adapter = read_adapter(folder)
     sources = open_sources(base, "cpu", "auto", parts=None)
-    types = {_part(name): _type(sources.prepare(name)) for name in adapter.components}
+    types = {_part(name): stored_type(sources.prepare(name)) for name in adapter.components}
     model = load(base, device="cpu", dtype=types)
     merge(model, folder)
     return model.save(out)
@@ -192,7 +201,7 @@ def _called(component: str) -> str:
     return "language model" if component == BACKBONE else f"part for {component}"
 
 
-def _type(prepared: Prepared) -> torch.dtype:
+def stored_type(prepared: Prepared) -> torch.dtype:
     """The least type that holds all weights of a component as they are stored."""
     tensors = prepared.part.tensors
     stored = [tensors[name].dtype for name, slot in prepared.match.items() if slot.dtype is None]
