@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Base:
     components: Mapping[str, str]
 
     @classmethod
-    def of(cls, model: OmniModel, components: Mapping[str, Any]) -> Base:
+    def of(cls, model: OmniModel, components: Iterable[str]) -> Base:
         """Reads headers and a few bytes of each tensor. components: those that are used."""
         prepared = {name: model.sources.prepare(name) for name in components}
         return cls(model.name, {name: fingerprint(part) for name, part in prepared.items()})
@@ -222,7 +222,7 @@ def _router_layer() -> type:
 
         @property
         def expert_bias(self) -> Tensor | None:
-            return self.get_base_layer().expert_bias
+            return cast(Gate, self.get_base_layer()).expert_bias
 
         def forward(self) -> Tensor:  # type: ignore[override]
             gate = self.get_base_layer()
@@ -302,7 +302,7 @@ def save_adapter(omni: Omni, folder: str | Path, base: Base, write: bool = True)
     tensors = adapter_tensors(omni)
     if not write:
         return
-    config = omni.peft_config[ADAPTER]  # type: ignore[index]
+    config: Any = cast(Any, omni).peft_config[ADAPTER]
     config.base_model_name_or_path, config.inference_mode = base.name, True
     about = {"format": "pt", BASE: json.dumps(dict(base.components))}
     with checkpoint_folder(folder) as beside:
