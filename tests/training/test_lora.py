@@ -295,11 +295,12 @@ def test_adapters_that_cannot_be_used_are_refused(
     folder = tmp_path / "adapter"
     shutil.copytree(adapter, folder)
     damaged(folder, how)
-    model = nano()
+    model = load("nano", dtype="float32")
     before = {name: p.clone() for name, p in model.omni.named_parameters()}
     with pytest.raises(BadCheckpoint, match=message):
         merge(model, folder)
-    assert same(before, dict(model.omni.named_parameters()))
+    assert before
+    assert all(torch.equal(weight(model, name), value) for name, value in before.items())
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +321,9 @@ def test_the_command_writes_the_merged_model(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    main(["export", "--adapter", str(adapter), "-o", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "--adapter", str(adapter), "-o", str(out)])
+    assert ended.value.code == 0
     merged = nano()
     merge(merged, adapter)
     assert same(merged.omni.state_dict(), parts_of(load(out)).omni.state_dict())
