@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from ming_recipes.training.runs.fit import BEST, LAST, RunSettings, best_state
 
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.output import replacing
 from ming_recipes.training.runs import guard
+from ming_recipes.training.runs.fit import BEST, LAST, RunSettings, best_state
 from ming_recipes.training.runs.keeping import Diverged
 from ming_recipes.training.runs.logs import append_row, cut_rows, read_rows
 from ming_recipes.training.runs.states import read_state

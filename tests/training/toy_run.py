@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule
-from ming_recipes.training.runs.fit import RunSettings, fit
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from ming_recipes.training.recipe import Recipe
+from ming_recipes.training.runs.fit import RunSettings, fit
 from ming_recipes.training.runs.folder import running
 from ming_recipes.training.strategies import Strategy, layout, ranks, trainer_arguments
 
