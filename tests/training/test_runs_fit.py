@@ -276,6 +276,43 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end(
     assert left(config) == whole
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_makes_batches_does_not_end_before_the_training(
+    toy: Any, tmp_path: Path, number: int
+) -> None:
+    """The signal of a terminal goes to all of its processes."""
+    config = toy.Toy(out=str(tmp_path), pause=0.05, workers=1)
+    config.run.steps, config.run.save_every = 1000, 1000
+
+    def program() -> None:
+        os.setpgid(0, 0)
+        toy.train(config, "toy")
+
+    process = FORK.Process(target=program)
+    process.start()
+    metrics = tmp_path / "metrics.jsonl"
+    wait_until(lambda: len(list(read_rows(metrics))) > 4, process)
+    assert process.pid is not None
+    os.killpg(process.pid, number)
+    process.join(20)
+    assert process.exitcode == 128 + number
+    assert read_state(tmp_path / LAST)["global_step"] == list(read_rows(metrics))[-1]["step"]
+
+
+def test_another_callback_may_end_a_training(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = toy.Module.training_step
+
+    def ends(self: Any, batch: Any, index: int) -> Any:
+        self.trainer.should_stop = self.global_step == 4
+        return step(self, batch, index)
+
+    monkeypatch.setattr(toy.Module, "training_step", ends)
+    toy.train(toy.Toy(out=str(tmp_path)), "toy")
+    assert read_state(tmp_path / LAST)["global_step"] == 5
+
+
 def test_a_finished_run_is_left_as_it_is(toy: Any, tmp_path: Path) -> None:
     config = toy.Toy(out=str(tmp_path))
     toy.train(config, "toy")

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.runs.fit import RunSettings, fit
 from ming_recipes.training.runs.folder import running
+from ming_recipes.training.runs.stopping import leave_signals
 from ming_recipes.training.strategies import Strategy, layout, ranks, trainer_arguments
 
 WIDTH = 4
@@ -28,6 +29,7 @@ class Toy:
     seed: int = 0
     accumulate: int = 1
     processes: int = 1
+    workers: int = 0  # that make batches
     pause: float = 0.0  # seconds a batch lasts
     look: float = 0.0  # seconds a batch of the validation lasts
     fault: str = "none"  # what happens in the third step
@@ -78,7 +80,9 @@ class Data(LightningDataModule):
         lines = Batches(
             trainer.global_step, config.run.steps, config.accumulate, place.rank, place.size
         )
-        return DataLoader(lines, batch_size=None)
+        return DataLoader(
+            lines, batch_size=None, num_workers=config.workers, worker_init_fn=leave_signals
+        )
 
     def val_dataloader(self) -> list[Batch]:
         assert self.trainer is not None

@@ -23,6 +23,7 @@ from ming_recipes.training.examples import Parts
 from ming_recipes.training.files import open_rows
 from ming_recipes.training.mixing import Mix
 from ming_recipes.training.planning import MicroBatch, Plan, units_of, weight_of
+from ming_recipes.training.runs.stopping import leave_signals
 from ming_recipes.training.sizes import Measured, Progress, measure
 from ming_recipes.training.strategies import ranks
 
@@ -220,6 +221,7 @@ class OmniData(LightningDataModule):
             stream,
             batch_size=None,
             num_workers=workers,
+            worker_init_fn=leave_signals,
             prefetch_factor=4 if workers else None,
             persistent_workers=False,
         )

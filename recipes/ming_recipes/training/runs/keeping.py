@@ -18,7 +18,8 @@ class Diverged(MingError):
 
 
 class Keep(Callback):
-    """Saves the state as `path` every `every` steps and after the last one.
+    """Saves the state as `path` every `every` steps and after the last one, also if a callback
+    ends the training before.
 
     If it is asked to stop, it saves the state after the step and ends the training. All processes
     of a training stop at the same step, whichever was asked. From the first step to the last one
@@ -47,12 +48,12 @@ class Keep(Callback):
         if step == self._step:
             return
         self._step, self.stopped_by = step, int(asked)
-        if step % self.every and step < trainer.max_steps and not self.stopped_by:
+        trainer.should_stop = trainer.should_stop or bool(self.stopped_by)
+        if step % self.every and step < trainer.max_steps and not trainer.should_stop:
             return
         if not all(bool(torch.isfinite(value).all()) for value in pl_module.parameters()):
             raise Diverged(_diverged("weights", step))
         trainer.save_checkpoint(self.path, weights_only=False)
-        trainer.should_stop = bool(self.stopped_by)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.stopped_by:  # asked since the last step

@@ -31,6 +31,7 @@ class Stop:
     thread."""
 
     def __init__(self) -> None:
+        self.process = os.getpid()
         self.asked = 0
         self.patient = False
         self.answered: tuple[int, ...] = ()
@@ -47,9 +48,26 @@ class Stop:
         os._exit(code)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # one that was forked, which has nothing to save
+            os._exit(128 + number)
         again, self.asked = bool(self.asked), number
         if again or not self.patient:
             raise Stopped(number)
+
+
+def leave_signals(worker: int = 0) -> None:
+    """Let a process that makes batches ignore what a terminal or a scheduler sends to all of them.
+
+    `worker_init_fn` of a DataLoader. Otherwise it would end before the step of the training, which
+    needs its batches. It ends when the loader does, or when the training is gone.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    # What a forked process hears is no signal of this one.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 @contextmanager
