@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, grouped_mm, silu
 
 from ming_core.model.kernels.products import linear
@@ -61,12 +62,63 @@ def _each(x: Tensor, expert: Tensor, up: Tensor, down: Tensor) -> Tensor:
     if _grouped(x, up, down):
         h = swiglu(grouped_mm(x, up.transpose(-2, -1), offs=ends))
         return grouped_mm(h, down.transpose(-2, -1), offs=ends)
+    if _trains_stacks(x, up, down):
+        return _Stacks.apply(x, up, down, ends[:-1].tolist())
     # unbind once: indexing one expert at a time would make autograd build a zero gradient of the
     # whole stack for every expert.
     slices = x.tensor_split(ends[:-1].tolist())
     parts = zip(slices, up.unbind(), down.unbind(), strict=True)
     y = [linear(swiglu(linear(s, up)), down) for s, up, down in parts if len(s)]
     return torch.cat(y) if y else x
+
+
+class _Stacks(torch.autograd.Function):
+    """Each expert on its rows, with gradients that are written into the stacks at once.
+
+    autograd makes the gradient of a stack of parts, which takes about as long as all products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, starts: list[int]) -> Tensor:
+        inner = [linear(own, up[e]) for e, own in enumerate(x.tensor_split(starts))]
+        ctx.save_for_backward(x, up, down, *inner)
+        ctx.starts = starts
+        return torch.cat([linear(swiglu(h), down[e]) for e, h in enumerate(inner)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, up, down, *inner = ctx.saved_tensors
+        wants_x, wants_up, wants_down, _ = ctx.needs_input_grad
+        dup = torch.empty_like(up) if wants_up else None
+        ddown = torch.empty_like(down) if wants_down else None
+        dx = []
+        rows = zip(*(t.tensor_split(ctx.starts) for t in (x, grads[0])), inner, strict=True)
+        for e, (own, dy, h) in enumerate(rows):
+            gate, value = h.chunk(2, dim=-1)
+            slope = gate.sigmoid()
+            active = gate * slope
+            if ddown is not None:
+                torch.mm(dy.t(), active * value, out=ddown[e])
+            if not wants_x and dup is None:
+                continue
+            dh = linear(dy, down[e].t())
+            # d silu(g) / dg = s + g s (1 - s), with s = sigmoid(g)
+            dgate = (dh * value).mul_(slope.addcmul(active, 1 - slope))
+            dinner = torch.cat((dgate, dh.mul_(active)), dim=-1)
+            if dup is not None:
+                torch.mm(dinner.t(), own, out=dup[e])
+            if wants_x:
+                dx.append(linear(dinner, up[e].t()))
+        return torch.cat(dx) if wants_x else None, dup, ddown, None
+
+
+def _trains_stacks(*tensors: Tensor) -> bool:
+    """Whether plain float32 tensors on a CPU are trained."""
+    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    whole = all(type(t) in (Tensor, nn.Parameter) for t in tensors)
+    trained = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return plain and whole and trained and not torch.is_autocast_enabled("cpu")
 
 
 def _one_token(x: Tensor, index: Tensor, weights: Tensor, up: Tensor, down: Tensor) -> Tensor:
