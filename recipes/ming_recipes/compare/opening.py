@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ming_core.cli.common import load_model
+from ming_core.cli.terminal import note
 from ming_core.errors import BadCheckpoint
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 ADAPTER, MODEL = "adapter", "model"
 """Where a run writes its result."""
 
-ADAPTER_CONFIG = "adapter_config.json"
 RUN = "run.json"
 
 
@@ -24,13 +24,15 @@ def open_model(name: str, base: str, device: str, dtype: str, quiet: bool) -> Om
     Raises BadCheckpoint for the folder of a run without a result.
     """
     folder = result_of(Path(name))
-    if (folder / ADAPTER_CONFIG).is_file():
-        from ming_recipes.training.merging import merge
+    from ming_recipes.training.lora import SETTINGS
+    from ming_recipes.training.merging import merge
 
-        model = load_model(base, device, dtype, quiet)
-        merge(model, folder)
-        return model
-    return load_model(str(folder) if folder != Path(name) else name, device, dtype, quiet)
+    if not (folder / SETTINGS).is_file():
+        return load_model(str(folder) if folder != Path(name) else name, device, dtype, quiet)
+    model = load_model(base, device, dtype, quiet)
+    merge(model, folder)
+    note(f"merged {folder} into {base}", quiet)
+    return model
 
 
 def result_of(folder: Path) -> Path:
