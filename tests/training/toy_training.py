@@ -31,6 +31,7 @@ from ming_core.model.omni import Omni, OmniBatch
 from ming_core.model.positions import rope_index
 from ming_core.training.labels import IGNORED
 from ming_recipes.training.batch import Batch
+from ming_recipes.training.lora import Lora, adapter_tensors, inject
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance
 from ming_recipes.training.optimizers import Optimizer
@@ -177,6 +178,16 @@ def train(kind: str, out: Path) -> None:
     torch.save(found, out / f"{kind}-{module.global_rank}.pt")
 
 
+def lora(plan: Layout) -> dict[str, Any]:
+    """One step of LoRA in every kind of layer, and what its adapter is then."""
+    module, _ = module_of(plan)
+    module.train_patterns = {"*lora_*": 1.0}
+    targets = ["attention", "shared_experts", "experts", "routers", "projectors"]
+    module.inject = lambda omni: inject(omni, Lora(rank=4, targets=targets), 0)
+    _, losses = fit(plan, module, STEPS)
+    return {"losses": losses, "adapter": adapter_tensors(module.model)}
+
+
 def half(out: Path) -> None:
     module, _ = module_of(layout(Strategy(kind="fsdp2")), compute=torch.bfloat16)
     used: dict[str, torch.dtype] = {}
@@ -205,7 +216,13 @@ def half(out: Path) -> None:
 
 def main(out: Path, kinds: Sequence[str]) -> None:
     for kind in kinds:
-        half(out) if kind == "half" else train(kind, out)
+        if kind == "half":
+            half(out)
+        elif kind == "lora":
+            found = lora(layout(Strategy(kind="fsdp2")))
+            torch.save(found, out / f"lora-{torch.distributed.get_rank()}.pt")
+        else:
+            train(kind, out)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from torch.distributed.fsdp import (
 )
 
 from ming_core.model.layers import RMSNorm
+from ming_core.model.moe import ModalityMoE
 from ming_core.model.omni import Omni
-from ming_core.model.routing import Gate
-from ming_core.model.transformer import Backbone
+from ming_core.model.transformer import Backbone, DecoderLayer
 from ming_recipes.training import tensor_parallel
 
 METHODS = ("training_step", "validation_step")
@@ -82,10 +82,10 @@ def keep_exact(omni: Omni, compute: torch.dtype) -> None:
 def _islands(backbone: Backbone) -> Iterator[list[nn.Module]]:
     """Norms and routers of each layer; each list of modules is one group."""
     for layer in backbone.layers:
-        for kind in (RMSNorm, Gate):
-            modules: list[nn.Module] = [m for m in layer.modules() if isinstance(m, kind)]
-            if modules:
-                yield modules
+        assert isinstance(layer, DecoderLayer)
+        yield [module for module in layer.modules() if isinstance(module, RMSNorm)]
+        if isinstance(layer.mlp, ModalityMoE):
+            yield list(layer.mlp.gates)  # with an adapter around them, if they have one
 
 
 def _groups(omni: Omni) -> Iterator[nn.Module]:

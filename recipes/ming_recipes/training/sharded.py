@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 
 from ming_core.checkpoints.components import Loaded
 from ming_core.checkpoints.saving import save_model
-from ming_core.errors import CannotWrite
+from ming_core.errors import BadConfig, CannotWrite
 from ming_core.loading import Sources, open_sources
 from ming_core.model.omni import Omni
 from ming_core.presets import BACKBONE
 from ming_recipes.training import plans
+from ming_recipes.training.lora import added, initialise
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.shards import Cut, Gathering, Place, read_shards
 from ming_recipes.training.tensor_parallel import cuts_of
@@ -29,19 +31,26 @@ class ShardedModel:
     writes the whole model.
     """
 
-    def __init__(self, sources: Sources, encoders: tuple[str, ...], compute: torch.dtype) -> None:
-        """encoders: modalities. compute: dtype of the products; see `plans.shard`."""
-        self.sources, self.compute = sources, compute
+    def __init__(
+        self, sources: Sources, encoders: tuple[str, ...], compute: torch.dtype, seed: int = 0
+    ) -> None:
+        """encoders: modalities. compute: dtype of the products; see `plans.shard`. seed: of the
+        first values of an adapter."""
+        self.sources, self.compute, self.seed = sources, compute, seed
         self.prepared = {name: sources.prepare(name) for name in (BACKBONE, *encoders)}
         self.bytes_read = 0
         self.mesh: DeviceMesh | None = None
 
     @classmethod
     def open(
-        cls, model: str | Path, encoders: tuple[str, ...], compute: torch.dtype = torch.bfloat16
+        cls,
+        model: str | Path,
+        encoders: tuple[str, ...],
+        compute: torch.dtype = torch.bfloat16,
+        seed: int = 0,
     ) -> ShardedModel:
         """Read the headers of a preset or a folder. Raises as `ming_core.load`."""
-        return cls(open_sources(model, "cpu", compute, None), encoders, compute)
+        return cls(open_sources(model, "cpu", compute, None), encoders, compute, seed)
 
     def build(self) -> Omni:
         """The model on `meta`."""
@@ -53,13 +62,18 @@ class ShardedModel:
         """Shard what `build` made, and the rest of the module in which it lies."""
         assert module.device_mesh is not None, "the strategy of the trainer does not shard"
         self.mesh = module.device_mesh
+        if self.mesh["tensor_parallel"].size() > 1 and any(added(module.model)):
+            raise BadConfig(
+                "LoRA does not work with strategy.kind=tensor_parallel; use strategy.kind=fsdp2"
+            )
         plans.shard(module, module.model, self.mesh, self.compute)
 
-    def fill(self, omni: Omni, first: Callable[[str, torch.Size], Tensor] | None = None) -> None:
-        """Read this process's share of the weights of `omni`. first: as of `read_shards`."""
+    def fill(self, omni: Omni) -> None:
+        """Read this process's share of the weights of `omni`; an adapter gets its first values."""
         place, device = _place(self._mesh), _device(self._mesh)
         for name, part in self.prepared.items():
-            self.bytes_read += read_shards(part, self._cuts(name), place, device, first)
+            self.bytes_read += read_shards(part, self._cuts(name), place, device)
+        initialise(omni, self.seed)
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16) -> None:
         """Write the whole model in the released layout; every process must call it.
@@ -85,6 +99,11 @@ class ShardedModel:
             done = True
         finally:
             gathering.end(done)
+
+    def restore(self, module: OmniModule, state: Mapping[str, Tensor]) -> None:
+        """Put whole tensors of a state, by name in `module`, into its shards."""
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(module, dict(state), options=options)
 
     @property
     def _mesh(self) -> DeviceMesh:

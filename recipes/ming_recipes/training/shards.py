@@ -7,7 +7,7 @@ reads its own part of a checkpoint only, and who writes a tensor asks the others
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -23,6 +23,7 @@ from ming_core.checkpoints.keymap import Slot
 from ming_core.checkpoints.reading import copied
 from ming_core.checkpoints.writing import Entry
 from ming_core.errors import BadCheckpoint
+from ming_recipes.training.lora import name_before
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,17 @@ def pieces(slot: Slot, shape: Sequence[int], ranges: Sequence[Sequence[range]]) 
         yield Piece(tuple(here for here, _ in chosen), tuple(there))
 
 
-def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Its tensors by the names that they have without an adapter around their modules."""
-    return {name.replace("base_layer.", ""): tensor for name, tensor in module.state_dict().items()}
+def tensors_of(module: nn.Module) -> dict[str, list[Tensor]]:
+    """Its tensors by the names that they had before an adapter was put around its layers.
+
+    What the adapter has added is left out. A layer that is trained whole has two tensors of one
+    name: a frozen one, and its trained copy, which comes last.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for name, tensor in module.state_dict().items():
+        if (before := name_before(name)) is not None:
+            found.setdefault(before, []).append(tensor)
+    return found
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -120,20 +129,15 @@ def local(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def read_shards(
-    prepared: Prepared,
-    cuts: Mapping[str, Cut],
-    place: Place,
-    device: torch.device,
-    first: Callable[[str, torch.Size], Tensor] | None = None,
+    prepared: Prepared, cuts: Mapping[str, Cut], place: Place, device: torch.device
 ) -> int:
     """Fill a sharded component from its files; each process reads its own part.
 
     The module is that of `prepared`, built on `meta` and sharded since; it is on `device`
-    afterwards. cuts: by the name of a parameter in the module. first: the first value of a
-    parameter that no file holds, whole, by its name and shape.
+    afterwards. What an adapter has added to it has memory and no values. cuts: by the name of a
+    parameter in the module.
 
-    Returns the number of bytes that were read. Raises BadCheckpoint for values that are not finite,
-    and ValueError for a parameter without a value.
+    Returns the number of bytes that were read. Raises BadCheckpoint for values that are not finite.
     """
     module = prepared.module
     module._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
@@ -141,26 +145,18 @@ def read_shards(
     done, broken = 0, []
     for name in sorted(match, key=lambda name: (infos[name].file, infos[name].offset)):
         slot = match[name]
-        target = state[slot.name]
-        for piece in pieces(slot, target.shape, _ranges(target, cuts.get(slot.name), place)):
-            value = prepared.part.read_part(name, piece.there)
-            done += value.nbytes
-            if not copied(value, local(target)[piece.here]):
-                broken.append(name)
+        for target in state[slot.name]:
+            ranges = _ranges(target, cuts.get(slot.name), place)
+            for piece in pieces(slot, target.shape, ranges):
+                value = prepared.part.read_part(name, piece.there)
+                done += value.nbytes
+                if not copied(value, local(target)[piece.here]):
+                    broken.append(name)
     if broken:
         raise BadCheckpoint(
             f"{prepared.part.source} holds values that are NaN, infinite or too large in "
             f"{listing(broken)}; copy it again"
         )
-    known = {slot.name for slot in match.values()}
-    for name, target in state.items():
-        if name in known:
-            continue
-        if first is None:
-            raise ValueError(f"no file holds {name}, and nothing gives its first value")
-        value = first(name, target.shape)
-        for piece in pieces(Slot(name), target.shape, _ranges(target, cuts.get(name), place)):
-            local(target)[piece.here] = value[piece.there]
     return done
 
 
@@ -193,7 +189,7 @@ class Gathering:
             state = tensors_of(module)
             for released, slot in slots.items():
                 cut = cuts.get(part, {}).get(slot.name)
-                self.rows.append((released, slot, state[slot.name], cut))
+                self.rows.append((released, slot, state[slot.name][-1], cut))
         self.numbers = {released: number for number, (released, *_) in enumerate(self.rows)}
 
     def entries(self, slots: Mapping[str, Slot]) -> Iterator[Entry]:
