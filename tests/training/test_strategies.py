@@ -39,7 +39,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What torchrun's two processes have written: one after the other, all that they are asked."""
     out = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(SCRIPT), str(out), *KINDS, "half"]
+    command += ["--nproc-per-node", "2", str(SCRIPT), str(out), *KINDS, "half", "lora"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(
         command,
@@ -59,10 +59,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
-    """The same training in this process."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same training in this process, in one go."""
     module, _ = toy.module_of(ALONE)
-    _, losses = toy.fit(ALONE, module, toy.STEPS)
+    losses = toy.fit(ALONE, module, toy.STEPS, tmp_path_factory.mktemp("one"))
     return {"losses": losses, "weights": module.model.state_dict()}
 
 
@@ -85,7 +85,8 @@ def weights_of(out: Path, kind: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_equal_one(kind: str, ran: Path, alone: dict[str, Any]) -> None:
     """One has text only, the other pictures, a video and a sound. The state was saved after two
-    steps and the third went on from it; gradients were clipped; some weights are frozen."""
+    steps and the third went on from it; gradients were clipped; some weights are frozen. Sharded
+    weights were read again from the best state, and exported."""
     found = torch.load(ran / f"{kind}-0.pt")
     torch.testing.assert_close(
         of_steps(found["losses"]), of_steps(alone["losses"]), rtol=0, atol=1e-5
@@ -141,11 +142,23 @@ def test_an_export_has_the_released_names(ran: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_is_one_file_of_plain_tensors(kind: str, ran: Path) -> None:
-    state = torch.load(ran / f"{kind}.ckpt", weights_only=True)
+    state = torch.load(ran / kind / "checkpoints/last.ckpt", weights_only=True)
     name = "omni.backbone.layers.0.mlp.experts.gate_up_proj"
     assert type(state["state_dict"][name]) is torch.Tensor
     assert state["state_dict"][name].shape == (8, 256, 192)
-    assert state["global_step"] == toy.STEPS - 1
+    assert state["global_step"] == toy.STEPS
+
+
+def test_an_adapter_trains_sharded_as_in_one_process(ran: Path, tmp_path: Path) -> None:
+    """In attention, experts, routers and projectors."""
+    found, alone = torch.load(ran / "lora-0.pt"), toy.lora(ALONE, tmp_path)
+    torch.testing.assert_close(
+        of_steps(found["losses"]), of_steps(alone["losses"]), rtol=0, atol=1e-5
+    )
+    assert found["adapter"].keys() == alone["adapter"].keys()
+    for name, value in alone["adapter"].items():
+        assert value.any(), name
+        torch.testing.assert_close(found["adapter"][name], value, rtol=0, atol=1e-5, msg=name)
 
 
 def test_islands_are_float32_and_the_rest_is_computed_in_bfloat16(ran: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image as Pictures
 
@@ -35,6 +35,10 @@ from ming_recipes.training.lora import Lora, adapter_tensors, inject
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance
 from ming_recipes.training.optimizers import Optimizer
+from ming_recipes.training.runs import fit as runs
+from ming_recipes.training.runs.fit import RunSettings
+from ming_recipes.training.runs.folder import Run
+from ming_recipes.training.runs.stopping import Stop
 from ming_recipes.training.sharded import ShardedModel
 from ming_recipes.training.strategies import Layout, Strategy, layout, ranks, trainer_arguments
 
@@ -136,55 +140,74 @@ class Loader:
         return iter(self.rows[self.trainer.global_step * MICRO + place.rank :: place.size])
 
 
-def fit(plan: Layout, module: OmniModule, steps: int, resume: Path | None = None) -> Any:
-    watch, rows = Watch(), batches(plan.data)
-    trainer = Trainer(
-        **trainer_arguments(plan),
-        max_steps=steps,
-        accumulate_grad_batches=MICRO // plan.data,
-        callbacks=[watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-    )
+class Data(LightningDataModule):
+    def __init__(self, rows: Sequence[Batch]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def train_dataloader(self) -> Loader:
+        assert self.trainer is not None
+        return Loader(self.rows, self.trainer)
+
+    def val_dataloader(self) -> list[Batch]:
+        assert self.trainer is not None
+        place = ranks(self.trainer)
+        return list(self.rows[place.rank : MICRO : place.size])
+
+
+def fit(plan: Layout, module: OmniModule, steps: int, out: Path) -> list[tuple[float, float]]:
+    """Until this step, from the state in the folder `out` if there is one."""
+    out.mkdir(exist_ok=True)
+    watch = Watch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice
-        trainer.fit(module, Loader(rows, trainer), ckpt_path=resume, weights_only=False)
-    return trainer, watch.losses
+        runs.fit(
+            module,
+            Data(batches(plan.data)),
+            Run(out, Stop()),
+            RunSettings(steps=steps, save_every=steps, validate_every=steps),
+            seed=0,
+            accumulate=MICRO // plan.data,
+            trainer=trainer_arguments(plan),
+            callbacks=[watch],
+        )
+    return watch.losses
 
 
 def train(kind: str, out: Path) -> None:
-    plan, state = layout(Strategy(kind=kind)), out / f"{kind}.ckpt"
+    plan, folder = layout(Strategy(kind=kind)), out / kind
     # Only one of them computes its layers twice.
     module, _ = module_of(plan, checkpointing=kind == "fsdp2")
-    trainer, losses = fit(plan, module, STEPS - 1)
-    trainer.save_checkpoint(state, weights_only=False)
+    losses = fit(plan, module, STEPS - 1, folder)
     module, sharded = module_of(plan)
-    _, more = fit(plan, module, STEPS, state)
-    found: dict[str, Any] = {"losses": losses + more}
+    losses += fit(plan, module, STEPS, folder)
+    found: dict[str, Any] = {"losses": losses}
     if sharded is None:
         found["weights"] = module.model.state_dict()
     else:
-        folder = out / f"{kind}-model"
-        sharded.save(folder, None)
+        best = runs.best_state(folder)
+        assert best is not None
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.zero_()
+        sharded.restore(module, best)
+        sharded.save(out / f"{kind}-model", None)
         found["read"] = sharded.bytes_read
         try:  # a second time, which is refused
-            sharded.save(folder, None)
+            sharded.save(out / f"{kind}-model", None)
         except MingError as error:
             found["refused"] = f"{type(error).__name__}: {error}"
     torch.save(found, out / f"{kind}-{module.global_rank}.pt")
 
 
-def lora(plan: Layout) -> dict[str, Any]:
+def lora(plan: Layout, out: Path) -> dict[str, Any]:
     """One step of LoRA in every kind of layer, and what its adapter is then."""
     module, _ = module_of(plan)
     module.train_patterns = {"*lora_*": 1.0}
     targets = ["attention", "shared_experts", "experts", "routers", "projectors"]
     module.inject = lambda omni: inject(omni, Lora(rank=4, targets=targets), 0)
-    _, losses = fit(plan, module, STEPS)
+    losses = fit(plan, module, STEPS, out)
     return {"losses": losses, "adapter": adapter_tensors(module.model)}
 
 
@@ -209,7 +232,7 @@ def half(out: Path) -> None:
                 part.register_forward_pre_hook(note(name))
 
     module.configure_model = configure
-    fit(layout(Strategy(kind="fsdp2")), module, 1)
+    fit(layout(Strategy(kind="fsdp2")), module, 1, out / "half")
     kept = {name: value.dtype for name, value in module.model.state_dict().items()}
     torch.save({"used": used, "kept": kept}, out / f"half-{module.global_rank}.pt")
 
@@ -219,7 +242,7 @@ def main(out: Path, kinds: Sequence[str]) -> None:
         if kind == "half":
             half(out)
         elif kind == "lora":
-            found = lora(layout(Strategy(kind="fsdp2")))
+            found = lora(layout(Strategy(kind="fsdp2")), out / "lora")
             torch.save(found, out / f"lora-{torch.distributed.get_rank()}.pt")
         else:
             train(kind, out)

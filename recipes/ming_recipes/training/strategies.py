@@ -119,6 +119,22 @@ def _started(environment: Mapping[str, str]) -> tuple[int, int]:
     return 1, 1
 
 
+class Sharded(ModelParallelStrategy):
+    """Lightning's strategy; what reads and writes the states is a plugin of the trainer."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+    ) -> None:
+        if self.is_global_zero:
+            self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_checkpoint(
+        self, checkpoint_path: Any, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        self.checkpoint_io.load_checkpoint(checkpoint_path)  # checks it, and remembers its step
+        return super().load_checkpoint(checkpoint_path, weights_only)
+
+
 def trainer_arguments(plan: Layout) -> dict[str, Any]:
     """Arguments of Lightning's Trainer for a layout.
 
@@ -129,7 +145,7 @@ def trainer_arguments(plan: Layout) -> dict[str, Any]:
     if plan.kind == "ddp":
         strategy = DDPStrategy(gradient_as_bucket_view=True)
     elif plan.sharded:
-        strategy = ModelParallelStrategy(plan.data, plan.tensor, save_distributed_checkpoint=False)
+        strategy = Sharded(plan.data, plan.tensor, save_distributed_checkpoint=False)
     return {
         "accelerator": "auto",
         "devices": plan.devices,
