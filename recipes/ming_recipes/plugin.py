@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 @hookimpl
 def ming_register_recipes(register: Registrar) -> None:
     register(
+        "understanding",
+        "ming_recipes.understanding.recipe:RECIPE",
+        settings="ming_recipes:understanding/nano.yaml",
+        summary="fine-tune answers about pictures, videos, sounds and texts",
+    )
+    register(
+        "asr",
+        "ming_recipes.asr.recipe:RECIPE",
+        settings="ming_recipes:asr/nano.yaml",
+        summary="fine-tune speech to text, with context and lists of words",
+    )
+    register(
         "nano-perception",
         "ming_recipes.nano.nano:RECIPE",
         settings="ming_recipes:nano/nano.yaml",

@@ -1,0 +1,67 @@
+"""Fine-tune answers about pictures, videos, sounds and texts, with or without reasoning.
+
+A row of the data is a conversation, and every answer in it is learnt:
+
+    {"messages": [{"role": "user", "content": "<image>what is this?"},
+                  {"role": "assistant", "content": "a teal bolt"}], "images": ["1.png"]}
+
+docs/data.md has the other forms. An answer that begins with its reasoning is learnt with it. Rows
+of texts alone, of pictures, of videos and of sounds are mixed as they come.
+
+This file is yours to change after `ming recipes cp understanding FOLDER`; `ming train FOLDER` runs
+the copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ming_recipes.training.dialects import ReadRow, Row, read_row
+from ming_recipes.training.finetune import finetune
+from ming_recipes.training.objectives import Answers, Balance
+from ming_recipes.training.recipe import Recipe
+from ming_recipes.training.records import Record
+from ming_recipes.training.settings import FineTuning
+
+
+@dataclass
+class Understanding(FineTuning):
+    """The settings of every fine-tuning; docs/finetune.md lists them.
+
+    Attributes:
+        system: Instructions that every conversation without its own begins with; null for those of
+            the model.
+    """
+
+    out: str = "runs/understanding"
+    system: str | None = None
+
+
+def reader(settings: Understanding) -> ReadRow:
+    """What makes a record of a row."""
+
+    def read(row: Row) -> Record:
+        turns = row.values.get("messages") or ()
+        own = row.values.get("system") or any(
+            isinstance(turn, dict) and turn.get("role") == "system" for turn in turns
+        )
+        if settings.system and not own:
+            row = replace(row, values={**row.values, "system": settings.system})
+        return read_row(row)
+
+    return read
+
+
+def train(settings: Understanding, command: str) -> None:
+    """Run or resume; the result is `adapter` or `model` in the folder `out`."""
+    finetune(
+        settings,
+        command,
+        reader=lambda model: reader(settings),
+        # The answers are what is learnt. The experts of a mixture must stay evenly used meanwhile:
+        # settings.losses has the weights of these terms.
+        objectives=[Answers(), Balance(settings.bias_rate)],
+    )
+
+
+RECIPE = Recipe(Understanding, train)
