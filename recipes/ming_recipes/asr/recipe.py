@@ -22,6 +22,7 @@ from ming_audio.tasks import Transcribe
 from ming_core.errors import MingError
 from ming_core.fields import shown
 from ming_core.media import Audio, Media, Message, assistant
+from ming_recipes.compare.stopping import stop_on_regression
 from ming_recipes.training.dialects import MissingMedia, ReadRow, Row, read_row
 from ming_recipes.training.finetune import finetune
 from ming_recipes.training.ranges import Range
@@ -115,7 +116,12 @@ def word(row: Row, key: str) -> str:
 
 def train(settings: Asr, command: str) -> None:
     """Run or resume; the result is `adapter` or `model` in the folder `out`."""
-    finetune(settings, command, reader=lambda model: reader(settings, model))
+    finetune(
+        settings,
+        command,
+        reader=lambda model: reader(settings, model),
+        callbacks=lambda model: stop_on_regression(settings, model),
+    )
 
 
 RECIPE = Recipe(Asr, train)

@@ -14,6 +14,7 @@ from ming_core.notes import note_to_user
 
 if TYPE_CHECKING:
     from ming_core.api import OmniModel
+    from ming_recipes.training.settings import FineTuning
 
 
 class StopOnRegression(Callback):
@@ -69,3 +70,11 @@ class StopOnRegression(Callback):
             return ask(self.model, self.probes, self.folder / part, again=again)
         finally:
             module.train(training)
+
+
+def stop_on_regression(settings: FineTuning, model: OmniModel) -> list[StopOnRegression]:
+    """The callback that the settings of a fine-tuning ask for, or none."""
+    wanted, folder = settings.regression, Path(settings.out) / "regression"
+    if not wanted.every:
+        return []
+    return [StopOnRegression(model, folder, wanted.every, wanted.points)]

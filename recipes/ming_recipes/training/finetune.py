@@ -97,7 +97,7 @@ def finetune(
             module,
             data,
             run,
-            replace(settings.run, steps=steps),
+            replace(settings, steps=steps),
             seed=settings.seed,
             accumulate=settings.accumulate,
             trainer=trainer_arguments(plan),

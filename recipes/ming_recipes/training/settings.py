@@ -17,8 +17,21 @@ Multiple = Annotated[float, Range(0, 1000)]
 
 
 @dataclass
-class FineTuning:
-    """Everything that determines a run.
+class Regression:
+    """When a run stops because the model answers worse than before: see `ming compare`.
+
+    Attributes:
+        every: Steps between two comparisons with the base, each of some minutes; 0 is none.
+        points: How many percentage points a share of right answers may fall.
+    """
+
+    every: Annotated[int, Range(0, 10_000_000)] = 0
+    points: Annotated[float, Range(0, 100)] = 1.0
+
+
+@dataclass
+class FineTuning(RunSettings):
+    """Everything that determines a run. When it is saved and what is logged is in `RunSettings`.
 
     Attributes:
         out: The folder of the run.
@@ -41,7 +54,7 @@ class FineTuning:
         average: Decay of a moving average of the weights, such as 0.999; 0 is none.
         precision: In which type is computed; "auto" is bfloat16 on a GPU and float32 on a CPU.
         samples: How many validation rows are answered at each validation.
-        run: When states are saved and what is logged.
+        regression: Stop when the model has lost too much of what it could do before.
         strategy: Devices, and how they share the model.
     """
 
@@ -51,7 +64,7 @@ class FineTuning:
     validation: list[DataSet] = field(default_factory=list)
     hold_out: Annotated[float, Range(0, 0.9)] = 0.05
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    steps: Annotated[int, Range(1, 10_000_000)] | None = None
+    steps: Annotated[int, Range(1, 10_000_000)] | None = None  # type: ignore[assignment]
     epochs: Annotated[float, Range(0, 10_000, above=True)] = 3.0
     capacity: Annotated[int, Range(16, 1_000_000)] = 4096
     rows: Annotated[int, Range(1, 4096)] = 1
@@ -65,7 +78,7 @@ class FineTuning:
     average: Annotated[float, Range(0, 0.999999)] = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     samples: Annotated[int, Range(0, 1000)] = 4
-    run: RunSettings = field(default_factory=RunSettings)
+    regression: Regression = field(default_factory=Regression)
     strategy: Strategy = field(default_factory=Strategy)
 
     def patterns(self) -> dict[str, float]:

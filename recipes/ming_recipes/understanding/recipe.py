@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ming_recipes.compare.stopping import stop_on_regression
 from ming_recipes.training.dialects import ReadRow, Row, read_row
 from ming_recipes.training.finetune import finetune
 from ming_recipes.training.objectives import Answers, Balance
@@ -61,6 +62,7 @@ def train(settings: Understanding, command: str) -> None:
         # The answers are what is learnt. The experts of a mixture must stay evenly used meanwhile:
         # settings.losses has the weights of these terms.
         objectives=[Answers(), Balance(settings.bias_rate)],
+        callbacks=lambda model: stop_on_regression(settings, model),
     )
 
 

@@ -1,0 +1,204 @@
+"""Fine-tuning by the recipes: their YAML files, a run from rows to a result, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ming_core import load
+from ming_core.errors import BadConfig
+from ming_core.plugins import get_plugins
+from ming_recipes.training.data import DataSet
+from ming_recipes.training.finetune import held_out
+from ming_recipes.training.recipe import find_recipe, settings
+from ming_recipes.training.sizes import Measured, Size
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
+
+RECIPES = ("understanding", "asr")
+FILES = [
+    (entry.name, file)
+    for entry in get_plugins().recipes
+    if entry.plugin == "ming-recipes"
+    for file in find_recipe(entry.name).files
+]
+
+
+@pytest.mark.parametrize(("name", "file"), FILES, ids=[f"{n}/{f.name}" for n, f in FILES])
+def test_every_file_of_settings_is_valid_and_says_what_it_needs(name: str, file: Path) -> None:
+    source = find_recipe(name)
+    config = settings(source.load(), source.layers([file]), [])
+    if name in RECIPES:
+        assert config.patterns()
+    text = file.read_text("utf-8").lower()
+    for said in ("trains", "data:", "command:", "hardware", "time:", "score"):
+        assert said in text[: text.index("\n\n") if "\n\n" in text else None], f"{file}: {said}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_the_same_files(name: str) -> None:
+    assert [file.name for file in find_recipe(name).files] == [
+        "nano.yaml",
+        "flash-lora-8x80gb.yaml",
+        "lite-1.5-full-8x80gb.yaml",
+        "lite-1.5-lora-24gb.yaml",
+    ]
+
+
+def row(question: str, answer: str, **media: Any) -> dict[str, Any]:
+    asked, said = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+    return {"messages": [asked, said], **media}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Pictures with questions, texts alone, reasoning, and one row that cannot be used."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows: list[Any] = []
+    for number in range(6):
+        Image.new("RGB", (64, 64), (number * 40, 90, 10)).save(folder / f"{number}.png")
+        rows.append(row("<image>what is this?", "a bolt", images=[f"{number}.png"]))
+        rows.append(row("<image>is it a bolt?", "yes", images=[f"{number}.png"]))
+    rows.append(row("what is a bolt?", "a shape"))
+    rows.append(row("how many?", "<think>\none and one\n</think>\n\n2"))
+    rows.append(row("<image>what is this?", "a bolt", images=["gone.png"]))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return folder
+
+
+SHORT = ("save_every=1", "validate_every=1", "hold_out=0.3", "capacity=256", "samples=1")
+
+
+def test_the_nano_recipe_trains_an_adapter(run: Any, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train", "understanding", f"data={pictures}", f"out={out}", "steps=2", *SHORT)
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "1 of 15 rows of rows are left out (missing media)" in done.err or "gone.png" in done.err
+    assert "2 steps; " in done.err
+    assert f"`ming export --adapter {out}/adapter -m nano -o {out}/model`" in done.err
+    assert f"`ming compare nano {out}`" in done.err
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert {"answers", "validation/answers"} <= {name for line in rows for name in line}
+    sample = json.loads((out / "samples.jsonl").read_text().splitlines()[0])
+    assert {"question", "answer", "expected"} <= set(sample)
+    again = run(*words)
+    assert (again.code, again.err.splitlines()[-1]) == (
+        0,
+        f"ming: this run is finished; its result is in {out}/adapter",
+    )
+    other = run(*words, "lora.rank=2")
+    assert other.code == 2
+    assert "was started with other settings: lora.rank (16 there, 2 now)" in other.err
+
+
+def test_whole_weights_become_a_model(run: Any, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(
+        "train",
+        "understanding",
+        f"data={pictures}/rows.jsonl",
+        f"out={out}",
+        "steps=1",
+        "lora.rank=0",
+        "train.backbone.*=1",
+        *SHORT,
+    )
+    assert done.code == 0, done.err
+    assert f"`ming ask -m {out}/model` asks it" in done.err
+    base, tuned = load("nano"), load(out / "model")
+    assert tuned.knowledge is None
+    name = "layers.0.attention.dense.weight"
+    before, after = (dict(m.omni.backbone.named_parameters())[name] for m in (base, tuned))
+    assert before.dtype == after.dtype
+    assert not before.equal(after)
+
+
+def test_the_nano_recipe_of_speech_trains(run: Any, tmp_path: Path) -> None:
+    rows = []
+    for number in range(6):
+        with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            time = np.arange(16_000) / 16_000
+            tone = np.sin(2 * np.pi * (200 + 50 * number) * time)
+            file.writeframes((tone * 8000).astype(np.int16).tobytes())
+        rows.append({"audio": f"{number}.wav", "text": "my name is Zerbina."})
+    rows[0]["hotwords"] = ["Zerbina", "Ariadne"]
+    rows[1]["context"] = "guests"
+    rows.append({"audio": "0.wav", "text": ""})
+    rows.append({"audio": "0.wav", "text": "hello", "hotwords": "Zerbina"})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    out = tmp_path / "run"
+    done = run(
+        "train", "asr", f"data={tmp_path}/rows.jsonl", f"out={out}", "steps=2", "hold_out=0", *SHORT
+    )
+    assert done.code == 0, done.err
+    assert "line 7: the row has no 'text'; write what is said" in done.err
+    assert "line 8: 'hotwords' is 'Zerbina'; it must be a list of texts" in done.err
+    assert (out / "adapter" / "adapter_config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "there is no data; name a file or folder of rows, as data=rows.jsonl"),
+        (["data=no.jsonl"], "there is no file 'no.jsonl' with rows"),
+        (["data={data}", "lora.rank=0"], "nothing is trained: set lora.rank, or name weights"),
+        (["data={data}", "steps=-1"], "steps is -1; it must be a whole number at least 1"),
+        (["data={data}", "capacity=16"], "nothing can be learnt from"),
+        (["data={data}", "lora.targets=[atention]"], "did you mean 'attention'?"),
+        (["data={data}", "train.bakbone.*=1"], "no weight has a name like 'bakbone.*'"),
+        (["data={data}", "losses.answer=2"], "no objective has a term 'answer'; did you mean"),
+        (["data={data}", "optimizer.kind=sgd"], "optimizer.kind is 'sgd'; it must be"),
+    ],
+)
+def test_a_run_that_cannot_learn_is_refused(
+    run: Any, pictures: Path, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    asked = [word.format(data=pictures) for word in words]
+    result = run("train", "understanding", f"out={tmp_path}/run", "steps=1", *asked)
+    assert result.code == 2
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+
+
+def test_rows_about_one_picture_are_held_out_together() -> None:
+    sizes = [Size(10, 2, group=f"picture {number // 3}") for number in range(30)]
+    measured = Measured([None] * 30, [*sizes, None])  # type: ignore[arg-type]
+    kept, held = held_out(measured, 0.2, seed=1)
+    assert len(held.kept()) == 6
+    assert sorted(kept.kept() + held.kept()) == list(range(30))
+    assert {sizes[n].group for n in held.kept()}.isdisjoint(sizes[n].group for n in kept.kept())
+    assert held_out(measured, 0.2, seed=1)[1].kept() == held.kept()
+    assert held_out(measured, 0.0, seed=1)[1].kept() == []
+
+
+def test_a_copied_recipe_trains(run: Any, pictures: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    assert run("recipes", "cp", "understanding", str(mine)).code == 0
+    code = mine / "recipe.py"
+    code.write_text(code.read_text().replace('out: str = "runs/understanding"', 'out: str = "o"'))
+    checked = run("recipes", "validate", str(mine / "flash-lora-8x80gb.yaml"))
+    assert checked.out.endswith(f"is valid for the recipe {mine}\n")
+    out = tmp_path / "run"
+    done = run("train", str(mine), f"data={pictures}", f"out={out}", "steps=1", *SHORT)
+    assert done.code == 0, done.err
+    assert (out / "adapter").is_dir()
+
+
+def test_a_data_set_is_named_by_its_path() -> None:
+    source = find_recipe("understanding")
+    chosen = settings(source.load(), source.layers([]), ["data=[a.jsonl, b.jsonl]"])
+    assert chosen.data == [DataSet("a.jsonl"), DataSet("b.jsonl")]
+    with pytest.raises(BadConfig, match=r"^unknown setting 'data.0.shar'; did you mean 'data.0.sh"):
+        settings(source.load(), source.layers([]), ["data=a.jsonl", "data.0.shar=2"])
