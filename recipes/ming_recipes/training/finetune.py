@@ -22,7 +22,7 @@ from ming_core.presets import BACKBONE
 from ming_recipes.training.data import DataSet, OmniData, measure_sets
 from ming_recipes.training.dialects import ReadRow, read_row
 from ming_recipes.training.examples import Parts
-from ming_recipes.training.lora import Base, inject, save_adapter
+from ming_recipes.training.lora import Base, initialise, inject, save_adapter
 from ming_recipes.training.merging import forget_knowledge, stored_type
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance, Objective
@@ -54,6 +54,7 @@ def finetune(
     reader: Callable[[OmniModel], ReadRow] = lambda model: read_row,
     objectives: Sequence[Objective] | None = None,
     rehearsal: Callable[[Path], Sequence[DataSet]] = lambda folder: (),
+    change: Change | None = None,
     callbacks: Callable[[OmniModel], Sequence[Callback]] = lambda model: (),
 ) -> None:
     """Run or resume a fine-tuning.
@@ -63,6 +64,7 @@ def finetune(
         reader: Gives what makes a record of a row. The model that it is given has no weights yet.
         objectives: What is trained for; by default the answers and an even use of the experts.
         rehearsal: More data, which are made for the folder that it is given.
+        change: Changes a medium whenever it is used, so that few media teach more.
         callbacks: Of Lightning, such as one that stops when the model has lost too much.
 
     Raises BadConfig for settings with which nothing can be learnt, and what `running` raises.
@@ -89,6 +91,7 @@ def finetune(
             seed=settings.seed,
             shares=[one.share for one in sets],
             validation=validation,
+            change=change,
         )
         steps = settings.steps or data.steps(settings.epochs, plan.data)
         work.tell(training, validation, steps)
@@ -183,6 +186,12 @@ class Work:
         def add(omni: Omni) -> None:
             inject(omni, settings.lora, settings.seed)
 
+        def fill(omni: Omni) -> None:
+            if self.sharded is not None:
+                self.sharded.fill(omni, lambda name, shape: torch.zeros(shape))
+                if settings.lora.rank:
+                    initialise(omni, settings.seed)
+
         return OmniModule(
             build,
             objectives,
@@ -192,7 +201,7 @@ class Work:
             patterns,
             inject=add if settings.lora.rank else None,
             shard=self.sharded and self.sharded.shard,
-            fill=self.sharded and self.sharded.fill,
+            fill=fill,
             checkpointing=settings.checkpointing,
             average=settings.average,
             compute_dtype=self.compute,

@@ -23,6 +23,7 @@ from ming_recipes.training.objectives import Answers, Balance
 from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.records import Record
 from ming_recipes.training.settings import FineTuning
+from ming_recipes.understanding.pictures import changed_picture
 
 
 @dataclass
@@ -32,10 +33,13 @@ class Understanding(FineTuning):
     Attributes:
         system: Instructions that every conversation without its own begins with; null for those of
             the model.
+        augment: Move, zoom, turn and light pictures a little each time they are used, so that few
+            of them teach more. It is wrong for answers about places.
     """
 
     out: str = "runs/understanding"
     system: str | None = None
+    augment: bool = False
 
 
 def reader(settings: Understanding) -> ReadRow:
@@ -62,6 +66,7 @@ def train(settings: Understanding, command: str) -> None:
         # The answers are what is learnt. The experts of a mixture must stay evenly used meanwhile:
         # settings.losses has the weights of these terms.
         objectives=[Answers(), Balance(settings.bias_rate)],
+        change=changed_picture if settings.augment else None,
         callbacks=lambda model: stop_on_regression(settings, model),
     )
 
