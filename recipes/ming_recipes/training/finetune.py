@@ -19,6 +19,7 @@ from ming_core.api import load
 from ming_core.errors import BadConfig
 from ming_core.media import Message, Text
 from ming_core.presets import BACKBONE
+from ming_recipes.training.collate import Change
 from ming_recipes.training.data import DataSet, OmniData, measure_sets
 from ming_recipes.training.dialects import ReadRow, read_row
 from ming_recipes.training.examples import Parts
