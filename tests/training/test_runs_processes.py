@@ -24,6 +24,7 @@ from ming_recipes.training.runs import processes
 from ming_recipes.training.runs.fit import LAST, best_state
 from ming_recipes.training.runs.logs import read_rows
 from ming_recipes.training.runs.states import read_state
+from ming_recipes.training.runs.stopping import Stop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 
@@ -270,6 +271,24 @@ def test_the_error_of_another_process_is_the_error_of_the_training(
     assert said.count("ming: rows.jsonl line 3: the picture is gone") == 1
     assert "Traceback" not in said
     assert not any(map(alive, pids(tmp_path)))
+
+
+def test_who_was_started_by_another_program_tells_of_a_lost_partner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset = RuntimeError("[pair.cc:537] Read error [127.0.0.1]:1: Connection reset by peer")
+
+    def run() -> None:
+        with processes.other_processes(1, tmp_path, Stop()):
+            raise reset
+
+    with pytest.raises(RuntimeError, match="reset by peer"):  # there is no partner
+        run()
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
+    with pytest.raises(
+        processes.Lost, match=r"^another process of this training is gone \(.*peer\);"
+    ):
+        run()
 
 
 @pytest.mark.slow

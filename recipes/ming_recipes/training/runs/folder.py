@@ -23,6 +23,7 @@ from ming_recipes.training.runs.processes import (
     GONE,
     is_follower,
     other_processes,
+    telling_of_lost,
     watch_parent,
 )
 from ming_recipes.training.runs.stopping import Stop, Stopped, answering_signals
@@ -104,7 +105,8 @@ def _following(folder: Path, stop: Stop) -> Iterator[None]:
     """What a process that is not the first does besides: it leaves the telling to the first one."""
     with logging_to(other_log(folder, rank_zero_only.rank)):
         if not is_follower():  # nobody else would tell
-            yield
+            with telling_of_lost():
+                yield
             return
         parent = os.getppid()
         watch_parent(stop)

@@ -55,16 +55,12 @@ def other_processes(count: int, folder: Path, stop: Stop) -> Iterator[None]:
 
     Raises Lost, also in place of what is raised because another process is gone.
     """
-    if count == 1 or begun_elsewhere():
-        try:
+    if begun_elsewhere():
+        with telling_of_lost():
             yield
-        except RuntimeError as error:
-            if not _of_lost_partner(error):
-                raise
-            raise Lost(
-                f"another process of this training is gone ({str(error).splitlines()[0]}); look "
-                "for its error; what was saved is kept, and the same command goes on from there"
-            ) from error
+        return
+    if count == 1:
+        yield
         return
     own = {
         "MASTER_ADDR": "127.0.0.1",
@@ -89,6 +85,20 @@ def other_processes(count: int, folder: Path, stop: Stop) -> Iterator[None]:
             watch.wait()
         finally:
             watch.end()
+
+
+@contextmanager
+def telling_of_lost() -> Iterator[None]:
+    """Raises Lost for what is raised because a process is gone that somebody else has started."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _of_lost_partner(error):
+            raise
+        raise Lost(
+            f"another process of this training is gone ({str(error).splitlines()[0]}); look for "
+            "its error; what was saved is kept, and the same command goes on from there"
+        ) from error
 
 
 class _Watch:
