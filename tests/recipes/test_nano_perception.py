@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ming_recipes.nano.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
+from ming_recipes.nano.dense import DenseHeads, token_of
 
 from ming_audio.encoder import AudioEncoder
 from ming_audio.prompts import parse
@@ -27,9 +29,7 @@ from ming_core.release import backbone_of, release_of
 from ming_recipes.nano import module, speech
 from ming_recipes.nano.augment import vary
 from ming_recipes.nano.config import NanoPerception
-from ming_recipes.nano.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
 from ming_recipes.nano.data import PackedBatch, Packer, row_of
-from ming_recipes.nano.dense import DenseHeads, token_of
 from ming_recipes.nano.nano import (
     PREPROCESSOR,
     build,
