@@ -1,15 +1,15 @@
 """Packed batches of shapes world: a row is a picture or video and the conversations that fit.
 
-A conversation sees only the picture and itself (a shared-prefix mask), and its positions go on from
-the picture. So a packed row gives the same values as separate prompts, at a tenth of the cost. A
-row without a picture holds conversations about sounds, each on its own.
+The conversations share the picture as their prefix, so a packed row gives the same values as
+separate prompts, at a tenth of the cost. A row without a picture holds conversations about sounds,
+each on its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 import torch
@@ -20,48 +20,46 @@ from ming_core.chat.tokenizer import Tokenizer
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.model.config import BackboneConfig
 from ming_core.model.encoder import Features, Processor, by_modality, item_seconds
-from ming_core.model.masks import prefix_segment_mask
 from ming_core.model.omni import OmniBatch
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import Release
 from ming_core.training.labels import IGNORED
-from ming_recipes.nano.dense import token_of
+from ming_core.training.packing import Placement, Sample, pack
+from ming_recipes.nano.probes.speech import name_entries
 from ming_recipes.nano.speech import Sounds
 from ming_recipes.nano.world.batch import Example, Mix, training_example
 from ming_recipes.nano.world.language import Motion, Question, reasoning
 from ming_recipes.nano.world.scene import Scene
 from ming_recipes.nano.world.wording import described
+from ming_recipes.training.batch import Batch
 
 
 @dataclass(frozen=True)
-class PackedBatch:
-    """labels, weights, question [B, T] are aligned with the input ids: target tokens, their weight
-    in the loss, and the index into `questions` of the answer that a target belongs to (else -1).
+class Supervision:
+    """What nano's objectives and scores need besides a batch.
 
-    told [B, T], aligned too: the image token that shows what a word of a description is about, else
-    -1. scenes, motions: of each temporal patch, in the order of the visual tokens. sounds: all that
-    is heard, in the order of the sound tokens.
+    question [B, T], aligned with the input ids: the index into `questions` of the answer that a
+    target belongs to, else -1. referent [B, T], aligned too: the image token that shows what a word
+    of a description is about, else -1. scenes, motions: of each temporal patch, in the order of the
+    visual tokens. sounds: all that is heard, in the order of the sound tokens.
     """
 
-    omni: OmniBatch
-    labels: Tensor
-    weights: Tensor
     question: Tensor
-    told: Tensor
+    referent: Tensor
     questions: list[Question]
     scenes: list[Scene]
     motions: list[Motion]
     sounds: Sounds | None = None
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> PackedBatch:
+    @cached_property
+    def cells(self) -> DenseLabels:
+        """What lies where in the pictures."""
+        return dense_labels(self.scenes, self.motions).to(self.question.device)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Supervision:
+        """The sounds stay: encoders read those of the batch."""
         return replace(
-            self,
-            omni=self.omni.to(device, dtype),
-            labels=self.labels.to(device),
-            weights=self.weights.to(device),
-            question=self.question.to(device),
-            told=self.told.to(device),
-            sounds=self.sounds and self.sounds.to(device, dtype),
+            self, question=self.question.to(device), referent=self.referent.to(device)
         )
 
 
@@ -125,7 +123,10 @@ def row_of(example: Example) -> Row:
 
 
 class Packer:
-    """Rows to packed batches for one preset's chat format, tokenizer and image processor."""
+    """Rows to packed batches for one preset's chat format, tokenizer and image processor.
+
+    name_weight: of a name that sounds like another one in an answer, in multiples of other words.
+    """
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class Packer:
         tokenizer: Tokenizer,
         processor: Processor,
         capacity: int,
+        name_weight: float = 1.0,
     ) -> None:
         self.config = config
         self.format = release.chat(config)
@@ -141,84 +143,92 @@ class Packer:
         self.tokenizer = CachedTokenizer(tokenizer)
         self.processor = processor
         self.capacity = capacity
+        self.names = frozenset(name_entries(self.tokenizer))
+        self.name_weight = name_weight
         self._positions: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
 
-    def __call__(self, rows: list[Row]) -> PackedBatch:
-        size = len(rows), self.capacity
-        ids = torch.full(size, self.config.pad_token_id)
-        segments = torch.full(size, -1)
-        modality = torch.zeros(size, dtype=torch.long)
-        positions = torch.ones(3, *size, dtype=torch.long)
-        labels = torch.full(size, IGNORED)
-        asked, told = torch.full(size, -1), torch.full(size, -1)
-        weights = torch.zeros(size)
-        questions: list[Question] = []
-        seen: list[Features] = []
+    def __call__(self, rows: list[Row]) -> Batch:
+        samples: list[Sample] = []
+        places: list[Placement] = []
+        features: list[Features] = []
         heard: list[Sounds] = []
+        questions: list[Question] = []
+        of_targets: list[int] = []  # the index into `questions` of each target, in reading order
+        about: list[int] = []  # and what it is about
         for index, row in enumerate(rows):
-            used = segment = following = 0
-            shown = [] if row.medium is None else [self.processor([row.medium])]
-            seen += shown
-            sizes = [MediaTokens(f.tokens[0], item_seconds(f)[0]) for f in shown]
+            shown = None if row.medium is None else self.processor([row.medium])
+            used = 0
             for talk in row.conversations:
-                prompt = self._prompt(talk, sizes)
-                start = 0
-                if shown:
-                    last = [run for run in prompt.runs if run.index == 0][-1]
-                    start = last.start + last.count + _CLOSING
-                tail = len(prompt.input_ids) - start
-                if used == 0 and shown:
-                    prefix = tuple(prompt.input_ids[:start])
-                    at = self._prefix(prefix, shown[0])
-                    ids[index, :start] = torch.tensor(prefix)
-                    modality[index, :start] = torch.tensor(prompt.modality_ids[:start])
-                    positions[:, index, :start] = at
-                    segments[index, :start] = 0
-                    used, following = start, int(at[0, -1]) + 1
-                if used + tail > self.capacity:
+                prompt = self._prompt(talk, [] if shown is None else [shown])
+                prefix = _end_of_medium(prompt) if shown is not None else 0
+                size = len(prompt.input_ids) - (prefix if used else 0)
+                if used + size > self.capacity:
                     continue
-                segment += 1
-                span = slice(used, used + tail)
-                ids[index, span] = torch.tensor(prompt.input_ids[start:])
-                modality[index, span] = torch.tensor(prompt.modality_ids[start:])
-                segments[index, span] = segment
-                positions[:, index, span] = torch.arange(following, following + tail)
-                labels[index, span] = torch.tensor(prompt.labels[start:])
-                heard += talk.sounds
+                weights = torch.zeros(len(prompt.input_ids))
                 runs = _runs(prompt.targets)
-                for question, (first, last_target) in zip(talk.questions, runs, strict=True):
-                    answer = slice(used + first - start, used + last_target - start)
-                    asked[index, answer] = len(questions)
-                    weights[index, answer] = talk.weight or (last_target - first) ** -0.5
-                    if question.kind == "describe":
-                        weights[index, answer] *= DESCRIPTION
-                        words = prompt.input_ids[first:last_target]
-                        told[index, answer] = torch.tensor(self._told(words, row.scenes[0]))
+                for question, (first, last) in zip(talk.questions, runs, strict=True):
+                    words = prompt.input_ids[first:last]
+                    weights[first:last] = self._weights(talk, question, words)
+                    of_targets += [len(questions)] * len(words)
+                    described = question.kind == "describe"
+                    about += self._about(words, row.scenes[0]) if described else [-1] * len(words)
                     questions.append(question)
-                used += tail
+                samples.append(
+                    Sample(
+                        input_ids=torch.tensor(prompt.input_ids),
+                        labels=torch.tensor(prompt.labels),
+                        position_ids=self._places(prompt, prefix, shown),
+                        modality_ids=torch.tensor(prompt.modality_ids),
+                        weights=weights,
+                        prefix=prefix,
+                        group=index if prefix else None,
+                    )
+                )
+                places.append(Placement(index, used))
+                heard += talk.sounds
+                used += size
+            features += [] if shown is None else [shown]
+        packed = pack(samples, places, self.capacity, self.config.pad_token_id)
         sounds = Sounds.joined(heard) if heard else None
         omni = OmniBatch(
-            input_ids=ids,
-            position_ids=positions,
-            modality_ids=modality,
-            segment_ids=segments,
-            mask=prefix_segment_mask(segments),
-            features=by_modality([*seen, *([sounds.features] if sounds else [])]),
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            modality_ids=packed.modality_ids,
+            segment_ids=packed.segment_ids,
+            mask=packed.mask,
+            features=by_modality([*features, *([sounds.features] if sounds else [])]),
         )
-        scenes = [scene for row in rows for scene in row.scenes]
-        motions = [motion for row in rows for motion in row.motions]
-        return PackedBatch(omni, labels, weights, asked, told, questions, scenes, motions, sounds)
+        extra = Supervision(
+            question=_at_targets(packed.labels, of_targets),
+            referent=_at_targets(packed.labels, about),
+            questions=questions,
+            scenes=[scene for row in rows for scene in row.scenes],
+            motions=[motion for row in rows for motion in row.motions],
+            sounds=sounds,
+        )
+        return Batch(omni, packed.labels, packed.weights, packed.sample_ids, extra=extra)
 
     def tokens(self, talk: Conversation) -> int:
         """Length of a conversation without a picture."""
         return len(self._prompt(talk, []).input_ids)
 
-    def _prompt(self, talk: Conversation, shown: list[MediaTokens]) -> Prompt:
-        heard = [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
-        sizes = [*shown, *heard]
+    def _prompt(self, talk: Conversation, shown: list[Features]) -> Prompt:
+        sizes = [MediaTokens(f.tokens[0], item_seconds(f)[0]) for f in shown]
+        sizes += [MediaTokens(sound.features.tokens[0]) for sound in talk.sounds]
         return build_example(talk.turns, self.format, self.tokenizer, sizes, think=talk.think)
 
-    def _told(self, words: Sequence[int], scene: Scene) -> list[int]:
+    def _weights(self, talk: Conversation, question: Question, words: Sequence[int]) -> Tensor:
+        """What each target of an answer counts in the loss."""
+        weight = talk.weight or len(words) ** -0.5
+        if question.kind == "describe":
+            weight *= DESCRIPTION
+        found = torch.full((len(words),), weight)
+        for place, word in enumerate(words):
+            if word in self.names:
+                found[place] *= self.name_weight
+        return found
+
+    def _about(self, words: Sequence[int], scene: Scene) -> list[int]:
         """The token of the picture that shows what each word of its description is about; -1 where
         it is about none: between the objects, and behind the last."""
         between, end = (
@@ -233,16 +243,21 @@ class Packer:
             nth += word in between
         return found
 
-    def _prefix(self, ids: tuple[int, ...], shown: Features) -> Tensor:
+    def _places(self, prompt: Prompt, prefix: int, shown: Features | None) -> Tensor:
+        """Positions [3, T]: those of the medium, and from there on every token one further."""
+        tail = torch.arange(len(prompt.input_ids) - prefix)
+        if shown is None:
+            return tail.expand(3, -1)
         assert shown.grid is not None
+        ids = tuple(prompt.input_ids[:prefix])
         key = ids, tuple(shown.grid[0].tolist())
         if key not in self._positions:
-            grids = shown.grid
             is_video = bool(item_seconds(shown)[0])
-            still, moving = (None, frame_grids(grids)) if is_video else (grids, None)
+            still, moving = (None, frame_grids(shown.grid)) if is_video else (shown.grid, None)
             found, _ = rope_index(self.rule, torch.tensor([ids]), None, still, moving)
             self._positions[key] = found[:, 0]
-        return self._positions[key]
+        first = self._positions[key]
+        return torch.cat((first, (first[0, -1] + 1 + tail).expand(3, -1)), dim=1)
 
 
 _CLOSING = 2
@@ -250,17 +265,29 @@ _CLOSING = 2
 markers of the last frame and of the video."""
 
 
+def _end_of_medium(prompt: Prompt) -> int:
+    """How many tokens the conversations of a row share: all up to the end of their medium."""
+    last = [run for run in prompt.runs if run.index == 0][-1]
+    return last.start + last.count + _CLOSING
+
+
+def _at_targets(labels: Tensor, values: list[int]) -> Tensor:
+    """One value for each target in reading order -> [B, T], -1 elsewhere."""
+    wanted = labels != IGNORED
+    return torch.full_like(labels, -1).masked_scatter(wanted, torch.tensor(values))
+
+
 def _runs(targets: list[bool]) -> Iterator[tuple[int, int]]:
     """First index and one past the last of each run of targets."""
     for wanted, group in groupby(range(len(targets)), targets.__getitem__):
         if wanted:
-            where = list(group)
-            yield where[0], where[-1] + 1
+            run = list(group)
+            yield run[0], run[-1] + 1
 
 
 def batches(
     packer: Packer, split: str, start: int, stop: int, size: int, mix: Mix
-) -> Iterator[PackedBatch]:
+) -> Iterator[Batch]:
     """Batches of `size` consecutive examples of a split: a pure function of the indices."""
     for first in range(start, stop, size):
         last = min(first + size, stop)
