@@ -28,7 +28,7 @@ def ming_register_recipes(register: Registrar) -> None:
     )
     register(
         "nano-perception",
-        "ming_recipes.nano.nano:RECIPE",
+        "ming_recipes.nano.recipe:RECIPE",
         settings="ming_recipes:nano/nano.yaml",
         summary="nano: pictures, videos and speech of shapes world, trained from random weights",
     )

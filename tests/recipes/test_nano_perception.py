@@ -13,6 +13,13 @@ import pytest
 import torch
 from ming_recipes.nano.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
 from ming_recipes.nano.dense import DenseHeads, token_of
+from ming_recipes.nano.nano import (
+    PREPROCESSOR,
+    build,
+    last_state,
+    released_config,
+    train,
+)
 
 from ming_audio.encoder import AudioEncoder
 from ming_audio.prompts import parse
@@ -30,13 +37,6 @@ from ming_recipes.nano import module, speech
 from ming_recipes.nano.augment import vary
 from ming_recipes.nano.config import NanoPerception
 from ming_recipes.nano.data import PackedBatch, Packer, row_of
-from ming_recipes.nano.nano import (
-    PREPROCESSOR,
-    build,
-    last_state,
-    released_config,
-    train,
-)
 from ming_recipes.nano.routers import settle_routers
 from ming_recipes.nano.scores import hearing
 from ming_recipes.nano.scores.evaluate import SLICES, box_iou, click_distance, is_right

@@ -26,7 +26,8 @@ STAGES: tuple[StageName, ...] = ("sight", "language", "joint", "hearing", "sense
 
 @dataclass
 class Seen:
-    """Pictures and videos of a stage, and what is asked about them; see `world.batch.Mix`.
+    """Pictures and videos of a stage, and what is asked about them; see `world.batch.Mix`. The
+    shipped weights were taught without `more_phrases`, `framed` and `unknown`.
 
     easy_steps: the first steps show one or two objects. focus: multiples of the world's frequencies
     of the kinds of questions.
@@ -38,6 +39,9 @@ class Seen:
     think: Share = 0.0
     questions: Some = 14
     still_clips: bool = False
+    more_phrases: Share = 0.0
+    framed: Share = 0.0
+    unknown: Share = 0.0
     easy_steps: Some = 0
     focus: QuestionWeights = field(default_factory=dict)
 
@@ -52,6 +56,9 @@ class Seen:
             think=self.think,
             dialogue=self.dialogue,
             focus=self.focus,
+            more_phrases=self.more_phrases,
+            framed=self.framed,
+            unknown=self.unknown,
         )
 
 
@@ -114,6 +121,8 @@ class NanoPerception:
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     workers: Annotated[int, Range(0, 1024)] = 0  # processes that make batches, for each process
     recordings: Count = 32000  # utterances, made by espeak-ng and flite before anything is heard
+    speech: str | None = None  # a file of recordings in place of these programs, see `nano/pack.py`
+    free_words: Share = 0.0  # of the recordings: known words in any order
     optimizer: Optimizer = field(default_factory=_optimizer)
     sight: Stage = field(default_factory=Stage)
     language: Stage = field(default_factory=Stage)
@@ -125,6 +134,7 @@ class NanoPerception:
     settle_steps: Some = 150  # of this rule alone, after the last stage
     settle_rate: Share = 0.002  # of the first of them
     save_every: Count = 100
+    log_every: Count = 20
     validate_every: Count = 1000
     validation_pictures: Count = 256
     validation_sounds: Count = 300

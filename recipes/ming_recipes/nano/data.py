@@ -25,6 +25,7 @@ from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import Release
 from ming_core.training.labels import IGNORED
 from ming_core.training.packing import Placement, Sample, pack
+from ming_recipes.nano.probes.cells import DenseLabels, dense_labels, token_of
 from ming_recipes.nano.probes.speech import name_entries
 from ming_recipes.nano.speech import Sounds
 from ming_recipes.nano.world.batch import Example, Mix, training_example
@@ -58,9 +59,7 @@ class Supervision:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Supervision:
         """The sounds stay: encoders read those of the batch."""
-        return replace(
-            self, question=self.question.to(device), referent=self.referent.to(device)
-        )
+        return replace(self, question=self.question.to(device), referent=self.referent.to(device))
 
 
 DESCRIPTION = 2.0
@@ -151,6 +150,8 @@ class Packer:
         samples: list[Sample] = []
         places: list[Placement] = []
         features: list[Features] = []
+        scenes: list[Scene] = []
+        motions: list[Motion] = []
         heard: list[Sounds] = []
         questions: list[Question] = []
         of_targets: list[int] = []  # the index into `questions` of each target, in reading order
@@ -187,9 +188,14 @@ class Packer:
                 places.append(Placement(index, used))
                 heard += talk.sounds
                 used += size
-            features += [] if shown is None else [shown]
-        packed = pack(samples, places, self.capacity, self.config.pad_token_id)
+            if shown is not None and (used or not row.conversations):
+                features.append(shown)
+                scenes += row.scenes
+                motions += row.motions
         sounds = Sounds.joined(heard) if heard else None
+        if not samples:
+            return media_only(features, scenes, motions)
+        packed = pack(samples, places, self.capacity, self.config.pad_token_id)
         omni = OmniBatch(
             input_ids=packed.input_ids,
             position_ids=packed.position_ids,
@@ -202,8 +208,8 @@ class Packer:
             question=_at_targets(packed.labels, of_targets),
             referent=_at_targets(packed.labels, about),
             questions=questions,
-            scenes=[scene for row in rows for scene in row.scenes],
-            motions=[motion for row in rows for motion in row.motions],
+            scenes=scenes,
+            motions=motions,
             sounds=sounds,
         )
         return Batch(omni, packed.labels, packed.weights, packed.sample_ids, extra=extra)
@@ -258,6 +264,25 @@ class Packer:
             self._positions[key] = found[:, 0]
         first = self._positions[key]
         return torch.cat((first, (first[0, -1] + 1 + tail).expand(3, -1)), dim=1)
+
+
+def media_only(
+    features: Sequence[Features],
+    scenes: list[Scene],
+    motions: list[Motion],
+    sounds: Sounds | None = None,
+) -> Batch:
+    """A batch for encoders alone: its only token is padding."""
+    none = torch.full((1, 1), -1)
+    omni = OmniBatch(
+        input_ids=none + 1,
+        position_ids=torch.zeros(3, 1, 1, dtype=torch.long),
+        modality_ids=none + 1,
+        segment_ids=none,
+        features=by_modality(features),
+    )
+    extra = Supervision(none, none, [], scenes, motions, sounds)
+    return Batch(omni, torch.full((1, 1), IGNORED), torch.zeros(1, 1), none, extra=extra)
 
 
 _CLOSING = 2

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from ming_core.modalities import AUDIO, IMAGE
-from ming_core.model.omni import Omni, OmniBatch
-from ming_core.model.routing import Gate, Routing
+from ming_core.model.omni import Omni
 from ming_core.training.balance import bias_update, expert_counts
 from ming_recipes.training.batch import Batch
 

@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ming_audio.encoder import AudioEncoder
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.errors import BadConfig
-from ming_core.model.omni import Omni, OmniBatch
+from ming_core.model.omni import Omni
 from ming_core.model.transformer import Backbone
 from ming_core.release import release_of
-from ming_core.training.labels import IGNORED
 from ming_recipes.nano.build import build, released_config
 from ming_recipes.nano.config import STAGES, NanoPerception, Stage, StageName
-from ming_recipes.nano.data import Packer, Row, Supervision, row_of
+from ming_recipes.nano.data import Packer, Row, media_only, row_of
 from ming_recipes.nano.probes.cells import Cells, WordAlignment
 from ming_recipes.nano.probes.places import ObjectCell, Referent, TokenPosition
 from ming_recipes.nano.probes.speech import SpeechCTC, SpokenWords
@@ -46,8 +45,8 @@ class Learner:
         self.ear = cast(AudioEncoder, self.omni.encoders["audio"]).config.listening
         width = self.omni.backbone.config.hidden_size
         probes = [Cells(width), TokenPosition(width), ObjectCell(width), Referent(width)]
-        ctc = SpeechCTC(self.ear, width, tokenizer)
-        probes += [WordAlignment(tokenizer), ctc, SpokenWords(ctc, width, tokenizer)]
+        self.ctc = SpeechCTC(self.ear, width, tokenizer)
+        probes += [WordAlignment(tokenizer), self.ctc, SpokenWords(self.ctc, width, tokenizer)]
         self.probes = nn.ModuleDict({probe.terms[0]: probe.to(torch.bfloat16) for probe in probes})
         self.objectives: list[Objective] = [
             *cast(list[Objective], probes),
@@ -157,7 +156,8 @@ class Examples(IterableDataset):
                 yield self.packer(self._rows(stage, step, turn))
             else:
                 uses = range(turn * stage.sounds, (turn + 1) * stage.sounds)
-                yield sounds_only([self.listening(use) for use in uses])
+                sounds = Sounds.joined([self.listening(use) for use in uses])
+                yield media_only([sounds.features], [], [], sounds)
 
     def _rows(self, stage: Stage, step: int, turn: int) -> list[Row]:
         # No picture is seen twice, and no use of a recording: each stage goes on where those before
@@ -173,15 +173,6 @@ class Examples(IterableDataset):
             uses = chosen(self.listening, used, stage.sounds, stage.heard.focus)
             rows += speech_rows(self.packer, self.listening, uses, stage.spoken)
         return rows
-
-
-def sounds_only(parts: list[Sounds]) -> Batch:
-    """A batch for the audio encoder alone: it has no text."""
-    sounds = Sounds.joined(parts)
-    empty = torch.zeros(1, 1, dtype=torch.long)
-    omni = OmniBatch(empty, empty.expand(3, 1, 1), empty, empty - 1, features=[sounds.features])
-    extra = Supervision(empty - 1, empty - 1, [], [], [], sounds)
-    return Batch(omni, empty + IGNORED, torch.zeros(1, 1), empty - 1, extra=extra)
 
 
 class StageData(LightningDataModule):

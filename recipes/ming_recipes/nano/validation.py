@@ -70,7 +70,9 @@ class Curve(Callback):
     def _answers(self, trainer: Trainer, module: OmniModule, split: str) -> Hits:
         hits: Hits = defaultdict(lambda: [0, 0])
         for batch in self._batches(trainer, split):
-            for kind, right in exact_answers(module.model, batch.to(module.device, module.compute_dtype)):
+            for kind, right in exact_answers(
+                module.model, batch.to(module.device, module.compute_dtype)
+            ):
                 hits[kind][0] += right
                 hits[kind][1] += 1
         return dict(hits)
@@ -79,9 +81,7 @@ class Curve(Callback):
         """Entries of the tokenizer that the best path gets wrong, by language and program."""
         errors: Hits = defaultdict(lambda: [0, 0])
         words = module.model.backbone.word_embeddings.weight
-        for index in range(
-            trainer.global_rank, self.config.validation_sounds, trainer.world_size
-        ):
+        for index in range(trainer.global_rank, self.config.validation_sounds, trainer.world_size):
             sounds = self.listening(index)
             features = sounds.features.to(module.device, module.compute_dtype)
             tokens = module.model.encode(features)
@@ -141,8 +141,6 @@ def exact_answers(omni: Omni, batch: Batch) -> Iterator[tuple[str, bool]]:
     for number, question in enumerate(batch.extra.questions):
         kind = f"it_{question.kind}" if question.follows else question.kind
         yield f"{question.lang} {kind}", number not in failed
-
-
 
 
 def _gathered(trainer: Trainer, row: Hits) -> list[Hits]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ming_core.chat.prompt import TextEncoder
 from ming_core.model.omni import Omni
+from ming_core.training.labels import IGNORED
 from ming_recipes.nano.probes.reading import Reader, share_right
 from ming_recipes.nano.world.batch import CHARACTERS, cell_labels, cell_of
 from ming_recipes.nano.world.language import Motion
@@ -111,12 +112,17 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
         motion=by_token(torch.from_numpy(np.stack(moves))),
         place=torch.cat(place, dim=-1),
         character=character.where(character >= 0, len(CHARACTERS)),
-        hue=torch.tensor([hues.index(scene.background.hue) for scene in scenes]),
-        texture=torch.tensor([textures.index(scene.background.texture) for scene in scenes]),
+        hue=torch.tensor([_among(hues, scene.background.hue) for scene in scenes]),
+        texture=torch.tensor([_among(textures, scene.background.texture) for scene in scenes]),
         words=torch.cat(
             (grouped("attributes").amax(2), written, written.amax(-1, keepdim=True)), dim=-1
         ),
     )
+
+
+def _among(names: Sequence[str], name: str) -> int:
+    """The index of a name; what is not of the world is not asked."""
+    return names.index(name) if name in names else IGNORED
 
 
 _MOTION_CLASS = {None: 0} | {direction: 1 + i for i, direction in enumerate(DIRECTIONS)}
