@@ -20,7 +20,7 @@ from ming_core.notes import collected_notes
 from ming_core.presets import preset_folders
 from ming_core.release import release_of
 from ming_core.tasks import run_many
-from ming_recipes.nano.nano import PREPROCESSOR, build, released_config
+from ming_recipes.nano.build import PREPROCESSOR, build, released_config
 from ming_recipes.nano.scores import evaluate as evaluation
 from ming_recipes.nano.scores import hearing
 from ming_recipes.nano.scores import loads as loading

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from ming_recipes.nano.ctc import CTCHeads, best_paths, ctc, name_entries, words_before
-from ming_recipes.nano.dense import DenseHeads, token_of
-from ming_recipes.nano.nano import (
-    PREPROCESSOR,
-    build,
-    last_state,
-    released_config,
-    train,
-)
 
 from ming_audio.encoder import AudioEncoder
 from ming_audio.prompts import parse
@@ -27,16 +18,30 @@ from ming_core.api import load
 from ming_core.chat.prompt import MediaTokens, build_example
 from ming_core.chat.tokenizer import Tokenizer
 from ming_core.checkpoints.formats import fingerprint, open_checkpoint
-from ming_core.errors import BadCheckpoint, BadConfig
+from ming_core.errors import BadConfig
 from ming_core.media import Image, Message, Video, assistant, user
 from ming_core.modalities import AUDIO, IMAGE, TEXT
 from ming_core.model.encoder import Features
 from ming_core.model.positions import frame_grids, rope_index
 from ming_core.release import backbone_of, release_of
-from ming_recipes.nano import module, speech
+from ming_recipes.nano import speech
 from ming_recipes.nano.augment import vary
-from ming_recipes.nano.config import NanoPerception
-from ming_recipes.nano.data import PackedBatch, Packer, row_of
+from ming_recipes.nano.build import PREPROCESSOR, build, released_config
+from ming_recipes.nano.config import Heard, NanoPerception, Stage
+from ming_recipes.nano.data import Packer, row_of
+from ming_recipes.nano.learnt import LEARNT, load_learnt, save_learnt
+from ming_recipes.nano.probes.cells import token_of
+from ming_recipes.nano.probes.places import Referent
+from ming_recipes.nano.probes.reading import asked
+from ming_recipes.nano.probes.speech import (
+    SpeechCTC,
+    SpokenWords,
+    best_paths,
+    ctc,
+    name_entries,
+    words_before,
+)
+from ming_recipes.nano.recipe import train
 from ming_recipes.nano.routers import settle_routers
 from ming_recipes.nano.scores import hearing
 from ming_recipes.nano.scores.evaluate import SLICES, box_iou, click_distance, is_right
@@ -50,35 +55,43 @@ from ming_recipes.nano.world.speech import Utterance, utterance_of
 from ming_recipes.nano.world.tokenizer import train_tokenizer
 from ming_recipes.nano.world.voices import MissingVoice
 from ming_recipes.nano.world.wording import described
+from ming_recipes.training.batch import Batch
+from ming_recipes.training.module import OmniModule
+from ming_recipes.training.objectives import Terms
 from ming_recipes.training.recipe import load_recipe, recipe_entry, recipe_yaml, settings
 from ming_recipes.training.runs.folder import BadRun, Run
-from ming_recipes.training.runs.states import before, save_state
 from ming_recipes.training.runs.stopping import Stop
 from ming_vision.encoder import QwenVisionEncoder
 
-TINY: dict[str, Any] = {
-    "processes": 1,
-    "sight_steps": 2,
-    "sight_images": 4,
-    "language_steps": 1,
-    "joint_steps": 4,
-    "images": 2,
-    "recordings": 4,
-    "hearing_steps": 1,
-    "hearing_sounds": 2,
-    "senses_steps": 2,
-    "senses_images": 1,
-    "senses_sounds": 3,
-    "senses_spoken": 1,
-    "easy_steps": 1,
-    "warmup": 2,
-    "save_every": 1,
-    "settle_steps": 2,
-    "validate_every": 100,
-    "validation_images": 2,
-    "validation_sounds": 4,
-    "test_images": 1,
-}
+TINY = [
+    "processes=1",
+    "sight.steps=2",
+    "sight.pictures=4",
+    "language.steps=1",
+    "language.pictures=2",
+    "language.seen.easy_steps=1",
+    "joint.steps=4",
+    "joint.pictures=2",
+    "recordings=4",
+    "hearing.steps=1",
+    "hearing.sounds=2",
+    "senses.steps=2",
+    "senses.pictures=1",
+    "senses.sounds=3",
+    "senses.spoken=1",
+    "optimizer.warmup=2",
+    "save_every=1",
+    "settle_steps=2",
+    "validate_every=100",
+    "validation_pictures=2",
+    "validation_sounds=4",
+    "test_pictures=1",
+]
+
+
+def tiny(out: Path) -> NanoPerception:
+    entry = recipe_entry("nano-perception")
+    return settings(load_recipe(entry), [recipe_yaml(entry)], [f"out={out}", *TINY])
 
 
 @pytest.fixture
@@ -102,21 +115,22 @@ def humming(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_run_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken = (NanoPerception(out=str(tmp_path / n), **TINY) for n in ("whole", "broken"))
+    whole, broken = (tiny(tmp_path / name) for name in ("whole", "broken"))
     train(whole, "ming train nano-perception")
 
-    step = module.Perception.training_step
+    step = OmniModule.training_step
 
     left = {"joint": 2, "senses": 1}  # the step of each stage at which power fails, once
 
-    def dies(self: module.Perception, batch: object, index: int) -> torch.Tensor:
-        if left.get(self.stage) == self.global_step:
-            del left[self.stage]
+    def dies(self: OmniModule, batch: Batch, index: int) -> dict[str, Any]:
+        stage = Path(self.trainer.default_root_dir).name
+        if left.get(stage) == self.global_step:
+            del left[stage]
             raise RuntimeError("power cut")
-        return step(self, batch, index)  # type: ignore[arg-type]
+        return step(self, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Perception, "training_step", dies)
+        patch.setattr(OmniModule, "training_step", dies)
         for _ in range(2):
             with pytest.raises(RuntimeError, match="power cut"):
                 train(broken, "ming train nano-perception")
@@ -142,65 +156,58 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     train(whole, "again")  # is finished
     assert report == json.loads((tmp_path / "whole" / "nano" / "training.json").read_text())
-    with pytest.raises(BadConfig, match=r"other settings: adam_lr \(0\.002 there, 0\.01 now\);"):
-        train(replace(whole, adam_lr=0.01), "again")
+    with pytest.raises(
+        BadConfig, match=r"other settings: optimizer.*0\.002.* there, .*0\.01.* now"
+    ):
+        train(replace(whole, optimizer=replace(whole.optimizer, rate=0.01)), "again")
     answer = load(tmp_path / "broken" / "nano").ask("how many shapes are there?", max_new_tokens=4)
     assert 1 <= answer.tokens <= 4
 
 
-def _state(stage: str, step: int, value: float) -> dict[str, Any]:
-    empty: dict[str, Any] = {"loops": {}, "optimizer_states": [], "lr_schedulers": []}
-    state = {"weight": torch.full((1, 1), value), "bias": torch.zeros(1)}
-    about = {"pytorch-lightning_version": "2", "stage": stage, "global_step": step}
-    return {**empty, **about, "state_dict": state}
-
-
-def test_the_newest_state_that_can_be_used_is_gone_on_with(
+def test_the_newest_stage_that_can_be_used_is_gone_on_with(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, parts = Run(tmp_path, Stop()), torch.nn.Linear(1, 1)
-    config = NanoPerception(**TINY)
-    assert last_state(run, config, parts) == (0, None)
-    states = [("sight", 2, 0.1), ("language", 1, 0.2), ("joint", 2, 0.3), ("joint", 3, 0.4)]
-    for stage, step, value in states:
-        save_state(_state(stage, step, value), tmp_path / f"{stage}.ckpt")
-    joint = tmp_path / "joint.ckpt"
-    assert last_state(run, config, parts) == (2, joint)
-    assert parts.weight.item() == pytest.approx(0.4)
-    assert not caplog.messages
-    joint.write_bytes(b"")  # torn: the one before it
-    assert last_state(run, config, parts) == (2, before(joint))
+    assert load_learnt(run, parts) == 0
+    for stage, value in (("sight", 0.1), ("language", 0.2), ("joint", 0.3)):
+        torch.nn.init.constant_(parts.weight, value)
+        save_learnt(tmp_path, stage, parts)
+    assert load_learnt(run, parts) == 3
     assert parts.weight.item() == pytest.approx(0.3)
-    shutil.copy(tmp_path / "language.ckpt", before(joint))  # of another stage: the stage before
-    assert last_state(run, config, parts) == (2, None)
+    assert not caplog.messages
+    places = {stage: tmp_path / stage / LEARNT for stage in ("sight", "language", "joint")}
+    places["joint"].write_bytes(places["joint"].read_bytes()[:-1])  # torn: the stage before it
+    assert load_learnt(run, parts) == 2
     assert parts.weight.item() == pytest.approx(0.2)
+    save_learnt(tmp_path, "language", torch.nn.Linear(2, 2))  # of another model
+    assert load_learnt(run, parts) == 1
+    assert parts.weight.item() == pytest.approx(0.1)
+    why = "cannot be used: it is torn or of another model; it is made again"
     assert caplog.messages == [
-        f"{joint} cannot be used: it is torn, damaged or no checkpoint of a training; the training "
-        f"goes on from {before(joint)}",
-        f"{joint} cannot be used: it is torn, damaged or no checkpoint of a training; the training "
-        f"goes on from {tmp_path}/language.ckpt",
-        f"{before(joint)} cannot be used: it is no state of this stage; the training goes on from "
-        f"{tmp_path}/language.ckpt",
+        f"{places['joint']} {why}",
+        f"{places['joint']} {why}",
+        f"{places['language']} {why}",
     ]
-    for path in tmp_path.iterdir():
-        path.write_bytes(b"")
-    with pytest.raises(BadCheckpoint, match=f"^{joint} cannot be used: .*sight.ckpt cannot be"):
-        last_state(run, config, parts)
+    places["sight"].write_bytes(b"")
+    assert load_learnt(run, parts) == 0
 
 
-@pytest.mark.parametrize("name", ["nano", "parts", "sight.ckpt"])
+@pytest.mark.parametrize("name", ["nano", "parts", "sight"])
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(BadRun, match=rf"holds {name} but no run\.json"):
-        train(NanoPerception(out=str(tmp_path), **TINY), "ming train nano-perception")
+        train(tiny(tmp_path), "ming train nano-perception")
     assert (tmp_path / name).is_dir()
 
 
 def test_settings_given_in_python_are_checked_before_anything_is_made(tmp_path: Path) -> None:
-    for name in ("muon_lr", "adam_lr"):
-        config = replace(NanoPerception(out=str(tmp_path / "run")), **{name: float("nan")})
-        with pytest.raises(BadConfig, match=f"^{name} is nan; it must be a number above 0"):
-            train(config, "ming train nano-perception")
+    config = NanoPerception(out=str(tmp_path / "run"))
+    for name in ("matrix_rate", "rate"):
+        wrong = replace(config, optimizer=replace(config.optimizer, **{name: float("nan")}))
+        with pytest.raises(
+            BadConfig, match=rf"^optimizer\.{name} is .*nan; it must be a number abov"
+        ):
+            train(wrong, "ming train nano-perception")
     assert not (tmp_path / "run").exists()
 
 
@@ -291,16 +298,16 @@ def test_packed_speech_is_the_prompt_of_the_chat_format(
 ) -> None:
     rows = speech_rows(packer, listening, range(60, 100), spoken=2)
     batch = packer(rows)
-    omni, sounds = batch.omni, batch.sounds
+    omni, sounds = batch.omni, batch.extra.sounds
     assert omni.segment_ids is not None
     assert sounds is not None
-    kinds = [question.kind for question in batch.questions]
+    kinds = [question.kind for question in batch.extra.questions]
     assert kinds.count("spoken") == 2
     assert {"transcribe", "name in context"} < set(kinds)
     assert len(rows) < 40
     heard = iter(sounds.features.tokens)
     for index, row in enumerate(rows[2:], start=2):
-        for segment, talk in enumerate(row.conversations, start=1):
+        for segment, talk in enumerate(row.conversations):
             mine = omni.segment_ids[index] == segment
             size = MediaTokens(next(s.features.tokens[0] for s in talk.sounds))
             whole = build_example(talk.turns, packer.format, packer.tokenizer, [size])
@@ -351,9 +358,8 @@ def test_without_variety_every_use_is_its_sentence(listening: Listening) -> None
     """So it was for the weights that ship."""
     assert listening.variety == Variety(0, 0, 0)
     assert all(listening(use).utterances == [utterance_of("train", use)] for use in range(20))
-    config = NanoPerception()
-    assert config.joined_sounds == config.wordless_sounds == config.other_lists == 0
-    assert config.capacity == config.senses_capacity == 208
+    assert Heard() == Heard(joined=0, wordless=0, other_lists=0)
+    assert Stage().capacity == 208
 
 
 def test_some_uses_are_more_sentences_behind_each_other(listening: Listening) -> None:
@@ -398,13 +404,13 @@ def test_some_uses_are_sounds_without_a_word(listening: Listening, packer: Packe
         assert question.answer in ("English\t", "Chinese\t")
         assert parse(PROMPTS, question.answer)[1] == ""
     batch = packer(speech_rows(packer, varied, range(20), spoken=3))
-    assert {question.kind for question in batch.questions} == {"transcribe"}
-    heads = CTCHeads(8, 16, packer.tokenizer)
+    assert {question.kind for question in batch.extra.questions} == {"transcribe"}
+    heads = speech_ctc(packer)
     silent = Sounds.joined([varied(use) for use in range(3)])
     states = torch.randn(sum(silent.features.tokens), 8)
     tokens = torch.nn.functional.normalize(torch.randn(len(states), 16), dim=-1)
     words = torch.randn(1536, 16)
-    losses = heads(states, silent.features.tokens, tokens, words, silent)
+    losses = values(heads.read(states, silent.features.tokens, tokens, words, silent))
     # Per place, where another sound has its loss per letter: long silence must not drown speech.
     assert all(0 < loss.item() < 20 for loss in losses.values())
 
@@ -439,8 +445,9 @@ def test_lists_may_hold_words_of_no_sentence(packer: Packer, listening: Listenin
 def test_the_next_run_has_all_of_it() -> None:
     entry = recipe_entry("nano-perception")
     config = settings(load_recipe(entry), [recipe_yaml(entry)], [])
-    assert min(config.joined_sounds, config.wordless_sounds, config.other_lists) > 0
-    assert config.senses_capacity > config.capacity
+    heard = config.senses.heard
+    assert min(heard.joined, heard.wordless, heard.other_lists) > 0
+    assert config.senses.capacity > config.joint.capacity
 
 
 def test_an_utterance_varies_in_training_and_never_elsewhere(listening: Listening) -> None:
@@ -468,7 +475,7 @@ def test_every_variation_fits_what_nano_hears_at_once() -> None:
 def test_ctc_of_the_right_words_is_low_and_its_path_gives_them_back(packer: Packer) -> None:
     """Tokens that are word embeddings are read as those words; others are not."""
     torch.manual_seed(0)
-    heads = CTCHeads(8, 16, packer.tokenizer)
+    heads = speech_ctc(packer)
     words = torch.nn.functional.normalize(torch.randn(1536, 16), dim=-1)
     said = utterance_of("train", 0)
     ids = packer.tokenizer.encode(said.text)
@@ -482,17 +489,17 @@ def test_ctc_of_the_right_words_is_low_and_its_path_gives_them_back(packer: Pack
     sounds = Sounds(features, [said], [ids])
     assert heads.misheard(tokens, words, sounds).total == 0
     states = torch.randn(4 * len(tokens), 8)
-    right = heads(states, [len(states)], tokens, words, sounds)
-    wrong = heads(states, [len(states)], tokens.roll(6, 0), words, sounds)
-    assert right["hearing"] < 0.5 < wrong["hearing"]
-    assert right["spelling"] == wrong["spelling"]
+    right = values(heads.read(states, [len(states)], tokens, words, sounds))
+    wrong = values(heads.read(states, [len(states)], tokens.roll(6, 0), words, sounds))
+    assert right["token_ctc"] < 0.5 < wrong["token_ctc"]
+    assert right["char_ctc"] == wrong["char_ctc"]
 
 
 def test_ctc_ignores_what_lies_behind_a_shorter_sound() -> None:
     torch.manual_seed(0)
     logits = torch.randn(30, 5).log_softmax(-1)
     alone = [ctc(logits[:10], [10], [[1, 2]]), ctc(logits[10:], [20], [[3, 3, 4]])]
-    torch.testing.assert_close(ctc(logits, [10, 20], [[1, 2], [3, 3, 4]]), sum(alone) / 2)
+    torch.testing.assert_close(ctc(logits, [10, 20], [[1, 2], [3, 3, 4]]), torch.cat(alone))
     assert best_paths(logits, [10, 20])[0] == best_paths(logits[:10], [10])[0]
 
 
@@ -523,7 +530,8 @@ def test_names_are_told_by_entries_that_only_they_have(packer: Packer) -> None:
 
 def test_a_name_is_asked_where_one_that_sounds_like_it_is_heard(packer: Packer) -> None:
     torch.manual_seed(0)
-    heads = CTCHeads(8, 16, packer.tokenizer)
+    heads = speech_ctc(packer)
+    spoken = SpokenWords(heads, 16, packer.tokenizer)
     words = torch.nn.functional.normalize(torch.randn(1536, 16), dim=-1)
     said = next(
         said
@@ -534,15 +542,15 @@ def test_a_name_is_asked_where_one_that_sounds_like_it_is_heard(packer: Packer) 
     with torch.no_grad():
         heads.scale.fill_(60)
         heads.blank.bias.fill_(-60)
-        heads.person.weight.zero_()
+        spoken.person.weight.zero_()
     sounds = Sounds(Features("audio", {}, None, [len(heard)]), [said], [heard])
 
     def loss(name: str) -> float:
         with torch.no_grad():
-            heads.person.bias.zero_()
-            heads.person.bias[heads.people.index(name)] = 30
-        losses = heads.early(torch.randn(len(heard), 16), words[heard], words, sounds)
-        return float(losses["name"].detach())
+            spoken.person.bias.zero_()
+            spoken.person.bias[spoken.people.index(name)] = 30
+        found = spoken.read(torch.randn(len(heard), 16), words[heard], words, sounds)
+        return float(values(found)["name_spelling"])
 
     assert loss(said.names[0]) < 1e-6
     assert loss("Sean") == pytest.approx(30, abs=0.01)
@@ -556,9 +564,9 @@ def test_words_of_a_description_know_what_they_are_about(packer: Packer) -> None
     for index in range(40):
         row = row_of(training_example(index, Mix(questions=40)))
         batch = packer([row])
-        for number, question in enumerate(batch.questions):
-            mine = batch.question[0] == number
-            told = batch.told[0, mine].tolist()
+        for number, question in enumerate(batch.extra.questions):
+            mine = batch.extra.question[0] == number
+            told = batch.extra.referent[0, mine].tolist()
             if question.kind != "describe":
                 assert set(told) == {-1}
                 continue
@@ -576,11 +584,15 @@ def test_words_of_a_description_know_what_they_are_about(packer: Packer) -> None
 
 
 def test_words_about_nothing_are_not_asked() -> None:
-    heads = DenseHeads(8)
+    heads = Referent(8)
     hidden, about = torch.randn(5, 8), torch.tensor([-1, 3, -1, 9, -1])
-    some = heads.place_of_words(hidden[[1, 3]], about[[1, 3]])
-    torch.testing.assert_close(heads.place_of_words(hidden, about), some)
-    assert heads.place_of_words(hidden, torch.full((5,), -1)).item() == 0
+    logits = heads.named(hidden)
+    some = asked(logits[[1, 3]], about[[1, 3]])
+    every = asked(logits, about)
+    torch.testing.assert_close(every.total, some.total)
+    assert every.count == some.count == 2
+    nothing = asked(logits, torch.full((5,), -1))
+    assert nothing.total.item() == nothing.count == 0
 
 
 def test_routers_settle_where_no_answer_depends_on_them(
@@ -611,11 +623,21 @@ def test_routers_settle_where_no_answer_depends_on_them(
         assert torch.equal(omni(inputs).hidden[modality == TEXT], before)
 
 
-def _kept(batch: PackedBatch, row: int) -> list[list[Question]]:
+def speech_ctc(packer: Packer) -> SpeechCTC:
+    """For states of width 8 and tokens of width 16."""
+    ear = SimpleNamespace(tower="audio", config=SimpleNamespace(width=8))
+    return SpeechCTC(cast(Any, ear), 16, packer.tokenizer)
+
+
+def values(terms: Terms) -> dict[str, torch.Tensor]:
+    return {name: term.total.detach() / max(float(term.count), 1.0) for name, term in terms.items()}
+
+
+def _kept(batch: Batch, row: int) -> list[list[Question]]:
     """Questions of each packed conversation of a row."""
     assert batch.omni.segment_ids is not None
     talks = []
     for segment in range(1, int(batch.omni.segment_ids[row].max()) + 1):
-        numbers = batch.question[row][batch.omni.segment_ids[row] == segment]
-        talks.append([batch.questions[n] for n in sorted(set(numbers.tolist()) - {-1})])
+        numbers = batch.extra.question[row][batch.omni.segment_ids[row] == segment]
+        talks.append([batch.extra.questions[n] for n in sorted(set(numbers.tolist()) - {-1})])
     return talks

@@ -121,7 +121,7 @@ class NanoPerception:
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     workers: Annotated[int, Range(0, 1024)] = 0  # processes that make batches, for each process
     recordings: Count = 32000  # utterances, made by espeak-ng and flite before anything is heard
-    speech: str | None = None  # a file of recordings in place of these programs, see `nano/pack.py`
+    speech: str | None = None  # a file of recordings in place of programs, see `nano/pack.py`
     free_words: Share = 0.0  # of the recordings: known words in any order
     optimizer: Optimizer = field(default_factory=_optimizer)
     sight: Stage = field(default_factory=Stage)

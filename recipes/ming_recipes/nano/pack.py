@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ming_audio.lengths import RATE
-from ming_recipes.nano.nano import RECIPE
+from ming_recipes.nano.recipe import RECIPE
 from ming_recipes.nano.shards import Shard, write_shards
 from ming_recipes.nano.speech import Recordings, recordings_of
 from ming_recipes.training.recipe import settings

@@ -25,14 +25,14 @@ from ming_recipes.nano.routers import settle_routers
 from ming_recipes.nano.ship import REPORT, ship
 from ming_recipes.nano.speech import Recordings, recordings_of
 from ming_recipes.nano.stages import Examples, Learner, StageData, begin
-from ming_recipes.nano.validation import CURVE, Curve
+from ming_recipes.nano.validation import Curve
 from ming_recipes.training.ranges import check
 from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.runs.fit import RunSettings, fit
 from ming_recipes.training.runs.folder import Run, running
 from ming_recipes.training.strategies import Strategy, layout, trainer_arguments
 
-RESULTS = ("nano", "parts", "tokenizer.json", "speech", "routers.png", CURVE, *STAGES)
+RESULTS = ("nano", "parts", *STAGES)
 """What a run leaves in its folder, and may replace there."""
 
 
@@ -85,16 +85,21 @@ def train_stage(
     run: Run,
 ) -> None:
     """Train one stage in a folder of its own, from its start or from its newest state."""
-    stage = config.stage(name)
+    stage, folder = config.stage(name), run.folder / name
+    folder.mkdir(exist_ok=True)
     packer = learner.packer(stage)
     heard, checked = (learner.listening(some, stage) for some in recordings)
     plan = trainer_arguments(layout(Strategy(devices=config.processes)))
     fit(
         learner.module(name),
         StageData(config, packer, heard, name),
-        replace(run, folder=run.folder / name),
-        RunSettings(save_every=config.save_every, validate_every=0, log_every=config.log_every),
-        steps=stage.steps,
+        replace(run, folder=folder),
+        RunSettings(
+            steps=stage.steps,
+            save_every=config.save_every,
+            validate_every=0,
+            log_every=config.log_every,
+        ),
         seed=config.seed,
         trainer={**plan, "accelerator": config.device},
         callbacks=[Curve(config, name, packer, checked, learner.ctc)],

@@ -89,7 +89,8 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
 
 def training_seconds(log: Path) -> int:
     """Seconds of all steps of a stage, those of interrupted runs included."""
-    return round(max((float(row.get("seconds", 0)) for row in read_rows(log)), default=0.0))
+    clock = [row["seconds"] for row in read_rows(log) if isinstance(row.get("seconds"), int | float)]
+    return round(max(clock, default=0))
 
 
 def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -198,3 +198,6 @@ class StageData(LightningDataModule):
             place.size,
         )
         return DataLoader(examples, batch_size=None, num_workers=self.config.workers)
+
+    def val_dataloader(self) -> None:
+        """The curve of a stage is made by `validation.Curve`."""
