@@ -54,6 +54,8 @@ def hum(said: Utterance) -> np.ndarray:
 class Recorder(OmniModule):
     """Keeps the terms of each step: name -> value."""
 
+    rows: list[dict[str, float]]
+
     def training_step(self, batch: Any, index: int) -> dict[str, Any]:
         found = super().training_step(batch, index)
         row = {
@@ -62,8 +64,6 @@ class Recorder(OmniModule):
         }
         self.rows.append({"loss": float(found["loss"].detach()), **row})
         return found
-
-    rows: list[dict[str, float]]
 
 
 def record(
@@ -80,7 +80,8 @@ def record(
     begin(block, learner.omni)
     module = learner.module(stage)
     module.__class__ = Recorder
-    module.rows = []
+    assert isinstance(module, Recorder)
+    object.__setattr__(module, "rows", [])
     said = Recordings(folder, "train", config.recordings)
     data = StageData(config, learner.packer(block), learner.listening(said, block), stage)
     trainer = Trainer(
@@ -91,6 +92,7 @@ def record(
         enable_model_summary=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
+        limit_val_batches=0,
         logger=False,
     )
     trainer.fit(module, datamodule=data)

@@ -27,7 +27,7 @@ from ming_core.release import backbone_of, release_of
 from ming_recipes.nano import speech
 from ming_recipes.nano.augment import vary
 from ming_recipes.nano.build import PREPROCESSOR, build, released_config
-from ming_recipes.nano.config import Heard, NanoPerception, Stage
+from ming_recipes.nano.config import STAGES, Heard, NanoPerception, Stage
 from ming_recipes.nano.data import Packer, row_of
 from ming_recipes.nano.learnt import LEARNT, load_learnt, save_learnt
 from ming_recipes.nano.probes.cells import token_of
@@ -169,13 +169,13 @@ def test_the_newest_stage_that_can_be_used_is_gone_on_with(
 ) -> None:
     run, parts = Run(tmp_path, Stop()), torch.nn.Linear(1, 1)
     assert load_learnt(run, parts) == 0
-    for stage, value in (("sight", 0.1), ("language", 0.2), ("joint", 0.3)):
+    for stage, value in zip(STAGES, (0.1, 0.2, 0.3), strict=False):
         torch.nn.init.constant_(parts.weight, value)
         save_learnt(tmp_path, stage, parts)
     assert load_learnt(run, parts) == 3
     assert parts.weight.item() == pytest.approx(0.3)
     assert not caplog.messages
-    places = {stage: tmp_path / stage / LEARNT for stage in ("sight", "language", "joint")}
+    places = {stage: tmp_path / stage / LEARNT for stage in STAGES[:3]}
     places["joint"].write_bytes(places["joint"].read_bytes()[:-1])  # torn: the stage before it
     assert load_learnt(run, parts) == 2
     assert parts.weight.item() == pytest.approx(0.2)

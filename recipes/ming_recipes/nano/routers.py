@@ -27,11 +27,12 @@ def settle_routers(omni: Omni, batches: Iterable[Batch], rate: float) -> None:
     """
     mixture, weight = omni.backbone.mixtures[-1], next(omni.parameters())
     for number, batch in enumerate(batches):
-        assert batch.omni.segment_ids is not None
         inputs = batch.omni.to(weight.device, weight.dtype)
         routed = omni(inputs).routing[-1]
         for id in (IMAGE, AUDIO):
-            own = (inputs.segment_ids >= 0) & (inputs.modality_ids == id)
+            segments, bias = inputs.segment_ids, mixture.gates[id].expert_bias
+            assert segments is not None
+            assert bias is not None
+            own = (segments >= 0) & (inputs.modality_ids == id)
             counts = expert_counts(routed.index, routed.logits.shape[-1], own.flatten()).float()
-            bias = mixture.gates[id].expert_bias
             bias.copy_(bias_update(bias, counts, rate * SETTLING**number, zero_mean=True))

@@ -89,7 +89,9 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
 
 def training_seconds(log: Path) -> int:
     """Seconds of all steps of a stage, those of interrupted runs included."""
-    clock = [row["seconds"] for row in read_rows(log) if isinstance(row.get("seconds"), int | float)]
+    clock = [
+        row["seconds"] for row in read_rows(log) if isinstance(row.get("seconds"), int | float)
+    ]
     return round(max(clock, default=0))
 
 

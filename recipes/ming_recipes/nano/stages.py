@@ -182,7 +182,8 @@ class StageData(LightningDataModule):
         self, config: NanoPerception, packer: Packer, listening: Listening, name: StageName
     ) -> None:
         super().__init__()
-        self.config, self.packer, self.listening, self.name = config, packer, listening, name
+        self.config, self.packer, self.listening = config, packer, listening
+        self.stage_name: StageName = name
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer = self.trainer
@@ -192,7 +193,7 @@ class StageData(LightningDataModule):
             self.config,
             self.packer,
             self.listening,
-            self.name,
+            self.stage_name,
             trainer.global_step,
             place.rank,
             place.size,

@@ -47,8 +47,8 @@ class Curve(Callback):
         listening: Listening,
         ctc: SpeechCTC,
     ) -> None:
-        self.config, self.name, self.packer, self.listening = config, name, packer, listening
-        self.ctc = ctc
+        self.config, self.packer, self.listening, self.ctc = config, packer, listening, ctc
+        self.name: StageName = name
         self.started = time.monotonic()
 
     def on_train_batch_end(

@@ -8,11 +8,10 @@ At nano size it reaches a given loss in a fraction of AdamW's samples. `torch.op
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic of the original, steepest at zero
@@ -39,22 +38,6 @@ def _orthogonal(g: Tensor) -> Tensor:
         return orthogonalize(g).float()
     whole = orthogonalize(g.full_tensor()).float()
     return distribute_tensor(whole, g.device_mesh, g.placements, src_data_rank=None)
-
-
-def parameter_groups(
-    module: nn.Module, matrices: Iterable[str], muon_lr: float, adam_lr: float
-) -> list[dict[str, Any]]:
-    """Split trainable parameters: those whose name ends with one of `matrices` go to Muon."""
-    matrices = tuple(matrices)
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            groups[name.endswith(matrices) and parameter.dim() >= 2].append(parameter)
-    found = [
-        {"params": groups[True], "lr": muon_lr, "muon": True},
-        {"params": groups[False], "lr": adam_lr, "muon": False},
-    ]
-    return [group for group in found if group["params"]]
 
 
 class MuonAdamW(torch.optim.Optimizer):
