@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import random
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ming_core.errors import BadConfig, MissingPlugin
+from ming_core.errors import BadConfig, MingError, MissingPlugin
 from ming_core.media import Audio, Image, Message, Text, Video, assistant, system
 from ming_core.media.files import MediaFile
 from ming_recipes.training import files
@@ -101,6 +103,13 @@ QUESTION = [("user", ["<image>", "what?"]), ("assistant", ["red"])]
         },
         {"query": "<image>what?", "response": "red", "images": "a.png"},
         {"instruction": "<image>what?", "input": "", "output": "red", "images": ["a.png"]},
+        {
+            "query": "<image>what?",
+            "response": "red",
+            "images": ["a.png"],
+            "videos": "",
+            "audios": None,
+        },
         # without a tag, media stand in front of the first question
         {"query": "what?", "response": "red", "images": ["a.png"]},
     ],
@@ -238,6 +247,11 @@ USER, ANSWER = {"role": "user", "content": "what?"}, {"role": "assistant", "cont
         ({"messages": [USER, ANSWER], "images": ["clip"]}, "missing media", "is no image file"),
         (
             {"messages": [USER, ANSWER], "images": ["https://a.b/c.png"]},
+            "unreadable media",
+            "is a web address",
+        ),
+        (
+            {"messages": [USER, ANSWER], "videos": ["s3://bucket/c.mp4"]},
             "unreadable media",
             "is a web address",
         ),
@@ -615,3 +629,31 @@ def test_equal_media_have_one_identity(media: Path) -> None:
     assert identity(Audio("s.wav")) != identity(Audio("s.wav", purpose="transcribe"))
     assert identity(Image(b"1")) == identity(Image(MediaFile("image", None, b"1")))
     assert identity(Video(["a", "b"])) != identity(Video(["b", "a"]))
+
+
+@pytest.mark.parametrize("name", ["rows.tar", "rows.jsonl", "rows.json", "rows.parquet"])
+def test_damaged_files_are_sentences_or_rows(
+    name: str, tmp_path: Path, said: Said, bytes_of: dict[str, bytes]
+) -> None:
+    """Whatever bytes are wrong, there is no other error than a sentence."""
+    path = tmp_path / name
+    rows = [said(f"<image>{n}?", images=["1.png"]) for n in range(4)]
+    if name == "rows.tar":
+        members = [(f"{n}.json", row_bytes(row)) for n, row in enumerate(rows)]
+        shard(path, [*members, ("3.png", bytes_of["png"]), ("x" * 150 + ".txt", b"long")])
+    elif name == "rows.parquet":
+        table(path, rows, row_group_size=2)
+    else:
+        whole = name == "rows.json"
+        path.write_text(json.dumps(rows) if whole else "\n".join(map(json.dumps, rows)))
+    content, rng = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(rng.choice((1, 3, 20))):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged[: rng.choice((len(damaged), rng.randrange(1, len(damaged))))])
+        with suppress(MingError):
+            found = open_rows(path, report=lambda error: None)
+            for number in range(len(found)):
+                with suppress(BadRow):
+                    found[number]

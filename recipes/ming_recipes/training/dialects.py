@@ -380,7 +380,7 @@ def _pool(row: Row, kind: str) -> list[Any]:
     """The media of a kind that the row lists, else those that lie beside it."""
     for key in (f"{kind}s", kind):
         value = row.values.get(key)
-        if value is None:
+        if value is None or value == "":
             continue
         if isinstance(value, list | tuple):
             return list(value)

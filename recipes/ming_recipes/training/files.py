@@ -20,7 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from ming_core.errors import BadConfig, MissingPlugin
+from ming_core.errors import BadConfig, BadMedia, MissingPlugin
 from ming_core.fields import shown
 from ming_core.media import kind_of_name
 from ming_core.media.files import MediaFile, shortened
@@ -203,11 +203,16 @@ class InFolder:
 
     def __call__(self, kind: str, name: str) -> Any:
         head = name[:8].lower()
-        if head.startswith(("http://", "https://", "data:", "file:/")):
+        if head.startswith(("data:", "file:/")):
             found = MediaFile.find(name, kind)
             if found.path is None:
                 return found
             path = found.path
+        elif "://" in name:
+            raise BadMedia(
+                f"{shortened(name)!r} is a web address, which is not fetched; download the {kind} "
+                "and give its path"
+            )
         else:
             path = self.root / name
         try:
