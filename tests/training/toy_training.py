@@ -72,6 +72,7 @@ def module_of(
         shard=None if sharded is None else sharded.shard,
         fill=None if sharded is None else sharded.fill,
         checkpointing=checkpointing,
+        average=0.5,
         compute_dtype=compute,
     )
     return module, sharded
@@ -174,6 +175,11 @@ def fit(plan: Layout, module: OmniModule, steps: int, out: Path) -> list[tuple[f
     return watch.losses
 
 
+def averaged(module: OmniModule) -> dict[str, torch.Tensor]:
+    with module.averaged():
+        return {name: value.clone() for name, value in module.model.state_dict().items()}
+
+
 def train(kind: str, out: Path) -> None:
     plan, folder = layout(Strategy(kind=kind)), out / kind
     # Only one of them computes its layers twice.
@@ -183,7 +189,7 @@ def train(kind: str, out: Path) -> None:
     losses += fit(plan, module, STEPS, folder)
     found: dict[str, Any] = {"losses": losses}
     if sharded is None:
-        found["weights"] = module.model.state_dict()
+        found["weights"] = averaged(module)
     else:
         best = runs.best_state(folder)
         assert best is not None

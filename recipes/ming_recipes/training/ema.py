@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 
@@ -34,10 +35,21 @@ class Average:
         finally:
             self._write(own)
 
+    def state(self) -> dict[str, Tensor]:
+        """Whole tensors to save; every process must call it if weights are sharded."""
+        return {
+            name: value.full_tensor() if isinstance(value, DTensor) else value
+            for name, value in self.values.items()
+        }
+
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Go on from what was saved. Raises KeyError for a weight that is missing."""
         for name, value in self.values.items():
-            value.copy_(values[name])
+            whole = values[name].to(value.device)
+            if isinstance(value, DTensor):
+                mesh, placements = value.device_mesh, value.placements
+                whole = distribute_tensor(whole, mesh, placements, src_data_rank=None)
+            value.copy_(whole)
 
     @torch.no_grad()
     def _write(self, values: Mapping[str, Tensor]) -> None:

@@ -237,7 +237,7 @@ class OmniModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None:
-            checkpoint["average"] = self.average.values
+            checkpoint["average"] = self.average.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.decay and "average" in checkpoint:
