@@ -23,7 +23,7 @@ from ming_recipes.training.collate import Change
 from ming_recipes.training.data import DataSet, OmniData, measure_sets
 from ming_recipes.training.dialects import ReadRow, read_row
 from ming_recipes.training.examples import Parts
-from ming_recipes.training.lora import Base, initialise, inject, save_adapter
+from ming_recipes.training.lora import Base, inject, save_adapter
 from ming_recipes.training.merging import forget_knowledge, stored_type
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance, Objective
@@ -175,7 +175,7 @@ class Work:
             if name in read or f"encoders.{name}" in named or f"{name}_tower" in named
         )
         if self.plan.sharded:
-            self.sharded = ShardedModel.open(settings.model, encoders, self.compute)
+            self.sharded = ShardedModel.open(settings.model, encoders, self.compute, settings.seed)
 
         def build() -> Omni:
             if self.sharded is not None:
@@ -187,12 +187,6 @@ class Work:
         def add(omni: Omni) -> None:
             inject(omni, settings.lora, settings.seed)
 
-        def fill(omni: Omni) -> None:
-            if self.sharded is not None:
-                self.sharded.fill(omni, lambda name, shape: torch.zeros(shape))
-                if settings.lora.rank:
-                    initialise(omni, settings.seed)
-
         return OmniModule(
             build,
             objectives,
@@ -202,7 +196,7 @@ class Work:
             patterns,
             inject=add if settings.lora.rank else None,
             shard=self.sharded and self.sharded.shard,
-            fill=fill,
+            fill=self.sharded and self.sharded.fill,
             checkpointing=settings.checkpointing,
             average=settings.average,
             compute_dtype=self.compute,
@@ -234,7 +228,9 @@ class Work:
     def save(self, module: OmniModule, result: Path, validated: bool) -> None:
         """Write what was learnt: the weights of the best validation, or the last ones."""
         state = best_state(self.run.folder) if validated else None
-        if state is not None:
+        if state is not None and self.sharded is not None:
+            self.sharded.restore(module, state)
+        elif state is not None:
             module.load_state_dict(state, strict=False)  # frozen weights are in no state
         settings, model = self.settings, self.model
         if settings.lora.rank:
