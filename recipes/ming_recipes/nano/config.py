@@ -83,6 +83,9 @@ class Stage:
         pictures: Rows of a picture or video each. Without any, only the audio encoder runs.
         sounds: Utterances, about two a row.
         spoken: Of them questions, asked about their picture as well.
+        on_device: Pictures are drawn where the model is trained (`nano.on_device`), so that a GPU
+            does not wait for them; for a stage that asks nothing.
+        share: Of `minutes`, if the run has to end in time.
         capacity: Tokens of a packed row: a picture or video and its conversations.
         rate: Multiple of the learning rates.
         curve: Stages that share one curve of the learning rate; none: this one alone.
@@ -96,6 +99,8 @@ class Stage:
     pictures: Some = 0
     sounds: Some = 0
     spoken: Some = 0
+    on_device: bool = False
+    share: Share = 0.0
     capacity: Annotated[int, Range(96, 4096)] = 208
     rate: Multiple = 1.0
     curve: list[StageName] = field(default_factory=list)
@@ -120,6 +125,8 @@ class NanoPerception:
     processes: Annotated[int, Range(1, 1024)] = 2
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     workers: Annotated[int, Range(0, 1024)] = 0  # processes that make batches, for each process
+    # From start to result, 0 for as many as it takes: a stage has fewer steps if they do not fit.
+    minutes: Annotated[float, Range(0, 1_000_000)] = 0.0
     recordings: Count = 32000  # utterances, made by espeak-ng and flite before anything is heard
     speech: str | None = None  # a file of recordings in place of programs, see `nano/pack.py`
     free_words: Share = 0.0  # of the recordings: known words in any order

@@ -31,6 +31,8 @@ from ming_recipes.training.runs.logs import read_rows
 from ming_recipes.training.runs.metrics import METRICS
 
 REPORT = "training.json"
+LARGEST = 15_000_000
+"""Bytes of a file with weights: what any mail, repository or machine takes."""
 
 
 def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: str) -> None:
@@ -60,9 +62,9 @@ def ship(config: NanoPerception, omni: Omni, released: dict[str, Any], command: 
         "vision": ({k: released[k] for k in sorted(vision)}, [preprocessor]),
         "audio": ({k: released[k] for k in sorted(audio)}, []),
     }
-    export(tables, folder, released, files=[*words, preprocessor])
+    export(tables, folder, released, LARGEST, files=[*words, preprocessor])
     for name, (section, files) in shares.items():
-        export({name: tables[name]}, parts / name, section, files=files)
+        export({name: tables[name]}, parts / name, section, LARGEST, files=files)
     model = load(folder)
     loads = router_loads(model, held_out_talks(model, config.test_pictures))
     draw_loads(loads, out / "routers.png")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import cast
 
+import numpy as np
 import torch
 from lightning.pytorch.core import LightningDataModule
 from torch import nn
@@ -21,6 +22,7 @@ from ming_core.release import release_of
 from ming_recipes.nano.build import build, released_config
 from ming_recipes.nano.config import STAGES, NanoPerception, Stage, StageName
 from ming_recipes.nano.data import Packer, Row, media_only, row_of
+from ming_recipes.nano.on_device import Order
 from ming_recipes.nano.probes.cells import Cells, WordAlignment
 from ming_recipes.nano.probes.places import ObjectCell, Referent, TokenPosition
 from ming_recipes.nano.probes.speech import SpeechCTC, SpokenWords
@@ -32,6 +34,7 @@ from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance, Objective
 from ming_recipes.training.strategies import ranks
 from ming_vision.encoder import QwenVisionEncoder
+from ming_vision.processing import ImageProcessor
 
 
 class Learner:
@@ -119,6 +122,24 @@ def around(config: NanoPerception, name: StageName) -> tuple[int, int]:
     return sum(steps[:place]), sum(steps[place + 1 :])
 
 
+def check_stages(config: NanoPerception) -> None:
+    """Raises BadConfig for a stage that cannot be drawn on the device, and shares above the time
+    there is."""
+    for name in STAGES:
+        stage = config.stage(name)
+        if stage.on_device and (stage.seen.questions or stage.sounds or not stage.pictures):
+            raise BadConfig(
+                f"{name}.on_device draws pictures of which nothing is asked; set "
+                f"{name}.seen.questions=0 and {name}.sounds=0, or leave it"
+            )
+    shares = sum(config.stage(name).share for name in STAGES)
+    if config.minutes and not 0 < shares < 1:
+        raise BadConfig(
+            f"the shares of all stages add up to {shares:g}; with `minutes` they must be above 0 "
+            "and leave some time to prepare the data and to write the result"
+        )
+
+
 def begin(stage: Stage, omni: Omni) -> None:
     """What is done before the first step of a stage."""
     if stage.start == "hear as read":
@@ -146,18 +167,27 @@ class Examples(IterableDataset):
     rank: int = 0
     world: int = 1
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Order]:
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
         stage = self.config.stage(self.name)
         for step in range(self.start + first, stage.steps, every):
             turn = step * self.world + self.rank
-            if stage.pictures:
+            if stage.on_device:
+                processor = cast(ImageProcessor, self.packer.processor)
+                yield Order(self._seed(turn), stage.pictures, stage.seen, processor)
+            elif stage.pictures:
                 yield self.packer(self._rows(stage, step, turn))
             else:
                 uses = range(turn * stage.sounds, (turn + 1) * stage.sounds)
                 sounds = Sounds.joined([self.listening(use) for use in uses])
                 yield media_only([sounds.features], [], [], sounds)
+
+    def _seed(self, turn: int) -> int:
+        """Of pictures that are drawn together."""
+        stage = STAGES.index(self.name)
+        words = np.random.SeedSequence((self.config.seed, stage, turn)).generate_state(2)
+        return int(words[0]) << 31 | int(words[1]) >> 1
 
     def _rows(self, stage: Stage, step: int, turn: int) -> list[Row]:
         # No picture is seen twice, and no use of a recording: each stage goes on where those before
@@ -185,7 +215,7 @@ class StageData(LightningDataModule):
         self.config, self.packer, self.listening = config, packer, listening
         self.stage_name: StageName = name
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch | Order]:
         trainer = self.trainer
         assert trainer is not None
         place = ranks(trainer)
@@ -198,7 +228,9 @@ class StageData(LightningDataModule):
             place.rank,
             place.size,
         )
-        return DataLoader(examples, batch_size=None, num_workers=self.config.workers)
+        # An order is no work: it is given at once.
+        workers = 0 if self.config.stage(self.name).on_device else self.config.workers
+        return DataLoader(examples, batch_size=None, num_workers=workers)
 
     def val_dataloader(self) -> None:
         """The curve of a stage is made by `validation.Curve`."""

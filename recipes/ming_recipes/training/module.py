@@ -149,16 +149,15 @@ class OmniModule(LightningModule):
         optimizer = make_optimizer(
             self.settings, [(self.model, self.rates), (self.own, self.own_rates)]
         )
-        multiple = schedule(
-            self.settings.schedule,
-            self.steps,
-            self.settings.warmup,
-            self.settings.end,
-            self.before,
-            self.after,
-        )
-        curve = torch.optim.lr_scheduler.LambdaLR(optimizer, multiple)
+        curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._multiple(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
+
+    def _multiple(self, step: int) -> float:
+        """Of the learning rate. `steps` may change while the training runs, if it has to end in
+        time."""
+        settings, around = self.settings, (self.before, self.after)
+        curve = schedule(settings.schedule, self.steps, settings.warmup, settings.end, *around)
+        return curve(step)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int

@@ -93,7 +93,7 @@ def dense_labels(scenes: Sequence[Scene], motions: Sequence[Motion]) -> DenseLab
     cells = [cell_labels(scene, CELLS) for scene in scenes]
     # Index -1, no object, falls on the last entry.
     moves = [
-        np.array([_MOTION_CLASS[direction] for direction in (*motion, None)])[cell.index]
+        np.array([MOTION_CLASS[direction] for direction in (*motion, None)])[cell.index]
         for cell, motion in zip(cells, motions, strict=True)
     ]
 
@@ -125,7 +125,7 @@ def _among(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else IGNORED
 
 
-_MOTION_CLASS = {None: 0} | {direction: 1 + i for i, direction in enumerate(DIRECTIONS)}
+MOTION_CLASS = {None: 0} | {direction: 1 + i for i, direction in enumerate(DIRECTIONS)}
 
 
 def by_token(x: Tensor) -> Tensor:
