@@ -229,7 +229,7 @@ class StageData(LightningDataModule):
             place.size,
         )
         # An order is no work: it is given at once.
-        workers = 0 if self.config.stage(self.name).on_device else self.config.workers
+        workers = 0 if self.config.stage(self.stage_name).on_device else self.config.workers
         return DataLoader(examples, batch_size=None, num_workers=workers)
 
     def val_dataloader(self) -> None:
