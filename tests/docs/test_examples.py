@@ -86,8 +86,12 @@ def check(program: Any, name: str, arguments: list[str]) -> None:
         command = command.commands[name]
     given = command.make_context(name, list(arguments)).params
     if name == "train":
-        recipe = find_recipe(given["recipe"])
-        settings(recipe.load(), recipe.layers(given["config"] or []), given["overrides"] or [])
+        # A folder of one's own is a copy, and a file of one's own has what fits.
+        copied = given["recipe"].startswith("./")
+        recipe = find_recipe("understanding" if copied else given["recipe"])
+        own = {file.name for file in recipe.files}
+        files = [file for file in given["config"] or [] if file.name in own]
+        settings(recipe.load(), recipe.layers(files), given["overrides"] or [])
     if name == "run":
         options_of(benchmark_entry(given["name"]), given["options"] or [])
 
