@@ -22,7 +22,10 @@ CapacityOption = Annotated[
 ]
 
 data = plain_app(cls=CommandGroup, no_args_is_help=True)
-data.info.help = "Look at rows of training data, and count what is wrong with them."
+data.info.help = """Look at rows of training data, and count what is wrong with them.
+
+Example: ming data check rows.jsonl
+"""
 
 
 @data.command()
