@@ -9,6 +9,7 @@ buffer, which every process has whole.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 
@@ -41,6 +42,8 @@ def shard(root: nn.Module, omni: Omni, mesh: DeviceMesh, compute: torch.dtype) -
     """
     # A layer returns its router logits as a view, and nobody changes them in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
+    # Nor is it news that a state is gathered in two dimensions.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     keep_exact(omni, compute)
     if mesh["tensor_parallel"].size() > 1:
         tensor_parallel.split(omni.backbone, mesh["tensor_parallel"])
