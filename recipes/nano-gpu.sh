@@ -43,7 +43,7 @@ PYTHONPATH="$site:$(printf '%s:' "$here"/packages/*/src)$here/recipes${PYTHONPAT
 export PYTHONPATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 mkdir -p "$result"
-"$python" -c 'from ming_core.cli import main; main()' train nano-perception --config "$config" \
+"$python" -c 'from ming_core.cli import main; main()' train nano-perception --config "$here/recipes/ming_recipes/nano/nano.yaml" --config "$config" \
     out="$out" speech="$speech" "$@" 2>&1 | tee "$result/log.txt"
 for part in "$out"/parts/*/; do
     name=$(basename "$part")
