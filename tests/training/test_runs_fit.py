@@ -377,38 +377,12 @@ def test_a_disk_without_room_is_told_before(
 # What is refused before
 
 
-class Row:
-    def __init__(self, tokens: int, targets: int, problem: str | None = None) -> None:
-        self.tokens, self.targets, self.problem = tokens, targets, problem
-
-
-@pytest.mark.parametrize(
-    ("rows", "sentence"),
-    [
-        ([], "the training data has 0 rows"),
-        (
-            [Row(0, 0, "no answer")] * 2,
-            "none of the 2 rows can be trained on; the first: no answer",
-        ),
-        (
-            [Row(700, 5), Row(900, 5), Row(0, 0, "no answer")],
-            r"all 2 rows are longer than a row of a batch \(512 tokens\); the shortest has 700; "
-            "set capacity=700 or more",
-        ),
-        ([Row(100, 0), Row(50, 0), Row(900, 3)], "none of the 150 tokens in 2 rows is a target"),
-    ],
-)
-def test_data_without_hope_is_refused_with_numbers(rows: list[Row], sentence: str) -> None:
-    with pytest.raises(guard.Hopeless, match=f"^{sentence}"):
-        guard.refuse_hopeless(rows, 512)
-
-
 def test_a_model_of_which_nothing_is_trained_is_refused_with_numbers() -> None:
     layer = torch.nn.Linear(30, 50)
-    guard.refuse_hopeless([Row(5, 2)], 512, layer.parameters())
+    guard.refuse_frozen(layer.parameters())
     layer.requires_grad_(False)
-    with pytest.raises(guard.Hopeless, match=r"^0 of the 1,550 weights are trained; name some"):
-        guard.refuse_hopeless([Row(5, 2)], 512, layer.parameters())
+    with pytest.raises(BadConfig, match=r"^no weight is trained, of 1,550; name some with train="):
+        guard.refuse_frozen(layer.parameters())
 
 
 def test_a_logger_that_is_not_there_is_told_before(

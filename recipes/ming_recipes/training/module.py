@@ -22,6 +22,7 @@ from ming_recipes.training.norms import clip_gradients
 from ming_recipes.training.objectives import Objective, Term, weighted
 from ming_recipes.training.optimizers import Optimizer, make_optimizer
 from ming_recipes.training.patterns import freeze_others, rates
+from ming_recipes.training.runs.guard import refuse_frozen
 from ming_recipes.training.schedules import schedule
 from ming_recipes.training.strategies import Ranks, ranks
 
@@ -109,8 +110,7 @@ class OmniModule(LightningModule):
         self.own_rates = dict.fromkeys((name for name, _ in self.own.named_parameters()), 1.0)
         self.own_rates |= rates(self.own, {k.removeprefix(_OWN): v for k, v in own.items()})
         freeze_others(omni, self.rates)
-        if not self.rates and not any(p.requires_grad for p in self.own.parameters()):
-            raise BadConfig("no weight is trained; name some with `train`")
+        refuse_frozen([*omni.parameters(), *self.own.parameters()])
         if self.checkpointing:
             checkpoint_layers(omni)
         self.omni = omni

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from lightning import LightningModule
 from torch import nn
 
-from ming_core.errors import MingError
+from ming_core.errors import BadConfig, MingError
 
 SPARE = 64 * 2**20
 """Bytes for logs and sample answers."""
-
-
-class Hopeless(MingError):
-    """A training that could not learn anything."""
 
 
 class NoMemory(MingError):
@@ -31,57 +26,13 @@ class NoSpace(MingError):
     """The states of a training would not fit on the disk."""
 
 
-class Measured(Protocol):
-    """What is known of a row. tokens: its length. targets: tokens whose prediction is the loss.
-    problem: why it cannot be trained on, or None."""
-
-    @property
-    def tokens(self) -> int: ...
-    @property
-    def targets(self) -> int: ...
-    @property
-    def problem(self) -> str | None: ...
-
-
-def refuse_hopeless(
-    rows: Sequence[Measured], capacity: int, parameters: Iterable[nn.Parameter] | None = None
-) -> None:
-    """Raises Hopeless for data or a model of which nothing can be learnt.
-
-    rows: all rows of the training data. capacity: tokens that fit into a row of a batch; longer
-    rows are left out. parameters: of the model, once it is known which are trained.
-    """
-    if not rows:
-        raise Hopeless("the training data has 0 rows; name data that has some with data=")
-    usable = [row for row in rows if row.problem is None]
-    if not usable:
-        raise Hopeless(
-            f"none of the {len(rows)} rows can be trained on; the first: {rows[0].problem}; see "
-            "`ming data check`"
-        )
-    fitting = [row for row in usable if row.tokens <= capacity]
-    if not fitting:
-        shortest = min(row.tokens for row in usable)
-        raise Hopeless(
-            f"all {len(usable)} rows are longer than a row of a batch ({capacity} tokens); the "
-            f"shortest has {shortest}; set capacity={shortest} or more, or shorten the rows"
-        )
-    if not any(row.targets for row in fitting):
-        raise Hopeless(
-            f"none of the {sum(row.tokens for row in fitting)} tokens in {len(fitting)} rows is a "
-            "target, so there is no loss; each row needs an answer"
-        )
-    if parameters is not None:
-        refuse_frozen(parameters)
-
-
 def refuse_frozen(parameters: Iterable[nn.Parameter]) -> None:
-    """Raises Hopeless if no weight is trained."""
+    """Raises BadConfig if no weight is trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
     if not any(size for size, trained in sizes if trained):
-        raise Hopeless(
-            f"0 of the {sum(size for size, _ in sizes):,} weights are trained; name some with "
-            "train=, or add new ones with lora.rank="
+        raise BadConfig(
+            f"no weight is trained, of {sum(size for size, _ in sizes):,}; name some with train=, "
+            "or add new ones with lora.rank="
         )
 
 
