@@ -11,7 +11,10 @@ for the first five steps.
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +148,22 @@ def test_the_first_losses_of_a_stage_are_those_of_the_program_before(
     for group in trainer.optimizers[0].param_groups:
         groups[group["muon"], round(group["initial_lr"], 9)] += len(group["params"])
     assert sorted([*key, count] for key, count in groups.items()) == BEFORE[stage]["groups"]
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_a_process_that_makes_batches_outlives_a_signal_to_the_whole_group(
+    recordings: Path,
+) -> None:
+    config = replace(small_config(), workers=1)
+    learner = Learner(config, Tokenizer(Path(ming_core.__file__).parent / "presets/nano"))
+    block = config.stage("sight")
+    said = Recordings(recordings, "train", config.recordings)
+    data = StageData(config, learner.packer(block), learner.listening(said, block), "sight")
+    data.trainer = Trainer(accelerator="cpu", devices=1, logger=False)
+    loader = data.train_dataloader()
+    batches: Any = iter(loader)
+    next(batches)  # the process has begun
+    for process in batches._workers:
+        os.kill(process.pid, signal.SIGTERM)
+    for _ in range(4):  # more than were made ahead
+        next(batches)

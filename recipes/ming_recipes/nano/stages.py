@@ -32,6 +32,7 @@ from ming_recipes.nano.world.batch import training_example
 from ming_recipes.training.batch import Batch
 from ming_recipes.training.module import OmniModule
 from ming_recipes.training.objectives import Answers, Balance, Objective
+from ming_recipes.training.runs.stopping import leave_signals
 from ming_recipes.training.strategies import ranks
 from ming_vision.encoder import QwenVisionEncoder
 from ming_vision.processing import ImageProcessor
@@ -230,7 +231,9 @@ class StageData(LightningDataModule):
         )
         # An order is no work: it is given at once.
         workers = 0 if self.config.stage(self.stage_name).on_device else self.config.workers
-        return DataLoader(examples, batch_size=None, num_workers=workers)
+        return DataLoader(
+            examples, batch_size=None, num_workers=workers, worker_init_fn=leave_signals
+        )
 
     def val_dataloader(self) -> None:
         """The curve of a stage is made by `validation.Curve`."""
