@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from ming_core.errors import BadConfig
@@ -118,6 +121,23 @@ def test_workers_measure_the_same(
     alone, together = measure(rows, parts), measure(rows, parts, workers=2)
     assert alone.sizes == together.sizes
     assert list(map(str, alone.faults.values())) == list(map(str, together.faults.values()))
+
+
+def test_a_process_that_measures_outlives_a_signal_to_the_whole_group(
+    write_rows: Write, said: Said, parts: Parts
+) -> None:
+    """The training answers it, and would otherwise hear of a process that has failed."""
+    told: list[int] = []
+
+    def signal_all(done: int, rows: int, dataset: str) -> None:
+        if not told:
+            told.extend(child.pid for child in psutil.Process().children())
+            for process in told:
+                os.kill(process, signal.SIGTERM)
+
+    rows = open_rows(write_rows([said(f"number {number}?") for number in range(80)]))
+    assert len(measure(rows, parts, workers=1, progress=signal_all).kept()) == 80
+    assert told
 
 
 def test_what_is_left_out_is_told_with_numbers(write_rows: Write, said: Said, parts: Parts) -> None:

@@ -21,6 +21,7 @@ from ming_core.evaluation.lines import LineFile, read_lines
 from ming_recipes.training.examples import Parts, read_example
 from ming_recipes.training.files import Rows
 from ming_recipes.training.records import BadRow
+from ming_recipes.training.runs.stopping import leave_signals
 
 Progress = Callable[[int, int, str], None]
 """Is told (rows done, rows in all, name of the data set)."""
@@ -207,7 +208,12 @@ def _known(file: Path, head: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 def _lines(rows: Rows, parts: Parts, first: int, workers: int) -> Iterator[dict[str, Any]]:
     if len(rows) - first < 64:
         workers = 0
-    yield from DataLoader(_Sized(rows, parts, first), batch_size=None, num_workers=workers)
+    yield from DataLoader(
+        _Sized(rows, parts, first),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=leave_signals,
+    )
 
 
 def _watched(
