@@ -235,7 +235,7 @@ def test_kill_9_at_any_time_changes_nothing(
 ) -> None:
     """Killed again and again, until it has reached the end."""
     drawn = random.Random(0)
-    config = toy.Toy(out=str(tmp_path), accumulate=2, pause=0.01, look=0.01)
+    config = toy.Toy(out=str(tmp_path), accumulate=2, pause=0.1, look=0.01)
     config.run.save_every = 1
     kills = 0
     for _ in range(30):

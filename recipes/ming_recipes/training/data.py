@@ -82,9 +82,21 @@ def measure_sets(
 
 def default_workers(ranks: int = 1) -> int:
     """Processes that make batches ahead: what the cores allow beside the training itself."""
+    return max(0, min(4, _cores() // ranks - 1))
+
+
+def default_threads(ranks: int = 1) -> int:
+    """Threads of one process of a training: the cores that the makers of batches leave.
+
+    With more, threads wait for each other at every small operation, and a step takes many times as
+    long.
+    """
+    return max(1, _cores() // ranks - default_workers(ranks))
+
+
+def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(0, min(4, cores // ranks - 1))
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class OmniData(LightningDataModule):

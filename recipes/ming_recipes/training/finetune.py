@@ -6,6 +6,7 @@ as `adapter` or `model` in the folder of the run.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from ming_core.errors import BadConfig
 from ming_core.media import Message, Text
 from ming_core.presets import BACKBONE
 from ming_recipes.training.collate import Change
-from ming_recipes.training.data import DataSet, OmniData, measure_sets
+from ming_recipes.training.data import DataSet, OmniData, default_threads, measure_sets
 from ming_recipes.training.dialects import ReadRow, read_row
 from ming_recipes.training.examples import Parts
 from ming_recipes.training.lora import Base, inject, save_adapter
@@ -80,8 +81,10 @@ def finetune(
         if result.exists():
             run.note(f"this run is finished; its result is in {result}")
             return
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(default_threads(plan.devices))
         work = Work(settings, plan, run)
-        sets = [*settings.data, *rehearsal(out)]
+        sets = rehearsed(settings.data, rehearsal(out))
         training, validation = work.rows(sets, reader(work.model))
         data = OmniData(
             training,
@@ -109,6 +112,20 @@ def finetune(
             callbacks=callbacks(work.model),
         )
         work.save(module, result, bool(validation))
+
+
+def rehearsed(own: Sequence[DataSet], more: Sequence[DataSet]) -> list[DataSet]:
+    """All data sets. The shares of `more` are of everything; `own` divides the rest.
+
+    Raises BadConfig if only a part of several data sets has a share.
+    """
+    given = [one.share for one in own if one.share is not None]
+    if not more or 0 < len(given) < len(own):  # the second is refused where they are mixed
+        return [*own, *more]
+    left = 1 - sum(one.share or 0 for one in more)
+    shares = given or [1.0] * len(own)
+    scaled = [replace(one, share=left * s / sum(shares)) for one, s in zip(own, shares)]
+    return [*scaled, *more]
 
 
 def default_objectives(settings: FineTuning) -> list[Objective]:

@@ -15,11 +15,14 @@ the copy.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from ming_recipes.compare.stopping import stop_on_regression
+from ming_recipes.nano.rehearsal import rehearsal
 from ming_recipes.training.dialects import ReadRow, Row, read_row
 from ming_recipes.training.finetune import finetune
 from ming_recipes.training.objectives import Answers, Balance
+from ming_recipes.training.ranges import Range
 from ming_recipes.training.recipe import Recipe
 from ming_recipes.training.records import Record
 from ming_recipes.training.settings import FineTuning
@@ -35,11 +38,14 @@ class Understanding(FineTuning):
             the model.
         augment: Move, zoom, turn and light pictures a little each time they are used, so that few
             of them teach more. It is wrong for answers about places.
+        rehearse: Share of the rows that are about nano's own world, so that nano keeps what it
+            knows. For another model, name rows of what it should keep as a second data set.
     """
 
     out: str = "runs/understanding"
     system: str | None = None
     augment: bool = False
+    rehearse: Annotated[float, Range(0, 0.95)] = 0.0
 
 
 def reader(settings: Understanding) -> ReadRow:
@@ -66,9 +72,17 @@ def train(settings: Understanding, command: str) -> None:
         # The answers are what is learnt. The experts of a mixture must stay evenly used meanwhile:
         # settings.losses has the weights of these terms.
         objectives=[Answers(), Balance(settings.bias_rate)],
+        rehearsal=lambda folder: (
+            [rehearsal(folder / "rehearsal", PICTURES, settings.rehearse)]
+            if settings.rehearse
+            else []
+        ),
         change=changed_picture if settings.augment else None,
         callbacks=lambda model: stop_on_regression(settings, model),
     )
 
+
+PICTURES = 800
+"""Of nano's own world, with about six questions each."""
 
 RECIPE = Recipe(Understanding, train)

@@ -152,7 +152,7 @@ def pack(
         modality_ids=torch.zeros(rows, capacity, dtype=torch.long, device="cpu"),
         segment_ids=torch.full((rows, capacity), -1, device="cpu"),
         sample_ids=torch.full((rows, capacity), -1, device="cpu"),
-        cu_seqlens=torch.empty(0),
+        cu_seqlens=torch.empty(0, device="cpu"),
         order=sorted(range(len(samples)), key=lambda i: placements[i]),
     )
     query_ids = torch.full((rows, capacity), -1, device="cpu")
