@@ -333,7 +333,15 @@ class Needy(Bare):
         self.level = level
 
 
-@pytest.mark.parametrize("target", [Fakes, Half, Needy, 3, lambda: None], ids=str)
+def nothing() -> None:
+    """A function that makes no benchmark."""
+
+
+def repr_of(target: Any) -> str:
+    return getattr(target, "__name__", str(target))
+
+
+@pytest.mark.parametrize("target", [Fakes, Half, Needy, 3, nothing], ids=repr_of)
 def test_what_is_registered_must_be_a_benchmark(run, fake, benchmarks: Fakes, target: Any) -> None:
     register = Registrar(get_plugins().benchmarks, "acme", pytest.fail)
     register("odd", "acme_bench:odd")

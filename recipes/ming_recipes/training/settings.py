@@ -83,11 +83,12 @@ class FineTuning(RunSettings):
 
     def patterns(self) -> dict[str, float]:
         """What is trained, with the matrices of LoRA. Raises BadConfig if nothing is."""
-        found = dict(self.train)
+        found: dict[str, float] = {}
         if self.lora.rank:
             found["*.lora_*"] = 1.0
             if self.lora.whole:
                 found["*.modules_to_save.*"] = 1.0
+        found |= self.train  # of several patterns the last one counts
         if not any(found.values()):
             raise BadConfig(
                 "nothing is trained: set lora.rank, or name weights, as train={'backbone.*': 1}"

@@ -146,7 +146,7 @@ def test_the_language_of_words() -> None:
         ("clip.mp4", {"language": "zh"}, "请描述视频内容。"),
         (Video("clip.bin"), {"detail": "short"}, "Describe the video in one sentence."),
     ],
-    ids=str,
+    ids=["picture", "picture in Chinese", "picture in short", "video in Chinese", "video in short"],
 )
 def test_describe_asks_by_kind(medium: Any, options: dict[str, Any], question: str) -> None:
     model = Scripted("a star")
