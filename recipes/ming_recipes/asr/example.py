@@ -1,7 +1,7 @@
 r"""Recordings of fifty names that nano never heard, to try the recipe with:
 
-    python -m ming_recipes.asr.names names
-    ming train asr 'data=[{path: names/train, share: 4}, {path: names/known}]' \
+    python -m ming_recipes.asr.example names
+    ming train asr 'data=[{path: names/train, share: 4}, {path: names/known, share: 1}]' \
         validation=names/held-out steps=400 out=runs/names
 
 espeak-ng says them (`apt install espeak-ng`), in sentences that nano knows. The held-out recordings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ming_audio.datasets import read_folder
-from ming_recipes.asr import names
+from ming_recipes.asr import example
 from ming_recipes.nano.world.names import NAMES
 from ming_recipes.nano.world.speech import TRAIN_VOICES, Utterance
 
@@ -22,7 +22,7 @@ def spoken(monkeypatch: pytest.MonkeyPatch) -> list[Utterance]:
         found.append(said)
         return np.full(160, 0.25, dtype=np.float32)
 
-    monkeypatch.setattr(names, "speak", hum)
+    monkeypatch.setattr(example, "speak", hum)
     return found
 
 
@@ -33,9 +33,9 @@ def rows(folder: Path) -> list[dict[str, object]]:
 def test_new_names_are_said_by_known_voices_and_tested_by_others(
     tmp_path: Path, spoken: list[Utterance]
 ) -> None:
-    names.main(str(tmp_path / "a"))
-    assert len(names.NEW_NAMES) == 50
-    assert not set(names.NEW_NAMES) & set(NAMES["en"])
+    example.main(str(tmp_path / "a"))
+    assert len(example.NEW_NAMES) == 50
+    assert not set(example.NEW_NAMES) & set(NAMES["en"])
     train, known, held_out = (
         rows(tmp_path / "a" / name) for name in ("train", "known", "held-out")
     )
@@ -43,7 +43,7 @@ def test_new_names_are_said_by_known_voices_and_tested_by_others(
     heard = {said.voice for said in spoken[: len(train)]}
     assert heard <= set(TRAIN_VOICES["en"][0])
     assert not heard & {said.voice for said in spoken[-len(held_out) :]}
-    for name in names.NEW_NAMES:
+    for name in example.NEW_NAMES:
         assert sum(name in str(row["text"]).split() for row in train) >= 12
         assert not any(name in str(row["text"]) for row in known)
     listed = [row for row in train if row["hotwords"]]
@@ -52,15 +52,15 @@ def test_new_names_are_said_by_known_voices_and_tested_by_others(
         assert isinstance(row["hotwords"], list)
         assert isinstance(row["entity_list"], list)
         assert set(row["entity_list"]) < set(row["hotwords"])
-    names.main(str(tmp_path / "b"))
+    example.main(str(tmp_path / "b"))
     assert rows(tmp_path / "b" / "train") == train
 
 
 def test_the_benchmark_of_names_reads_the_held_out_rows(
     tmp_path: Path, spoken: list[Utterance]
 ) -> None:
-    names.main(str(tmp_path / "a"))
+    example.main(str(tmp_path / "a"))
     style, utterances = read_folder(tmp_path / "a" / "held-out")
     assert style == "contextasr"
     assert len(utterances) == 100
-    assert all(set(one.entities) <= set(names.NEW_NAMES) and one.entities for one in utterances)
+    assert all(set(one.entities) <= set(example.NEW_NAMES) and one.entities for one in utterances)
