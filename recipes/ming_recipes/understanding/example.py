@@ -1,8 +1,8 @@
 """Pictures of shapes and colours that nano has no words for: the example of docs/finetune.md.
 
-    python -m ming_recipes.understanding.example my-data
+    python -m ming_recipes.understanding.example my-data held-out
 
-writes my-data/rows.jsonl with 200 pictures, and my-data/held-out.jsonl with 100 others.
+writes rows about 200 pictures into the folder my-data, and about 100 others into held-out.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def picture(seed: int) -> tuple[Image.Image, str, str]:
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), color, shape
 
 
-def write(folder: Path, name: str, seeds: range) -> None:
-    """Pictures, and the file `name` with three questions about each. Raises CannotWrite."""
+def write(folder: Path, seeds: range) -> None:
+    """Pictures, and `rows.jsonl` with three questions about each. Raises CannotWrite."""
     make_folder(folder)
     lines = []
     for seed in seeds:
@@ -70,9 +70,11 @@ def write(folder: Path, name: str, seeds: range) -> None:
             ]
             row = {"id": f"{seed}.{number}", "messages": messages, "images": [f"{seed}.png"]}
             lines.append(json.dumps(row) + "\n")
-    write_file(folder / name, "".join(lines))
+    write_file(folder / "rows.jsonl", "".join(lines))
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), "rows.jsonl", range(200))
-    write(Path(sys.argv[1]), "held-out.jsonl", range(10_000, 10_100))
+    if len(sys.argv) != 3:
+        sys.exit("give two folders: one for 200 pictures to train on, one for 100 to test with")
+    write(Path(sys.argv[1]), range(200))
+    write(Path(sys.argv[2]), range(10_000, 10_100))
