@@ -151,6 +151,14 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"steps: !!python/object/apply:os.getcwd []\n", "mine.yaml, line 1 cannot be read as YAM"),
         (b"#" * 2_000_000, "mine.yaml is larger than 1000000 bytes"),
         (b"steps: " + b"[" * 100_000, "the settings do not fit this recipe"),
+        (
+            b"steps: 1\nout: a\nsteps: 2\n",
+            "mine.yaml, line 3 cannot be read as YAML: 'steps' stands",
+        ),
+        (
+            b"lora: {rank: 1, rank: 2}\n",
+            "mine.yaml, line 1 cannot be read as YAML: 'rank' stands twi",
+        ),
         (b"steps: \0\n", "mine.yaml cannot be read as YAML"),
         (BOMB.encode(), "unknown setting 'a'"),
     ],

@@ -213,7 +213,18 @@ def settings(recipe: Recipe, files: Sequence[Path], overrides: Sequence[str]) ->
 
 
 class _Yaml(yaml.SafeLoader):
-    """1e-3 is a number; YAML 1.1 asks for a point in it."""
+    """1e-3 is a number; YAML 1.1 asks for a point in it. No setting may stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value!r} stands twice; leave one out",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 _Yaml.add_implicit_resolver(
