@@ -24,8 +24,12 @@ class Result:
 
 
 @pytest.fixture
-def ming(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def ming(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
     from ming_core.cli import main
+
+    monkeypatch.delenv("COLUMNS", raising=False)  # lines are whole
 
     def call(*arguments: object) -> Result:
         with pytest.raises(SystemExit) as end:
