@@ -78,6 +78,14 @@ def test_settings_come_in_layers(run: Any, trained: Trained) -> None:
     assert command == "ming train mine 'out=a b' focus.color=1 --config mine.yaml"
 
 
+@pytest.mark.parametrize("day", ["2024-11-28", "2024-13-45"])
+def test_a_folder_may_be_named_by_a_day(run: Any, trained: Trained, day: str) -> None:
+    Path("mine.yaml").write_text(f"out: {day}\n")
+    for words in (["--config", "mine.yaml"], [f"out={day}"]):
+        assert run("train", "mine", *words).code == 0
+        assert trained.calls.pop()[0]["out"] == day
+
+
 REGISTERED = "of acme has no file of settings: "
 
 
@@ -117,6 +125,10 @@ REGISTERED = "of acme has no file of settings: "
         (["mine", "out=a${out}"], "out is 'a${out}', and settings are not looked up elsewhere"),
         (["mine", "focus.color=${rate}"], "focus.color is '${rate}', and settings are not looked"),
         (["mine", "out=${oc.env:"], "settings"),
+        (["mine", "focus={color: 1, color: 2}"], "'color' stands twice; leave one out"),
+        (["mine", "focus={[1]: 2}"], "'focus={[1]: 2}': found unhashable key"),
+        (["mine", "steps=!!int x"], "cannot read the override 'steps=!!int x': 'x' is no int"),
+        (["mine", "steps=0b_"], "cannot read the override 'steps=0b_': '0b_' is no int"),
         (["mine", "--config", "no.yaml"], "cannot read no.yaml: No such file or directory"),
         (["mine", "--config", "."], "cannot read .: Is a directory"),
     ],
@@ -159,6 +171,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
             b"lora: {rank: 1, rank: 2}\n",
             "mine.yaml, line 1 cannot be read as YAML: 'rank' stands twi",
         ),
+        (b"focus: {? [1] : 2}\n", "mine.yaml, line 1 cannot be read as YAML: found unhashable key"),
+        (b"focus: !!map [1]\n", "mine.yaml, line 1 cannot be read as YAML: expected a mapping"),
+        (b"steps: !!int x\n", "mine.yaml, line 1 cannot be read as YAML: 'x' is no int"),
+        (b"rate: !!float ''\n", "mine.yaml, line 1 cannot be read as YAML: '' is no float"),
+        (b"fast: !!bool x\n", "mine.yaml, line 1 cannot be read as YAML: 'x' is no bool"),
+        (b"out: !!timestamp x\n", "mine.yaml, line 1 cannot be read as YAML: 'x' is no timestamp"),
+        (b"steps: 2024-01-01\n", "steps is '2024-01-01'; it must be a whole number"),
         (b"steps: \0\n", "mine.yaml cannot be read as YAML"),
         (BOMB.encode(), "unknown setting 'a'"),
     ],

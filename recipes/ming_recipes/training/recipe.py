@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, get_args, get_origin
+from typing import Any, ClassVar, TypeGuard, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -213,17 +213,34 @@ def settings(recipe: Recipe, files: Sequence[Path], overrides: Sequence[str]) ->
 
 
 class _Yaml(yaml.SafeLoader):
-    """1e-3 is a number; YAML 1.1 asks for a point in it. No setting may stand twice."""
+    """1e-3 is a number; YAML 1.1 asks for a point in it. A date is a text, as no setting is a date.
+    No setting may stand twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # the library expects fitting values
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                problem=f"{shown(node.value)} is no {kind}", problem_mark=node.start_mark
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # which the library refuses
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key.value!r} stands twice; leave one out",
                     problem_mark=key.start_mark,
                 )
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -285,6 +302,10 @@ def _set(config: Any, kind: type, item: str) -> None:
     (*names, last), hint = _way(kind, path)
     try:
         value = yaml.load(text, _Yaml)
+    except yaml.constructor.ConstructorError as error:
+        if kind_of(hint)[0] is not str:
+            raise BadConfig(f"cannot read the override {item!r}: {error.problem}") from None
+        value = text
     except yaml.YAMLError:
         value = text
     if kind_of(hint)[0] is str and not isinstance(value, str | list | dict):
