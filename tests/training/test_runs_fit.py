@@ -29,6 +29,7 @@ from ming_recipes.training.runs.fit import BEST, LAST, RunSettings, best_state
 from ming_recipes.training.runs.keeping import Diverged
 from ming_recipes.training.runs.logs import append_row, cut_rows, read_rows
 from ming_recipes.training.runs.states import read_state
+from ming_recipes.training.runs.stopping import leave_signals
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 
@@ -297,6 +298,38 @@ def test_who_makes_batches_does_not_end_before_the_training(
     process.join(20)
     assert process.exitcode == 128 + number
     assert read_state(tmp_path / LAST)["global_step"] == list(read_rows(metrics))[-1]["step"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody tells who sent a signal")
+def test_who_makes_batches_ends_for_the_training_and_for_nobody_else() -> None:
+    """Python ends with SIGTERM what it has started, and waits; so an error may not hang."""
+    ready, told = FORK.Pipe()
+
+    def work() -> None:
+        leave_signals()
+        told.send(True)
+        time.sleep(60)
+
+    worker = FORK.Process(target=work)
+    worker.start()
+    assert ready.recv()
+    assert worker.pid
+    pid = worker.pid
+
+    def other() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(pid, number)
+
+    sender = FORK.Process(target=other)
+    sender.start()
+    sender.join()
+    worker.join(0.3)
+    assert worker.exitcode is None
+    worker.terminate()
+    worker.join(10)
+    code = worker.exitcode
+    worker.kill()
+    assert code == 0
 
 
 def test_another_callback_may_end_a_training(

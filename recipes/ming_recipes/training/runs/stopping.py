@@ -59,10 +59,22 @@ def leave_signals(worker: int = 0) -> None:
     """Let a process that makes batches ignore what a terminal or a scheduler sends to all of them.
 
     `worker_init_fn` of a DataLoader. Otherwise it would end before the step of the training, which
-    needs its batches. It ends when the loader does, or when the training is gone.
+    needs its batches. It ends when the loader does, when the training is gone, or when the training
+    itself sends SIGTERM: Python does so at its end and then waits for the process.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # tells who sent it; macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # one that is ignored would not be told
+        threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_for(training: int) -> None:
+    """End this process when the training sends SIGTERM, and nobody else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
+        pass
+    os._exit(0)
 
 
 if hasattr(os, "register_at_fork"):
