@@ -237,6 +237,20 @@ def test_page_that_cannot_be_written_is_told_before_the_work(
     assert "there is no folder" in found.err
 
 
+def test_page_takes_the_place_of_a_page_only(
+    mixed: list[dict[str, Any]], write_rows: Write, tmp_path: Path, ming: Callable[..., Result]
+) -> None:
+    rows, out = write_rows(mixed), tmp_path / "page.html"
+    before = rows.read_bytes()
+    found = ming("data", "preview", rows, "-o", rows)
+    assert (found.code, found.out) == (2, "")
+    assert "holds something else than a page; name another file with -o" in found.err
+    assert rows.read_bytes() == before
+    out.touch()  # as mktemp makes it
+    for _ in range(2):
+        assert ming("data", "preview", rows, "-n", 1, "-o", out).code == 0
+
+
 def test_commands_are_light() -> None:
     import subprocess
     import sys

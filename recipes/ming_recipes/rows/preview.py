@@ -13,7 +13,7 @@ import numpy as np
 
 from ming_core.chat.prompt import Chars, MediaTokens, Patches, Special, expand, render_example
 from ming_core.cli.terminal import note
-from ming_core.errors import MingError
+from ming_core.errors import CannotWrite, MingError
 from ming_core.media import Media, with_sound
 from ming_core.model.encoder import item_seconds
 from ming_core.output import check_target, write_file
@@ -129,7 +129,7 @@ def show_preview(
     from ming_core import load
 
     if out is not None:
-        check_target(out)
+        _check_page(out)
     rows = open_rows(path, media=media)
     parts = Parts.of(load(model))
     views = draw(rows, parts, number, seed, capacity or parts.context)
@@ -142,6 +142,18 @@ def show_preview(
     if all(one.fault for one in views):
         fault = views[0].fault
         raise MingError(f"none of the drawn rows can be trained on; the first: {fault}")
+
+
+def _check_page(out: Path) -> None:
+    """Raises CannotWrite where no page can be written, and for a file that is none: perhaps the
+    rows themselves."""
+    check_target(out)
+    if not out.is_file():
+        return
+    with out.open("rb") as file:
+        start = file.read(15)
+    if start and start.lower() != b"<!doctype html>":
+        raise CannotWrite(f"{out} holds something else than a page; name another file with -o")
 
 
 def print_views(views: Iterable[View], count: int, model: str) -> None:
