@@ -13,12 +13,15 @@ from PIL import Image
 
 from ming_core import load
 from ming_core.errors import BadConfig
+from ming_core.media import Text
 from ming_core.plugins import get_plugins
 from ming_recipes.cli import head
 from ming_recipes.training.data import DataSet
+from ming_recipes.training.dialects import Row
 from ming_recipes.training.finetune import held_out
 from ming_recipes.training.recipe import find_recipe, settings
 from ming_recipes.training.sizes import Measured, Size
+from ming_recipes.understanding import recipe as understanding
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 
@@ -100,6 +103,55 @@ def test_the_nano_recipe_trains_an_adapter(run: Any, pictures: Path, tmp_path: P
     other = run(*words, "lora.rank=2")
     assert other.code == 2
     assert "was started with other settings: lora.rank (16 there, 2 now)" in other.err
+
+
+def test_rows_of_wrong_types_are_left_out_of_a_training(run: Any, tmp_path: Path) -> None:
+    """Also by the processes that measure many rows."""
+    bad: list[Any] = [{"messages": 1}, {"messages": True}, {"messages": [5]}, 3, None]
+    rows = [*bad, *(row("what is a bolt?", f"shape {number}") for number in range(70))]
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    words = ("train", "understanding", f"data={data}", f"out={out}", "steps=1", "rehearse=0")
+    done = run(*words, "capacity=256", "system=be brief")
+    assert done.code == 0, done.err
+    assert "3 of 75 rows of rows are left out (wrong type)" in done.err
+    assert "2 of 75 rows of rows are left out (broken row)" in done.err
+
+
+@pytest.mark.parametrize("key", ["messages", "conversations"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_system_text_of_the_settings_is_for_rows_without(key: str, as_text: bool) -> None:
+    names = ("role", "content") if key == "messages" else ("from", "value")
+    turns = [("user", "how many?"), ("assistant", "two")]
+
+    def read(turns: list[tuple[str, str]], **more: str) -> list[tuple[str, str]]:
+        listed: Any = [dict(zip(names, turn, strict=True)) for turn in turns]
+        values = {key: json.dumps(listed) if as_text else listed, **more}
+        found = understanding.reader(understanding.Understanding(system="ours"))(
+            Row(values, "row 1", "1", lambda kind, name: name)
+        )
+        return [
+            (m.role, "".join(p.text for p in m.parts if isinstance(p, Text)))
+            for m in found.messages
+        ]
+
+    assert read(turns) == [("system", "ours"), *turns]
+    assert read([("system", ""), *turns]) == [("system", "ours"), *turns]
+    assert read([("system", "own"), *turns]) == [("system", "own"), *turns]
+    assert read(turns, system="own") == [("system", "own"), *turns]
+
+
+def test_a_mended_command_may_use_the_folder_of_a_refused_one(
+    run: Any, pictures: Path, tmp_path: Path
+) -> None:
+    words = ("train", "understanding", f"out={tmp_path / 'run'}", "steps=1", "rehearse=0", *SHORT)
+    for wrong in ("data=gone", "data.0.path=gone", f"data={pictures} loggers=[tensorbord]"):
+        refused = run(*words, *wrong.split())
+        assert refused.code == 2
+        assert "other settings" not in refused.err
+    assert run(*words, f"data={pictures}").code == 0
+    other = run(*words, f"data={pictures}", "seed=1")
+    assert "was started with other settings: seed (0 there, 1 now)" in other.err
 
 
 def test_whole_weights_become_a_model(run: Any, pictures: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+from ming_core.media import Message, Text
 from ming_recipes.compare.stopping import stop_on_regression
 from ming_recipes.nano.rehearsal import rehearsal
 from ming_recipes.training.dialects import ReadRow, Row, read_row
@@ -52,13 +53,11 @@ def reader(settings: Understanding) -> ReadRow:
     """What makes a record of a row."""
 
     def read(row: Row) -> Record:
-        turns = row.values.get("messages") or ()
-        own = row.values.get("system") or any(
-            isinstance(turn, dict) and turn.get("role") == "system" for turn in turns
-        )
-        if settings.system and not own:
-            row = replace(row, values={**row.values, "system": settings.system})
-        return read_row(row)
+        record = read_row(row)
+        if not settings.system or record.messages[0].role == "system":
+            return record
+        first = Message("system", (Text(settings.system),))
+        return replace(record, messages=(first, *record.messages))
 
     return read
 

@@ -19,6 +19,7 @@ from ming_core.notes import note_to_user
 from ming_core.output import remove_parts, replacing
 from ming_recipes.training.runs.attempts import attempt_log, log, logging_to, other_log
 from ming_recipes.training.runs.machine import environment, summary
+from ming_recipes.training.runs.metrics import METRICS
 from ming_recipes.training.runs.processes import (
     GONE,
     is_follower,
@@ -84,14 +85,22 @@ def running(
             return
         try:
             with _locked(folder):
+                new = not (folder / RECORD).exists()
                 _record(folder, settings_of(config), command, results)
                 remove_parts(folder)
-                with (
-                    logging_to(attempt_log(folder), command, summary()),
-                    other_processes(processes, folder, stop),
-                ):
-                    _write_beside(folder, config)
-                    yield Run(folder, stop)
+                try:
+                    with (
+                        logging_to(attempt_log(folder), command, summary()),
+                        other_processes(processes, folder, stop),
+                    ):
+                        _write_beside(folder, config)
+                        yield Run(folder, stop)
+                except MingError:
+                    if new and not _has_begun(folder, results):
+                        (folder / RECORD).unlink(
+                            missing_ok=True
+                        )  # a mended command may use the folder
+                    raise
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
             raise BadRun(
@@ -122,6 +131,13 @@ def _following(folder: Path, stop: Stop) -> Iterator[None]:
                 note_to_user(GONE)
             log.exception("ended by an error of the program")
             raise SystemExit(1) from None
+
+
+def _has_begun(folder: Path, results: Sequence[str]) -> bool:
+    """Whether there is a step, a state or a result that other settings would not fit."""
+    return any(os.path.lexists(folder / name) for name in results) or any(
+        next(folder.rglob(pattern), None) for pattern in (METRICS, "*.ckpt")
+    )
 
 
 def settings_of(config: Any) -> dict[str, Any]:
