@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch.utils.data import DataLoader, TensorDataset
 
 from ming_core.errors import BadConfig, MissingPlugin, UnknownName
 from ming_core.output import replacing
@@ -29,7 +30,7 @@ from ming_recipes.training.runs.fit import BEST, LAST, RunSettings, best_state
 from ming_recipes.training.runs.keeping import Diverged
 from ming_recipes.training.runs.logs import append_row, cut_rows, read_rows
 from ming_recipes.training.runs.states import read_state
-from ming_recipes.training.runs.stopping import leave_signals
+from ming_recipes.training.runs.stopping import answering_signals, leave_signals
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 
@@ -300,36 +301,36 @@ def test_who_makes_batches_does_not_end_before_the_training(
     assert read_state(tmp_path / LAST)["global_step"] == list(read_rows(metrics))[-1]["step"]
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody tells who sent a signal")
-def test_who_makes_batches_ends_for_the_training_and_for_nobody_else() -> None:
-    """Python ends with SIGTERM what it has started, and waits; so an error may not hang."""
-    ready, told = FORK.Pipe()
+def test_an_error_of_the_program_does_not_hang(tmp_path: Path) -> None:
+    """It keeps the loader alive, and its processes leave the signal with which Python ends them."""
 
-    def work() -> None:
-        leave_signals()
-        told.send(True)
-        time.sleep(60)
+    def program() -> None:
+        loader = DataLoader(
+            TensorDataset(torch.arange(4)), num_workers=2, worker_init_fn=leave_signals
+        )
+        with answering_signals():
+            batches = iter(loader)
+            next(batches)
+            pids = [str(child.pid) for child in multiprocessing.active_children()]
+            (tmp_path / "pids").write_text(" ".join(pids))
+            raise KeyError
 
-    worker = FORK.Process(target=work)
-    worker.start()
-    assert ready.recv()
-    assert worker.pid
-    pid = worker.pid
+    def first() -> None:
+        try:
+            program()
+        except KeyError as error:
+            sys.last_value = error  # as the interpreter keeps it
+            raise SystemExit(3) from None
 
-    def other() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            os.kill(pid, number)
-
-    sender = FORK.Process(target=other)
-    sender.start()
-    sender.join()
-    worker.join(0.3)
-    assert worker.exitcode is None
-    worker.terminate()
-    worker.join(10)
-    code = worker.exitcode
-    worker.kill()
-    assert code == 0
+    process = FORK.Process(target=first)
+    process.start()
+    process.join(20)
+    code = process.exitcode
+    process.kill()
+    assert code == 3
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_another_callback_may_end_a_training(

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import active_children
 from types import FrameType
 
 SIGNALS = tuple(
@@ -59,27 +60,38 @@ def leave_signals(worker: int = 0) -> None:
     """Let a process that makes batches ignore what a terminal or a scheduler sends to all of them.
 
     `worker_init_fn` of a DataLoader. Otherwise it would end before the step of the training, which
-    needs its batches. It ends when the loader does, when the training is gone, or when the training
-    itself sends SIGTERM: Python does so at its end and then waits for the process.
+    needs its batches. It ends when the loader does, or when the training is gone: see
+    `ending_makers`.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # tells who sent it; macOS has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # one that is ignored would not be told
-        threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_for(training: int) -> None:
-    """End this process when the training sends SIGTERM, and nobody else."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
-        pass
-    os._exit(0)
 
 
 if hasattr(os, "register_at_fork"):
     # What a forked process hears is no signal of this one.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+@contextmanager
+def ending_makers() -> Iterator[None]:
+    """Ends the processes that make batches if the block fails.
+
+    An error keeps their loader alive, so they wait for work. Python would end them with SIGTERM,
+    which they leave, and wait for them for ever.
+    """
+    before = active_children()
+    try:
+        yield
+    except BaseException:
+        makers = [one for one in active_children() if one.daemon and one not in before]
+        if makers and hasattr(signal, "SIGCHLD"):  # Windows has no signals that are left
+            # Torch would raise an error of its own for each that ends.
+            hears = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for one in makers:
+                one.kill()
+                one.join()
+            signal.signal(signal.SIGCHLD, hears)
+        raise
 
 
 @contextmanager
@@ -103,7 +115,8 @@ def answering_signals() -> Iterator[Stop]:
     ended = threading.Event()
     threading.Thread(target=_listen, args=(heard, stop, ended), daemon=True).start()
     try:
-        yield stop
+        with ending_makers():
+            yield stop
     finally:
         ended.set()
         signal.set_wakeup_fd(before)
