@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -23,6 +23,7 @@ from ming_recipes.training.examples import Parts
 from ming_recipes.training.files import open_rows
 from ming_recipes.training.mixing import Mix
 from ming_recipes.training.planning import MicroBatch, Plan, units_of, weight_of
+from ming_recipes.training.ranges import Range
 from ming_recipes.training.runs.stopping import leave_signals
 from ming_recipes.training.sizes import Measured, Progress, measure
 from ming_recipes.training.strategies import ranks
@@ -41,9 +42,9 @@ class DataSet:
     """
 
     path: str
-    name: str = ""
-    share: float | None = None
-    media: str = ""
+    name: str | None = None
+    share: Annotated[float, Range(0, above=True)] | None = None
+    media: str | None = None
 
 
 def measure_sets(
@@ -68,7 +69,7 @@ def measure_sets(
     for one, name in zip(sets, names, strict=True):
         if not one.path:
             raise BadConfig(f"the data set {name!r} has no path; name its file of rows")
-        rows = open_rows(one.path, name, one.media or None, read)
+        rows = open_rows(one.path, name, one.media, read)
         key = hashlib.sha256(str(Path(one.path).absolute()).encode()).hexdigest()[:8]
         file = None if folder is None else folder / f"{name}-{key}.jsonl"
         count = default_workers() if workers is None else workers
