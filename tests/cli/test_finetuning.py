@@ -15,12 +15,15 @@ from ming_core import load
 from ming_core.errors import BadConfig
 from ming_core.media import Text
 from ming_core.plugins import get_plugins
+from ming_recipes.asr import recipe as asr
 from ming_recipes.cli import head
 from ming_recipes.training.data import DataSet
 from ming_recipes.training.dialects import Row
+from ming_recipes.training.examples import Parts
+from ming_recipes.training.files import open_rows
 from ming_recipes.training.finetune import held_out
 from ming_recipes.training.recipe import find_recipe, settings
-from ming_recipes.training.sizes import Measured, Size
+from ming_recipes.training.sizes import Measured, Size, measure
 from ming_recipes.understanding import recipe as understanding
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
@@ -100,6 +103,9 @@ def test_the_nano_recipe_trains_an_adapter(run: Any, pictures: Path, tmp_path: P
         0,
         f"ming: this run is finished; its result is in {out}/adapter",
     )
+    # The settings that it wrote are those of the same run.
+    whole = run("train", "understanding", "--config", out / "config.yaml")
+    assert (whole.code, whole.err) == (again.code, again.err)
     other = run(*words, "lora.rank=2")
     assert other.code == 2
     assert "was started with other settings: lora.rank (16 there, 2 now)" in other.err
@@ -152,6 +158,52 @@ def test_a_mended_command_may_use_the_folder_of_a_refused_one(
     assert run(*words, f"data={pictures}").code == 0
     other = run(*words, f"data={pictures}", "seed=1")
     assert "was started with other settings: seed (0 there, 1 now)" in other.err
+
+
+@pytest.mark.parametrize(
+    ("values", "fault", "sentence"),
+    [
+        ({"audio": "silent.wav"}, "unreadable media", "nothing is heard in the recording; leave"),
+        ({"audio": ""}, "wrong type", "'audio' is empty; name the file of the recording"),
+        ({"audio": None}, "wrong type", "'audio' is empty; name the file of the recording"),
+        ({"audio": 3}, "wrong type", "'audio' is 3; it must be a text"),
+        ({"audio": "no.wav"}, "missing media", "there is no audio file"),
+        ({"audio": "text.wav"}, "unreadable media", "text.wav is no sound in a known format"),
+        ({"context": []}, "wrong type", "'context' is []; it must be a text"),
+        ({"hotwords": [1]}, "wrong type", "'hotwords' is [1]; it must be a list of texts"),
+        ({"language": "xx"}, "wrong type", "unknown language 'xx'; known: en, zh"),
+        ({"id": [1]}, "wrong type", "'id' is [1]; it must be a text or a whole number"),
+    ],
+)
+def test_rows_of_speech_that_are_left_out(
+    tmp_path: Path, values: dict[str, Any], fault: str, sentence: str
+) -> None:
+    """Each with its kind and its place once, and no row after it is lost."""
+    (tmp_path / "text.wav").write_text("no sound")
+    for name, height in (("1", 8000), ("silent", 0)):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            tone = np.sin(np.arange(16_000) / 8) * height
+            file.writeframes(tone.astype(np.int16).tobytes())
+    good = {"audio": "1.wav", "text": "hi", "id": 5}
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(one) + "\n" for one in (good | values, good)))
+    model = load("nano")
+    rows = open_rows(data, read=asr.reader(asr.Asr(), model))
+    measured = measure(rows, Parts.of(model))
+    assert measured.kept() == [1]
+    assert (measured.faults[0].fault, measured.faults[0].where) == (fault, "rows.jsonl line 1")
+    assert sentence in measured.faults[0].reason
+    assert "rows.jsonl" not in measured.faults[0].reason.replace(str(tmp_path), "")
+
+
+def test_a_share_is_above_0(run: Any) -> None:
+    refused = run("train", "understanding", "data=[{path: a, share: -1}, {path: b, share: 0}]")
+    assert refused.code == 2
+    assert "data.0.share is -1.0; it must be a number above 0 or null" in refused.err
+    assert "data.1.share is 0.0; it must be a number above 0 or null" in refused.err
 
 
 def test_whole_weights_become_a_model(run: Any, pictures: Path, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from ming_core.errors import BadConfig
 from ming_recipes.training import sizes
 from ming_recipes.training.data import DataSet, measure_sets
+from ming_recipes.training.dialects import Row
 from ming_recipes.training.examples import Parts, read_example
 from ming_recipes.training.files import open_rows
-from ming_recipes.training.records import BadRow
+from ming_recipes.training.records import BadRow, Record
 from ming_recipes.training.sizes import measure
 
 Said = Callable[..., dict[str, Any]]
@@ -138,6 +139,20 @@ def test_a_process_that_measures_outlives_a_signal_to_the_whole_group(
     rows = open_rows(write_rows([said(f"number {number}?") for number in range(80)]))
     assert len(measure(rows, parts, workers=1, progress=signal_all).kept()) == 80
     assert told
+
+
+@pytest.mark.parametrize("count", [3, 70])
+def test_a_reader_with_a_fault_loses_no_rows_in_silence(
+    write_rows: Write, said: Said, parts: Parts, count: int
+) -> None:
+    """A loader takes StopIteration for the end of the data."""
+
+    def read(row: Row) -> Record:
+        return next(iter(()))
+
+    rows = open_rows(write_rows([said(f"{n}?") for n in range(count)]), read=read)
+    with pytest.raises(RuntimeError, match="the reader of a recipe has raised StopIteration"):
+        measure(rows, parts, workers=1)
 
 
 def test_what_is_left_out_is_told_with_numbers(write_rows: Write, said: Said, parts: Parts) -> None:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ming_audio.tasks import Transcribe
-from ming_core.errors import MingError
+from ming_core.errors import BadMedia, MingError
 from ming_core.fields import shown
 from ming_core.media import Audio, Media, Message, assistant
 from ming_recipes.compare.stopping import stop_on_regression
-from ming_recipes.training.dialects import MissingMedia, ReadRow, Row, read_row
+from ming_recipes.training.dialects import MissingMedia, ReadRow, Row, id_of, read_row
 from ming_recipes.training.finetune import finetune
 from ming_recipes.training.ranges import Range
 from ming_recipes.training.recipe import Recipe
@@ -57,30 +57,32 @@ def reader(settings: Asr, model: OmniModel) -> ReadRow:
     def read(row: Row) -> Record:
         if "audio" not in row.values or "messages" in row.values:
             return read_row(row)
-        text = word(row, "text")
+        name, text = word(row, "audio"), word(row, "text")
+        if not name:
+            raise row.bad("'audio' is empty; name the file of the recording")
         if not text:
             raise BadRow("empty text", row.where, "the row has no 'text'; write what is said")
         language = word(row, "language") or settings.language
+        context, words = word(row, "context") or None, hotwords(row, text, settings)
         try:
-            sound = Audio(row.find("audio", word(row, "audio")), "transcribe")
-            asked = Transcribe(
-                sound,
-                language,
-                word(row, "context") or None,
-                hotwords(row, text, settings),
-                cut=False,
-            )
-            first = next(iter(asked.requests(model)))
-            answer = first.begin + asked.target(model, text, language)[0]
+            sound = Audio(row.find("audio", name), "transcribe")
+            asked = Transcribe(sound, language, context, words, cut=False)
+            first = next(iter(asked.requests(model)), None)
+            answer = asked.target(model, text, language)[0]
         except MissingMedia as error:
             raise BadRow("missing media", row.where, str(error)) from None
-        except MingError as error:
+        except BadMedia as error:
             raise BadRow("unreadable media", row.where, str(error)) from None
+        except MingError as error:
+            raise row.bad(str(error)) from None
+        if first is None:
+            reason = "nothing is heard in the recording; leave the row out"
+            raise BadRow("unreadable media", row.where, reason)
         question = first.messages[-1]
         # The recording by its name, which is not held in memory.
         parts = tuple(sound if isinstance(part, Media) else part for part in question.parts)
-        messages = (*first.messages[:-1], Message("user", parts), assistant(answer))
-        return Record(id=word(row, "id") or row.id, messages=messages, where=row.where)
+        messages = (*first.messages[:-1], Message("user", parts), assistant(first.begin + answer))
+        return Record(id=id_of(row), messages=messages, where=row.where)
 
     return read
 

@@ -91,7 +91,7 @@ def read_row(row: Row) -> Record:
     turns = _turns(row)
     messages = _Reader(row).messages(turns)
     return Record(
-        id=_id(row),
+        id=id_of(row),
         messages=messages,
         weight=_weight(row),
         think=_thinks(row, messages),
@@ -401,7 +401,8 @@ def _names_media(row: Row) -> bool:
     return any(isinstance(part, Mapping) and len(part) > 1 and "text" not in part for part in parts)
 
 
-def _id(row: Row) -> str:
+def id_of(row: Row) -> str:
+    """The name that a row has, or else its place. Raises BadRow."""
     value = row.values.get("id")
     if value is None:
         return row.id

@@ -117,7 +117,10 @@ class _Sized(Dataset[dict[str, Any]]):
         return len(self.rows) - self.first
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return measure_row(self.rows, index + self.first, self.parts)
+        try:
+            return measure_row(self.rows, index + self.first, self.parts)
+        except StopIteration as error:  # a loader would take it for the end of the rows
+            raise RuntimeError("the reader of a recipe has raised StopIteration") from error
 
 
 def measure_row(rows: Rows, number: int, parts: Parts) -> dict[str, Any]:
